@@ -1,0 +1,64 @@
+"""What the server and the worker agree on: names, queue, inputs and results of the workflows.
+
+Inputs carry ids only. A field added later has a default, so that recorded histories keep replaying.
+"""
+
+from dataclasses import dataclass, field
+
+TASK_QUEUE = "apex-ingestion-queue"
+
+DOCUMENT_WORKFLOW = "DocumentIngestionWorkflow"
+GROUP_WORKFLOW = "DocumentGroupWorkflow"
+GREETING_WORKFLOW = "GreetingWorkflow"
+MAINTENANCE_WORKFLOW = "MaintenanceWorkflow"
+MAINTENANCE_SCHEDULE = "apex-maintenance"
+
+MAX_GROUP = 64
+
+
+@dataclass(frozen=True)
+class IngestionInput:
+    """Input of the document and the group workflow.
+
+    Attributes:
+        ingestion_ids: what to run: one id for a document workflow, 1 to `MAX_GROUP` for a group.
+        claim: token of the dispatch that started this run. Steps act only on ingestions whose row still carries it,
+            so a run that was replaced meanwhile changes nothing.
+    """
+
+    ingestion_ids: list[str]
+    claim: str
+
+
+@dataclass(frozen=True)
+class IngestionResult:
+    """How each ingestion of a run ended: id -> state. `alone` lists those to try again outside the group."""
+
+    states: dict[str, str] = field(default_factory=dict[str, str])
+    alone: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """Input of each step activity; the fields are those of `IngestionInput`."""
+
+    ingestion_ids: list[str]
+    claim: str
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Output of a step: who goes on, and who ended (id -> code), so that one failure never stops another."""
+
+    going_on: list[str] = field(default_factory=list[str])
+    ended: dict[str, str] = field(default_factory=dict[str, str])
+    alone: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class RollbackInput:
+    """Input of `rollback_writes`: the ingestion, and the code of the first failure."""
+
+    ingestion_id: str
+    claim: str
+    code: str

