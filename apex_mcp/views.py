@@ -1,0 +1,210 @@
+"""What `Memory` answers: the one shape that tools, the command line and pages show. All times are UTC, ISO 8601."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from apex_mcp.models import IngestionState, SourceType, Step
+
+
+class View(BaseModel):
+    """Base of all answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class FailureView(View):
+    """Why an ingestion did not become searchable, and what to do."""
+
+    code: str
+    message: str
+    next_step: str = ""
+
+
+class IngestionView(View):
+    """One ingestion: a request to make a version of a document searchable."""
+
+    ingestion_id: UUID
+    document_id: UUID
+    namespace: str
+    key: str
+    title: str = ""
+    state: IngestionState
+    step: Step
+    steps_done: int = Field(description="Steps finished, of steps_total.")
+    steps_total: int = 6
+    finished: bool
+    version: int | None = Field(default=None, description="Number of the version, once it is searchable.")
+    chunks: int | None = None
+    pages: int | None = None
+    entities: int | None = None
+    facts: int | None = None
+    warnings: list[str] = Field(default_factory=list[str], description="What was left out, in words.")
+    waiting_for: str = Field(default="", description="What an unfinished ingestion waits for, if it is not running.")
+    failure: FailureView | None = None
+    accepted_at: datetime
+    finished_at: datetime | None = None
+    attempts: int = 0
+    workflow_id: str | None = Field(default=None, description="Id of the Temporal workflow that ran it.")
+
+
+class IngestionList(View):
+    """The recent ingestions of a namespace, newest first."""
+
+    ingestions: list[IngestionView]
+    next_cursor: str | None = None
+
+
+class Source(View):
+    """Where a passage comes from."""
+
+    document_id: UUID
+    version: int
+    title: str
+    uri: str
+    source_type: SourceType
+    media_type: str
+    document_time: datetime | None = None
+    ingested_at: datetime
+    current: bool = Field(default=True, description="False for a version that a later one has replaced.")
+
+
+class Hit(View):
+    """One passage that answers, with its place and why it was found."""
+
+    chunk_id: UUID
+    text: str
+    score: float = Field(description="0 to 1; comparable within one answer only.")
+    why: dict[str, float] = Field(description="Each retriever's part of the score, for instance words, meaning, entity.")
+    source: Source
+    page: int | None = None
+    page_to: int | None = None
+    heading_path: list[str] = Field(default_factory=list[str])
+    start: int = Field(description="Offset of the passage's first character in the document's text.")
+    end: int
+    entities: list[str] = Field(default_factory=list[str], description="Names of entities in the passage.")
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class SearchView(View):
+    """Answer of a search."""
+
+    query: str
+    namespace: str
+    hits: list[Hit]
+    revision: int = Field(description="State of the namespace that was searched.")
+    degraded: list[str] = Field(default_factory=list[str], description="What was missing, and what the answer lacks by it.")
+
+
+class FactView(View):
+    """A statement, when it was true, and where it stands."""
+
+    fact_id: UUID
+    subject: str
+    predicate: str
+    object: str
+    sentence: str
+    valid_at: datetime | None = None
+    invalid_at: datetime | None = None
+    current: bool = Field(description="True at the asked time.")
+    sources: list[Source] = Field(default_factory=list[Source])
+    chunk_ids: list[UUID] = Field(default_factory=list[UUID])
+
+
+class EntityView(View):
+    """A named thing with its facts and its sources."""
+
+    entity_id: UUID
+    name: str
+    type: str
+    aliases: list[str] = Field(default_factory=list[str])
+    mentions: int
+    facts: list[FactView] = Field(default_factory=list[FactView])
+    sources: list[Source] = Field(default_factory=list[Source])
+
+
+class EntityList(View):
+    """Entities, the best match or the most mentioned first."""
+
+    namespace: str
+    entities: list[EntityView]
+    degraded: list[str] = Field(default_factory=list[str])
+
+
+class VersionView(View):
+    """One version of a document."""
+
+    version: int
+    accepted_at: datetime
+    current: bool
+    chunks: int
+
+
+class DocumentView(View):
+    """A document's text, or the part that was asked for, with the passage shown in place."""
+
+    document_id: UUID
+    namespace: str
+    key: str
+    source: Source
+    text: str
+    start: int
+    end: int
+    length: int = Field(description="Characters of the whole text.")
+    next_start: int | None = Field(default=None, description="Where to go on reading, if there is more.")
+    passage_start: int | None = Field(default=None, description="Offset, in `text`, of the asked passage.")
+    passage_end: int | None = None
+    page: int | None = None
+    pages: int | None = None
+    heading_path: list[str] = Field(default_factory=list[str])
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    warnings: list[str] = Field(default_factory=list[str])
+    versions: list[VersionView] = Field(default_factory=list[VersionView])
+
+
+class MemoryItem(View):
+    """One document in a list."""
+
+    document_id: UUID
+    key: str
+    title: str
+    source: Source
+    chunks: int
+    excerpt: str
+
+
+class MemoryList(View):
+    """What is in a namespace, newest first, in pages."""
+
+    namespace: str
+    items: list[MemoryItem]
+    total: int
+    next_cursor: str | None = None
+
+
+class StoreHealth(View):
+    """State of one component."""
+
+    name: str
+    state: Literal["ok", "degraded", "down", "off"]
+    detail: str = ""
+
+
+class StatsView(View):
+    """Counts and health."""
+
+    namespace: str
+    namespaces: list[str]
+    documents: int
+    versions: int
+    chunks: int
+    entities: int
+    facts: int
+    ingestions: dict[str, int] = Field(description="Number of ingestions by state.")
+    revision: int
+    stores: list[StoreHealth]
+    degraded: list[str]
+    embedder: str
+    version: str = Field(description="Version of apex-mcp.")
