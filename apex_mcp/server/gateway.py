@@ -1,0 +1,40 @@
+"""How the MCP face reaches the stores, and whose connection a request came by."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from apex_mcp.caller import Caller
+
+if TYPE_CHECKING:
+    # Memory brings drivers; the server answers `initialize` and `tools/list` before they are loaded.
+    from apex_mcp.memory import Memory
+
+
+class Gateway(Protocol):
+    """Whoever owns the stores."""
+
+    async def memory(self) -> "Memory":
+        """Wait until the stores are up.
+
+        Raises:
+            Unavailable: they are still starting (`starting`), or did not come up.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Connection:
+    """One client's connection.
+
+    Attributes:
+        caller: its rights.
+        notices: what the user should be told once, for instance that this client's settings differ from the daemon's.
+    """
+
+    caller: Caller
+    notices: list[str] = field(default_factory=list[str])
+
+
+current_connection: ContextVar[Connection] = ContextVar("current_connection")
+"""Set for each connection's task before it is served; requests run in tasks that inherit it."""
