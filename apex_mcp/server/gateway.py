@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from apex_mcp.caller import Caller
@@ -30,10 +31,12 @@ class Connection:
     Attributes:
         caller: its rights.
         notices: what the user should be told once, for instance that this client's settings differ from the daemon's.
+        client_roots: the folders that the client named, once asked; None before, and when it said that they changed.
     """
 
     caller: Caller
     notices: list[str] = field(default_factory=list[str])
+    client_roots: tuple[Path, ...] | None = None
 
 
 current_connection: ContextVar[Connection] = ContextVar("current_connection")
