@@ -30,8 +30,8 @@ class Connection:
 
     Attributes:
         caller: its rights.
-        notices: what the user should be told once, for instance that this client's settings differ from the daemon's.
-        client_roots: the folders that the client named, once asked; None before, and when it said that they changed.
+        notices: what the user should be told once, e.g. that this client's settings differ from the daemon's.
+        client_roots: the folders that the client named; None until asked, and when it says that they changed.
     """
 
     caller: Caller

@@ -1,4 +1,4 @@
-"""Which folders may be a root: files are read below a root, so a root must be someone's folder and not a whole system."""
+"""Which folders may be a root: files are read below it, so it is somebody's folder and not a whole system."""
 
 import os
 import sys
@@ -6,8 +6,21 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 # Neither these nor anything below them.
-_SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/private/etc", "/proc", "/sbin", "/sys", "/System")
-# Not these themselves: they hold all users, all programs or whole drives. A folder below them is somebody's choice.
+_SYSTEM = (
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/private/etc",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/System",
+)
+# Not these themselves: they hold all users, all programs or whole drives. A folder below them is a choice.
 _TOO_WIDE = (
     "/Applications",
     "/Library",

@@ -1,0 +1,134 @@
+"""Types of tool arguments, shared by the tools, with what a model should know of each."""
+
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from apex_mcp.errors import InputError
+from apex_mcp.models import EntityInput, FactInput
+
+MAX_WAIT_SECONDS = 50.0  # below the 60 s at which common clients give a call up
+
+
+def _blank_if_none(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _none_if_blank(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _encodable(value: Any) -> Any:
+    """Pydantic refuses lone surrogates in typed strings; this does it inside free-form objects."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("text with a lone surrogate; send valid Unicode") from None
+        case dict():
+            for name, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+                _encodable(name)
+                _encodable(item)
+        case list():
+            for item in value:  # pyright: ignore[reportUnknownVariableType]
+                _encodable(item)
+        case _:
+            pass
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+# A plain `str` with "" for "not given": for `str | None` the SDK would parse a text that looks like JSON.
+Text = Annotated[str, BeforeValidator(_blank_if_none)]
+Id = Annotated[UUID | None, BeforeValidator(_none_if_blank)]
+Object = Annotated[dict[str, Any] | None, BeforeValidator(_none_if_blank), AfterValidator(_encodable)]
+
+Namespace = Annotated[Text, Field(description="Which memory, e.g. 'work'.")]
+Metadata = Annotated[Object, Field(description='For filters, e.g. {"project": "apollo", "year": 2026}.')]
+DocumentTime = Annotated[Text, Field(description="When it is from, e.g. 2026-03-01 or 2026-03-01T09:30:00Z.")]
+Title = Annotated[Text, Field(description="Source to show, e.g. 'Minutes of 1 March'.")]
+Key = Annotated[
+    Text, Field(description="Stable name, e.g. 'user/address'; the same key again makes a new version.")
+]
+IdempotencyKey = Annotated[Text, Field(description="Makes repeating the call safe, e.g. 'import-42'.")]
+
+
+class Entity(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    type: str = Field(description="e.g. person, organisation")
+    aliases: list[str] = Field(default_factory=list[str])
+
+
+class Fact(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    subject: str = Field(description="entity, e.g. Ada")
+    predicate: str = Field(description="e.g. works_at")
+    object: str = Field(description="entity or plain value")
+    sentence: Text = Field(default="", description="in words")
+    valid_at: Text = Field(default="", description="true from, e.g. 2024-05-01")
+    invalid_at: Text = Field(default="", description="true until")
+
+
+Entities = Annotated[
+    list[Entity] | None,
+    Field(description="Who and what it names, if you know."),
+]
+Facts = Annotated[
+    list[Fact] | None,
+    Field(description="What it states, if you know."),
+]
+
+
+def entity_inputs(entities: list[Entity] | None) -> tuple[EntityInput, ...]:
+    return tuple(
+        EntityInput(name=entity.name, type=entity.type, aliases=tuple(entity.aliases))
+        for entity in entities or ()
+    )
+
+
+def fact_inputs(facts: list[Fact] | None) -> tuple[FactInput, ...]:
+    return tuple(
+        FactInput(
+            subject=fact.subject,
+            predicate=fact.predicate,
+            object=fact.object,
+            sentence=fact.sentence,
+            valid_at=moment("valid_at", fact.valid_at),
+            invalid_at=moment("invalid_at", fact.invalid_at),
+        )
+        for fact in facts or ()
+    )
+
+
+def moment(name: str, value: str, *, end_of_day: bool = False) -> datetime | None:
+    """Read an ISO 8601 time or date; without a zone it is UTC.
+
+    Args:
+        name: the argument, for the error.
+        value: the text; blank is None.
+        end_of_day: a date alone means its last moment, so that "as of 1 May" includes what that day brought.
+
+    Raises:
+        InputError: it is no ISO 8601 time.
+    """
+    text = value.strip()
+    if not text:
+        return None
+    try:
+        if len(text) == len("2026-03-01"):
+            read = datetime.combine(
+                date.fromisoformat(text), time.max if end_of_day else time.min, tzinfo=UTC
+            )
+        else:
+            read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"{name} is not an ISO 8601 date or time",
+            next_step=f"give {name} as 2026-03-01 or 2026-03-01T09:30:00Z",
+        ) from None

@@ -1,0 +1,209 @@
+"""Views as short texts for a model: sources first, ids where the next call needs them, no JSON."""
+
+from collections.abc import Iterable
+from datetime import datetime, time
+
+from apex_mcp.models import IngestionState
+from apex_mcp.views import (
+    DocumentView,
+    EntityList,
+    EntityView,
+    FactView,
+    Hit,
+    IngestionList,
+    IngestionView,
+    MemoryList,
+    SearchView,
+    Source,
+    StatsView,
+)
+
+_EXCERPT_CHARS = 160
+_FACTS_SHOWN = 12
+
+
+def ingestion(view: IngestionView) -> str:
+    """One ingestion: state, what it is, and what to do if it is not searchable."""
+    name = view.title or view.key
+    ids = f"ingestion {view.ingestion_id}, document {view.document_id}"
+    lines: list[str] = []
+    if not view.finished:
+        waiting = f"; waits for {view.waiting_for}" if view.waiting_for else ""
+        lines.append(
+            f"{view.state}: {name}, {view.step} ({view.steps_done} of {view.steps_total} steps done){waiting}"
+        )
+        lines.append(ids)
+        lines.append("Accepted and safe, but not searchable yet: ask get_ingestion with this id.")
+    else:
+        lines.append(f"{view.state}: {name}{_counts(view)}{_outcome(view)}")
+        lines.append(ids)
+    lines.extend(f"warning: {warning}" for warning in view.warnings)
+    return "\n".join(lines)
+
+
+def _counts(view: IngestionView) -> str:
+    if view.state is not IngestionState.READY:
+        return ""
+    parts = [f"version {view.version}"] if view.version is not None else []
+    counted = (
+        ("chunks", view.chunks),
+        ("pages", view.pages),
+        ("entities", view.entities),
+        ("facts", view.facts),
+    )
+    parts.extend(f"{count} {name}" for name, count in counted if count)
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _outcome(view: IngestionView) -> str:
+    if view.failure is not None:
+        parts = (f"{view.failure.code}: {view.failure.message}", view.failure.next_step)
+        return ": " + "; ".join(part for part in parts if part)
+    match view.state:
+        case IngestionState.UNCHANGED:
+            return ": this content is already stored and searchable"
+        case IngestionState.SUPERSEDED:
+            return ": a later version of the document is the current one"
+        case IngestionState.CANCELLED:
+            return ": nothing of it is kept"
+        case _:
+            return ""
+
+
+def ingestions(view: IngestionList) -> str:
+    """Recent ingestions, one line each."""
+    if not view.ingestions:
+        return "No ingestions yet."
+    lines = [_ingestion_line(item) for item in view.ingestions]
+    if view.next_cursor:
+        lines.append(f"More: cursor={view.next_cursor}")
+    return "\n".join(lines)
+
+
+def _ingestion_line(view: IngestionView) -> str:
+    progress = "" if view.finished else f" {view.step} ({view.steps_done}/{view.steps_total})"
+    return f"{view.state}{progress}: {view.title or view.key}{_outcome(view)} | ingestion {view.ingestion_id}"
+
+
+def search(view: SearchView) -> str:
+    """Numbered passages, each under its source."""
+    lines = _degraded(view.degraded)
+    if not view.hits:
+        lines.append(
+            f"Nothing found in namespace {view.namespace}. Try other or fewer words, or without filters; "
+            "list_memories shows what is there."
+        )
+        return "\n".join(lines)
+    for number, hit in enumerate(view.hits, 1):
+        lines.append(f"[{number}] {_hit_source(hit)}")
+        lines.append(hit.text.strip())
+        lines.append(f"(chunk {hit.chunk_id}, document {hit.source.document_id}, score {hit.score:.2f})")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _hit_source(hit: Hit) -> str:
+    parts = [_source(hit.source)]
+    if hit.page is not None:
+        parts.append(f"p. {hit.page}" if hit.page_to in (None, hit.page) else f"pp. {hit.page}-{hit.page_to}")
+    if hit.heading_path:
+        parts.append(" > ".join(hit.heading_path))
+    return ", ".join(parts)
+
+
+def _source(source: Source) -> str:
+    when = moment(source.document_time) if source.document_time else f"stored {moment(source.ingested_at)}"
+    old = "" if source.current else f", version {source.version}, since replaced"
+    return f"{source.title or source.uri or 'untitled'} ({when}{old})"
+
+
+def entities(view: EntityList) -> str:
+    """Entities with their facts and sources."""
+    lines = _degraded(view.degraded)
+    if not view.entities:
+        lines.append(f"No such entity in namespace {view.namespace}. search finds passages by their words.")
+    for entity in view.entities:
+        lines.extend(_entity(entity))
+    return "\n".join(lines)
+
+
+def _entity(view: EntityView) -> Iterable[str]:
+    aliases = f", also {', '.join(view.aliases)}" if view.aliases else ""
+    yield f"{view.name} ({view.type}{aliases}), {view.mentions} mentions, entity {view.entity_id}"
+    for fact in view.facts[:_FACTS_SHOWN]:
+        yield f"- {_fact(fact)}"
+    if len(view.facts) > _FACTS_SHOWN:
+        yield f"- and {len(view.facts) - _FACTS_SHOWN} more facts"
+    if view.sources:
+        yield f"  sources: {'; '.join(dict.fromkeys(_source(source) for source in view.sources))}"
+
+
+def _fact(fact: FactView) -> str:
+    times = [f"from {moment(fact.valid_at)}"] if fact.valid_at else []
+    times.extend([f"until {moment(fact.invalid_at)}"] if fact.invalid_at else [])
+    times.extend([] if fact.current else ["not true at the asked time"])
+    when = f" ({', '.join(times)})" if times else ""
+    source = f" [{_source(fact.sources[0])}]" if fact.sources else ""
+    return f"{fact.sentence or f'{fact.subject} {fact.predicate} {fact.object}'}{when}{source}"
+
+
+def document(view: DocumentView) -> str:
+    """A part of a document under its source; the asked passage stands between marks."""
+    place = f"characters {view.start}-{view.end} of {view.length}"
+    if view.page is not None:
+        place = f"page {view.page} of {view.pages or '?'}, {place}"
+    heading = f", {' > '.join(view.heading_path)}" if view.heading_path else ""
+    lines = [
+        f"{_source(view.source)}, version {view.source.version}{heading}, {place}",
+        f"document {view.document_id}",
+    ]
+    lines.extend(f"warning: {warning}" for warning in view.warnings)
+    text = view.text
+    if view.passage_start is not None and view.passage_end is not None:
+        start, end = view.passage_start, view.passage_end
+        text = f"{text[:start]}>>>{text[start:end]}<<<{text[end:]}"
+    lines.append(text)
+    if view.next_start is not None:
+        lines.append(f"(goes on: start={view.next_start})")
+    return "\n".join(lines)
+
+
+def memories(view: MemoryList) -> str:
+    """A page of what is there."""
+    if not view.items:
+        return f"Nothing is stored in namespace {view.namespace}."
+    lines = [f"{view.total} in namespace {view.namespace}, newest first:"]
+    for item in view.items:
+        excerpt = " ".join(item.excerpt.split())[:_EXCERPT_CHARS]
+        lines.append(f"- {_source(item.source)}: {excerpt} | document {item.document_id}")
+    if view.next_cursor:
+        lines.append(f"More: cursor={view.next_cursor}")
+    return "\n".join(lines)
+
+
+def stats(view: StatsView) -> str:
+    """Counts, then what is not well."""
+    running = (
+        ", ".join(f"{count} {state}" for state, count in sorted(view.ingestions.items()) if count) or "none"
+    )
+    lines = [
+        f"apex-mcp {view.version}, namespace {view.namespace} (all: {', '.join(view.namespaces) or 'none'})",
+        f"{view.documents} documents, {view.versions} versions, {view.chunks} chunks, "
+        f"{view.entities} entities, {view.facts} facts; ingestions: {running}",
+        "stores: " + ", ".join(_store(store.name, store.state, store.detail) for store in view.stores),
+        f"embedder: {view.embedder}",
+    ]
+    return "\n".join([*lines, *_degraded(view.degraded)])
+
+
+def _store(name: str, state: str, detail: str) -> str:
+    return f"{name} {state}" + (f" ({detail})" if detail and state != "ok" else "")
+
+
+def _degraded(degraded: Iterable[str]) -> list[str]:
+    return [f"degraded: {what}" for what in degraded]
+
+
+def moment(when: datetime) -> str:
+    """A time as short as it is exact: midnight is a date alone."""
+    return f"{when:%Y-%m-%d}" if when.timetz().replace(tzinfo=None) == time.min else f"{when:%Y-%m-%d %H:%M}"
