@@ -52,6 +52,7 @@ class Code(StrEnum):
     VECTORS_UNAVAILABLE = "vectors_unavailable"
     TEMPORAL_UNAVAILABLE = "temporal_unavailable"
     EMBEDDER_UNAVAILABLE = "embedder_unavailable"
+    PARSER_UNAVAILABLE = "parser_unavailable"
     DAEMON_UNAVAILABLE = "daemon_unavailable"
     DAEMON_RESTARTED = "daemon_restarted"
     STARTING = "starting"
