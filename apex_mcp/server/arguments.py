@@ -1,10 +1,10 @@
 """Types of tool arguments, shared by the tools, with what a model should know of each."""
 
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from apex_mcp.errors import InputError
 from apex_mcp.models import EntityInput, FactInput
@@ -20,30 +20,10 @@ def _none_if_blank(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _encodable(value: Any) -> Any:
-    """Pydantic refuses lone surrogates in typed strings; this does it inside free-form objects."""
-    match value:
-        case str():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise ValueError("text with a lone surrogate; send valid Unicode") from None
-        case dict():
-            for name, item in value.items():  # pyright: ignore[reportUnknownVariableType]
-                _encodable(name)
-                _encodable(item)
-        case list():
-            for item in value:  # pyright: ignore[reportUnknownVariableType]
-                _encodable(item)
-        case _:
-            pass
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
 # A plain `str` with "" for "not given": for `str | None` the SDK would parse a text that looks like JSON.
 Text = Annotated[str, BeforeValidator(_blank_if_none)]
 Id = Annotated[UUID | None, BeforeValidator(_none_if_blank)]
-Object = Annotated[dict[str, Any] | None, BeforeValidator(_none_if_blank), AfterValidator(_encodable)]
+Object = Annotated[dict[str, Any] | None, BeforeValidator(_none_if_blank)]
 
 Namespace = Annotated[Text, Field(description="Which memory, e.g. 'work'.")]
 Metadata = Annotated[Object, Field(description='For filters, e.g. {"project": "apollo", "year": 2026}.')]
@@ -132,3 +112,21 @@ def moment(name: str, value: str, *, end_of_day: bool = False) -> datetime | Non
             f"{name} is not an ISO 8601 date or time",
             next_step=f"give {name} as 2026-03-01 or 2026-03-01T09:30:00Z",
         ) from None
+
+
+def is_encodable(value: object) -> bool:
+    """Whether all text in an argument is Unicode; a lone surrogate fits in no store and no answer."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                return False
+            return True
+        case dict():
+            items = cast(dict[object, object], value)
+            return all(is_encodable(name) and is_encodable(item) for name, item in items.items())
+        case list():
+            return all(is_encodable(item) for item in cast(list[object], value))
+        case _:
+            return True

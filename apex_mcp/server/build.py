@@ -11,8 +11,9 @@ from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 
 from apex_mcp import __version__
 from apex_mcp.runtime.wire import READ_ONLY_TOOLS
+from apex_mcp.server.arguments import is_encodable
 from apex_mcp.server.desk import Desk
-from apex_mcp.server.failures import tool_failure, unknown_arguments, unknown_tool
+from apex_mcp.server.failures import broken_text, tool_failure, unknown_arguments, unknown_tool
 from apex_mcp.server.gateway import Gateway
 from apex_mcp.server.resources import add_resources
 from apex_mcp.server.roots import forget_changed_roots
@@ -67,6 +68,8 @@ class ApexServer(MCPServer[Any]):
             return tool_failure(unknown_tool(name, self._arguments))
         if unknown := arguments.keys() - set(known):
             return tool_failure(unknown_arguments(name, unknown, known))
+        if broken := [argument for argument, value in arguments.items() if not is_encodable(value)]:
+            return tool_failure(broken_text(broken))
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:

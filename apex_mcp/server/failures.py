@@ -16,7 +16,6 @@ _MAX_NAMED = 5
 _HINTS = {
     "uuid_parsing": "is not an id; ids are UUIDs that search, list_memories and get_ingestion return",
     "uuid_type": "is not an id; ids are UUIDs that search, list_memories and get_ingestion return",
-    "string_unicode": "holds a lone surrogate; send valid Unicode",
     "missing": "is missing",
 }
 
@@ -78,6 +77,13 @@ def unknown_arguments(tool: str, unknown: Iterable[str], known: Iterable[str]) -
     """An argument that would be ignored silently is refused: a filter that is left out changes the answer."""
     names = ", ".join(sorted(name[:40] for name in unknown)[:_MAX_NAMED])
     return InputError(f"{tool} has no argument {names}", next_step=f"it takes {', '.join(known)}")
+
+
+def broken_text(names: Iterable[str]) -> InputError:
+    return InputError(
+        f"{', '.join(names)} holds a lone surrogate",
+        next_step="send valid Unicode: replace that character",
+    )
 
 
 def unknown_tool(name: str, tools: Iterable[str]) -> InputError:

@@ -69,7 +69,7 @@ class IngestingTools:
         """Store a document (a file, or a long text) so that search finds its passages.
 
         Use it for files below the allowed folders (PDF, Word, PowerPoint, HTML, Markdown, text, e-mail, CSV,
-        Excel, EPUB, JSON) and for long texts; notes go to add_memory. The same source or key is a new version.
+        Excel, EPUB, JSON) and for long texts; notes go to add_memory. Same source or key: a new version.
         Returns the ingestion's id and state: `ready` is searchable, `running` goes on: ask get_ingestion.
         """
         caller = self._desk.caller(ctx, usable_roots(roots))
