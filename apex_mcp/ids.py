@@ -12,9 +12,12 @@ def document_id(namespace: str, key: str) -> UUID:
     return uuid5(APEX, f"document\x1f{namespace}\x1f{key}")
 
 
-def version_id(document: UUID, ingestion: UUID) -> UUID:
-    """Id of the version that one ingestion makes of a document."""
-    return uuid5(document, f"version\x1f{ingestion}")
+def version_id(document: UUID, ingestion: UUID, claim: UUID) -> UUID:
+    """Id of the version that one run of an ingestion makes of a document.
+
+    A later run gets another id, so that what a paused earlier run still writes can be told apart and removed.
+    """
+    return uuid5(document, f"version\x1f{ingestion}\x1f{claim}")
 
 
 def chunk_id(version: UUID, ordinal: int) -> UUID:

@@ -24,10 +24,12 @@ class IngestionInput:
         ingestion_ids: what to run: one id for a document workflow, 1 to `MAX_GROUP` for a group.
         claim: token of the dispatch that started this run. Steps act only on ingestions whose row still carries it,
             so a run that was replaced meanwhile changes nothing.
+        large: steps may take long: regular activities with heartbeats instead of local ones.
     """
 
     ingestion_ids: list[str]
     claim: str
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class IngestionResult:
 
 @dataclass(frozen=True)
 class StepInput:
-    """Input of each step activity; the fields are those of `IngestionInput`."""
+    """Input of each step activity: whom it acts on, and for which claim."""
 
     ingestion_ids: list[str]
     claim: str

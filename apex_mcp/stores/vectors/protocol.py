@@ -4,25 +4,32 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint
+from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+
+# Deeper than this no search looks: `offset + limit` is cut to it.
+MAX_DEPTH = 10_000
 
 
 class VectorIndex(Protocol):
     """An index of chunks, holding nothing that the record does not.
 
     - Writes are visible to the next call on the same index. They are durable only after `flush`.
-    - An upsert of an id that exists replaces it, whole. Deleting what is not there is no error.
-    - No point of one namespace is ever returned, or weighs anything in a score, for another; the same holds for retired
-      points, except where a filter asks for a past revision.
-    - Candidates come best first; equal scores in the order of their ids.
+    - An upsert of an id that exists replaces it, whole: its vector and its retirement too. Deleting or retiring what is not
+      there is no error.
+    - A filter's scope is its namespace and its time: the points that are current, or for a past revision those and the
+      ones that were retired but current then (what came later than that revision is dropped when candidates are hydrated).
+      No point outside the scope is ever returned, or weighs anything in a score. The filter's other fields choose among
+      the scope's points and leave their scores as they are.
+    - Candidates come best first; equal scores in the order of their ids. A limit or offset below what makes sense finds
+      nothing or starts at the top; nothing is found beyond `MAX_DEPTH`.
     """
 
     async def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Add or replace points. Any number; the implementation batches."""
         ...
 
-    async def retire(self, version_id: UUID, *, revision_from: int, revision_to: int) -> None:
-        """Mark a version's points as current from `revision_from` until before `revision_to` only."""
+    async def retire(self, retirements: Sequence[Retirement]) -> None:
+        """Mark versions' points as current in their range of revisions only."""
         ...
 
     async def delete_versions(self, version_ids: Sequence[UUID]) -> None:
@@ -47,8 +54,12 @@ class VectorIndex(Protocol):
         """Every version that has a point; for comparing with the record."""
         ...
 
-    async def flush(self) -> None:
-        """Make everything written so far durable."""
+    def position(self) -> str | None:
+        """How far the index is durable, as the record put it; None when it must be rebuilt from the record."""
+        ...
+
+    async def flush(self, position: str | None = None) -> None:
+        """Make everything written so far durable, then note `position` (None leaves the one that stands)."""
         ...
 
     async def close(self) -> None:

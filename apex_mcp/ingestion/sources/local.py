@@ -1,0 +1,149 @@
+"""Files of this machine: found below the caller's roots, read once, within limits."""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from apex_mcp.caller import Caller
+from apex_mcp.errors import Code, InputError
+from apex_mcp.ingestion.sources.roots import path_from_uri, usable_root
+
+_NOTHING = "nothing was accepted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFile:
+    """A file that may be read: its real path (links resolved), and what tells one content of it from another."""
+
+    path: Path
+    size_bytes: int
+    modified_ns: int
+
+    @property
+    def uri(self) -> str:
+        return self.path.as_uri()
+
+
+def find_file(source: str, caller: Caller, *, max_bytes: int) -> LocalFile:
+    """The file that a caller names by path or `file://` URI, if it may be read.
+
+    Raises:
+        InputError: it is missing, a folder, unreadable, too large, or outside the roots.
+    """
+    given = _absolute(source, caller)
+    try:
+        real = given.resolve(strict=True)
+        status = real.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        # Whether something outside the roots exists is nobody's business.
+        _check_roots(given.resolve(), caller)
+        raise InputError(
+            f"there is no file {given.name!r} at that path",
+            code=Code.PATH_NOT_FOUND,
+            unchanged=_NOTHING,
+            next_step="check the spelling; a relative path starts from the client's first root",
+        ) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unreadable(given) from error
+    _check_roots(real, caller)
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(
+            f"{given.name!r} is a folder",
+            code=Code.PATH_IS_FOLDER,
+            unchanged=_NOTHING,
+            next_step="name one file, or use the command `apex-mcp ingest FOLDER` for all files in it",
+        )
+    if not stat.S_ISREG(status.st_mode) or not os.access(real, os.R_OK):
+        raise _unreadable(given)
+    if status.st_size > max_bytes:
+        raise InputError(
+            f"the file has {status.st_size} bytes, and {max_bytes} are allowed",
+            code=Code.TOO_LARGE,
+            unchanged=_NOTHING,
+            next_step="split it, or raise APEX_MAX_FILE_BYTES",
+        )
+    return LocalFile(path=real, size_bytes=status.st_size, modified_ns=status.st_mtime_ns)
+
+
+def read_file(path: Path, *, max_bytes: int) -> tuple[bytes, str]:
+    """A file's bytes and their SHA-256, re-checked at reading time.
+
+    Raises:
+        InputError: it has gone, cannot be read, or has grown beyond the limit.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise InputError(
+            f"the file {path.name!r} has gone since it was accepted",
+            code=Code.PATH_NOT_FOUND,
+            unchanged="nothing of it was stored",
+            next_step="put it back and call retry_ingestion, or ingest it from its new place",
+        ) from None
+    except OSError as error:
+        raise _unreadable(path) from error
+    if len(data) > max_bytes:
+        raise InputError(
+            f"the file has more than {max_bytes} bytes",
+            code=Code.TOO_LARGE,
+            unchanged="nothing of it was stored",
+            next_step="split it, or raise APEX_MAX_FILE_BYTES",
+        )
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _absolute(source: str, caller: Caller) -> Path:
+    path = path_from_uri(source) if source.startswith("file:") else Path(source)
+    if path is None or "\0" in source:
+        raise InputError(
+            "that is not a path of this machine",
+            code=Code.SOURCE_NOT_SUPPORTED,
+            unchanged=_NOTHING,
+            next_step="give an absolute path or a file:// URI",
+        )
+    if source.startswith("~"):
+        path = path.expanduser()
+    if path.is_absolute():
+        return path
+    base = caller.base or next(iter(caller.roots), None)
+    if base is None:
+        raise _no_roots()
+    return base / path
+
+
+def _check_roots(real: Path, caller: Caller) -> None:
+    if caller.vouched:
+        return
+    roots = [root for root in caller.roots if usable_root(root)]
+    if not roots:
+        raise _no_roots()
+    if not any(real.is_relative_to(root.resolve()) for root in roots):
+        raise InputError(
+            "the path is outside the folders that may be read",
+            code=Code.PATH_OUTSIDE_ROOTS,
+            unchanged="nothing was read",
+            next_step="move the file below one of them, or add its folder to APEX_ROOTS in the client's configuration",
+            details={"roots": [str(root) for root in roots]},
+        )
+
+
+def _no_roots() -> InputError:
+    return InputError(
+        "no folder may be read: the client names no roots and APEX_ROOTS is not set",
+        code=Code.NO_ROOTS,
+        unchanged="nothing was read",
+        next_step="set APEX_ROOTS to a folder in the client's configuration, pass the content as `text`, "
+        "or use the command `apex-mcp ingest PATH`",
+    )
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(
+        f"{path.name!r} cannot be read",
+        code=Code.PATH_NOT_READABLE,
+        unchanged=_NOTHING,
+        next_step="check that it is a regular file and that this user may read it",
+    )

@@ -1,0 +1,361 @@
+"""The six steps of a document. Each can be repeated safely, acts only on what its claim still owns, and ends one member's
+failure without touching the others. Activities call these and nothing else.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from apex_mcp.errors import ApexError, Code, InputError, Invariant, from_dict
+from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
+from apex_mcp.ingestion.drafts import RAW, Draft, Drafts
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.embedding.vectors import pack, unpack
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.ingestion.pool import ChildPool
+from apex_mcp.ingestion.sources.local import read_file
+from apex_mcp.ingestion.staging import Staging
+from apex_mcp.ingestion.together import Item, Outcome, prepare_together
+from apex_mcp.models import IndexPoint, IngestionState, Lane, Step
+from apex_mcp.settings import Settings
+from apex_mcp.stores.progress import Progress
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import flat_metadata
+from apex_mcp.stores.record.ingestions import request_of
+from apex_mcp.stores.record.versions import NewVersion, content_hash
+
+# Above this a document is searchable by words first, and its vectors follow.
+_MAX_CHUNKS_EMBEDDED_AT_ONCE = 256
+_CRASHES = frozenset({Code.PARSER_CRASHED, Code.PARSER_TIMEOUT, Code.PARSER_MEMORY})
+
+
+class Steps:
+    """The steps, over the stores.
+
+    Args:
+        settings: for limits.
+        record: PostgreSQL.
+        index: keeps the vector index in step.
+        staging: where large content waits.
+        pool: child processes that parse.
+        embedder: or None for words only.
+        progress: whom to tell.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        record: Record,
+        index: IndexKeeper,
+        staging: Staging,
+        pool: ChildPool,
+        embedder: Embedder | None,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._index = index
+        self._staging = staging
+        self._pool = pool
+        self._embedder = embedder
+        self._progress = progress
+        self._drafts = Drafts(staging)
+
+    async def stage(self, step: StepInput) -> StepResult:
+        """Take content from its source; content equal to the current version's ends here."""
+        return await self._each(step, Step.STAGE, self._staged)
+
+    async def parse(self, step: StepInput) -> StepResult:
+        """Recognise the type, read text and structure, cut into chunks."""
+        return await self._each(step, Step.PARSE, self._parsed)
+
+    async def extract(self, step: StepInput) -> StepResult:
+        """Find entities and facts by rules, and take those that the caller gave."""
+        return await self._each(step, Step.EXTRACT, self._extracted)
+
+    async def embed(self, step: StepInput) -> StepResult:
+        """Compute vectors where a local embedder is ready; others follow after the commit."""
+        drafts, result = await self._open(step, Step.EMBED)
+        going = await self._extracted_all(drafts, result)
+        await self._embed(going)
+        return _going_on(result, going)
+
+    async def prepare_group(self, step: StepInput) -> StepResult:
+        """Stage, parse and extract a group of small documents."""
+        drafts, result = await self._open(step)
+        return _going_on(result, await self._extracted_all(drafts, result))
+
+    async def write(self, step: StepInput) -> StepResult:
+        """Write the hidden points, then commit: from then on the version is current, everywhere."""
+        drafts, result = await self._open(step, Step.WRITE)
+        going = await self._extracted_all(drafts, result)
+        await self._embed(going)
+        if going:
+            await self._commit(going, UUID(step.claim))
+        return _going_on(result, going)
+
+    async def cleanup(self, step: StepInput) -> StepResult:
+        """Remove what was staged."""
+        for ingestion_id in map(UUID, step.ingestion_ids):
+            self._drafts.drop(ingestion_id, UUID(step.claim))
+            await self._staging.delete(ingestion_id)
+        return StepResult(going_on=step.ingestion_ids)
+
+    async def rollback(self, rollback: RollbackInput) -> None:
+        """Purge what a failed or cancelled run wrote, then say how it ended. Staged content is kept for a retry."""
+        ingestion_id, claim = UUID(rollback.ingestion_id), UUID(rollback.claim)
+        found = await self._record.ingestions.get([ingestion_id])
+        if not found or found[0].claim != claim:
+            return
+        await self._index.purge_run(found[0].document_id, ingestion_id, claim)
+        if rollback.code == Code.CANCELLED:
+            state, error = IngestionState.CANCELLED, None
+        else:
+            noted = found[0].failure
+            state, error = IngestionState.ROLLED_BACK, from_dict(noted) if noted else _unexplained(rollback.code)
+        await self._record.ingestions.finish(ingestion_id, state, claim=claim, error=error)
+        self._drafts.drop(ingestion_id, claim)
+        self._progress.publish([ingestion_id])
+
+    async def note_waiting(self, step: StepInput, error: ApexError) -> None:
+        """Note why a step will be tried again, for whoever asks meanwhile."""
+        await self._record.ingestions.note_failure(list(map(UUID, step.ingestion_ids)), UUID(step.claim), error)
+
+    # --- running over the members of a step --------------------------------------------------------------------------
+
+    async def _open(self, step: StepInput, name: Step | None = None) -> tuple[list[Draft], StepResult]:
+        """The drafts of those that the claim still owns; the cancelled among them end here.
+
+        The step is noted for a document that runs alone only: a group is over before anyone could read it.
+        """
+        claim, wanted = UUID(step.claim), list(map(UUID, step.ingestion_ids))
+        result = StepResult()
+        drafts: list[Draft] = []
+        fresh: list[UUID] = []
+        owned = await self._record.ingestions.owned(wanted, claim)
+        for ingestion in owned:
+            if ingestion.cancel_requested_at is not None:
+                result.ended[str(ingestion.id)] = Code.CANCELLED
+            elif (draft := self._drafts.get(ingestion.id, claim)) is not None:
+                drafts.append(draft)
+            else:
+                fresh.append(ingestion.id)
+        texts = await self._record.ingestions.contents(fresh) if fresh else {}
+        for ingestion in owned:
+            if ingestion.id in fresh:
+                request = request_of(ingestion, texts.get(ingestion.id))
+                draft = Draft(ingestion=ingestion, request=request, claim=claim)
+                self._drafts.keep(draft)
+                drafts.append(draft)
+        if name is not None and len(wanted) == 1 and drafts and drafts[0].ingestion.lane is Lane.OWN:
+            await self._record.ingestions.set_step(wanted, claim, name)
+            self._progress.publish(wanted)
+        return drafts, result
+
+    async def _each(self, step: StepInput, name: Step, part: Callable[[Draft], Awaitable[None]]) -> StepResult:
+        drafts, result = await self._open(step, name)
+        return _going_on(result, [draft for draft in drafts if await self._guarded(draft, part, result)])
+
+    async def _guarded(self, draft: Draft, part: Callable[[Draft], Awaitable[None]], result: StepResult) -> bool:
+        """Run a part; whether the draft goes on. What no retry can cure ends it; what one can is raised."""
+        try:
+            await part(draft)
+        except ApexError as error:
+            if error.retryable:
+                raise
+            await self._note_end(draft, error, result)
+            return False
+        return not draft.unchanged
+
+    async def _note_end(self, draft: Draft, error: ApexError, result: StepResult) -> None:
+        await self._record.ingestions.note_failure([draft.id], draft.claim, error)
+        result.ended[str(draft.id)] = error.code
+
+    async def _extracted_all(self, drafts: Sequence[Draft], result: StepResult) -> list[Draft]:
+        """Bring every draft as far as extraction: small ones together, the others each by itself."""
+        together = [draft for draft in drafts if draft.ingestion.lane is Lane.FAST and draft.extraction is None]
+        for texts in (False, True):
+            group = [draft for draft in together if (draft.request.path is None) is texts]
+            if group:
+                await self._prepare_together(group, result, in_child=not texts)
+        await self._end_unchanged([draft for draft in together if draft.content_hash is not None])
+        out = {*result.ended, *result.alone}
+        rest = [draft for draft in drafts if str(draft.id) not in out]
+        return [draft for draft in rest if await self._guarded(draft, self._extracted, result)]
+
+    async def _prepare_together(self, drafts: Sequence[Draft], result: StepResult, *, in_child: bool) -> None:
+        items = [Item.of(draft.request) for draft in drafts]
+        limits = self._settings.max_file_bytes, self._settings.max_text_chars
+        outcomes: list[Outcome | ApexError]
+        try:
+            if in_child:
+                outcomes = await self._in_child("together:prepare_together", items, *limits, bulk=drafts[0].request.bulk)
+            else:
+                outcomes = await asyncio.to_thread(prepare_together, items, *limits)
+        except InputError as error:
+            if error.code not in _CRASHES:
+                raise
+            result.alone.extend(str(draft.id) for draft in drafts)  # one of them did it; alone it will show which
+            return
+        for draft, outcome in zip(drafts, outcomes, strict=True):
+            if isinstance(outcome, ApexError):
+                await self._note_end(draft, outcome, result)
+                continue
+            draft.content_hash = content_hash(outcome.digest, draft.given)
+            draft.parsed, draft.chunks, draft.extraction = outcome.parsed, outcome.chunks, outcome.extraction
+
+    async def _in_child(self, function: str, *args: object, bulk: bool) -> Any:
+        return await self._pool.run(
+            f"apex_mcp.ingestion.{function}",
+            *args,
+            timeout_seconds=self._settings.parse_timeout_seconds,
+            priority=int(bulk),
+        )
+
+    # --- the parts of one draft, each made from the one before it ----------------------------------------------------
+
+    async def _staged(self, draft: Draft) -> None:
+        if draft.content_hash is not None:
+            return
+        request = draft.request
+        if request.path is not None:
+            data, digest = await asyncio.to_thread(
+                read_file, Path(request.path), max_bytes=self._settings.max_file_bytes
+            )
+        else:
+            data = (request.text or "").encode()
+            digest = hashlib.sha256(data).hexdigest()
+        draft.content_hash = content_hash(digest, draft.given)
+        await self._end_unchanged([draft])
+        if not draft.unchanged:
+            await self._staging.put(draft.id, RAW, data)
+
+    async def _parsed(self, draft: Draft) -> None:
+        await self._staged(draft)
+        if draft.unchanged or draft.parsed is not None or await self._drafts.load_parsed(draft):
+            return
+        request = draft.request
+        draft.parsed, draft.chunks = await self._in_child(
+            "prepare:parse_and_chunk",
+            str(await self._staging.local_path(draft.id, RAW)),
+            Path(request.path).name if request.path else request.title,
+            request.media_type,
+            self._settings.max_text_chars,
+            bulk=request.bulk,
+        )
+        await self._drafts.save_parsed(draft)
+
+    async def _extracted(self, draft: Draft) -> None:
+        await self._parsed(draft)
+        if draft.unchanged or draft.extraction is not None or await self._drafts.load_extraction(draft):
+            return
+        request = draft.request
+        draft.extraction = await self._in_child(
+            "together:extract_all", draft.parsed, draft.chunks, request.entities, request.facts, bulk=request.bulk
+        )
+        await self._drafts.save_extraction(draft)
+
+    async def _end_unchanged(self, drafts: Sequence[Draft]) -> None:
+        """End those whose content is the current version's already.
+
+        That is certain here: whatever was accepted for the document before is over, and what was accepted later waits.
+        """
+        if not drafts:
+            return
+        current = await self._record.versions.current_hashes([draft.ingestion.document_id for draft in drafts])
+        for draft in drafts:
+            if current.get(draft.ingestion.document_id) == draft.content_hash:
+                draft.unchanged = True
+                await self._record.ingestions.finish(draft.id, IngestionState.UNCHANGED, claim=draft.claim)
+                self._drafts.drop(draft.id, draft.claim)
+                self._progress.publish([draft.id])
+
+    async def _embed(self, drafts: Sequence[Draft]) -> None:
+        """Vectors of all chunks of the drafts in one go. Without an embedder at hand the record notes that they are owed."""
+        embedder = self._embedder
+        if embedder is None or not embedder.local or not embedder.state.ready or embedder.name != self._index.embedder:
+            return
+        todo = [
+            draft
+            for draft in drafts
+            if draft.vectors is None and len(draft.chunks) <= _MAX_CHUNKS_EMBEDDED_AT_ONCE
+        ]
+        try:
+            vectors = iter(await embedder.embed_documents([chunk.text for draft in todo for chunk in draft.chunks]))
+        except ApexError:
+            return  # words are searchable at once; the keeper of the index brings the vectors later
+        for draft in todo:
+            draft.embedder = embedder.name
+            draft.vectors = [pack(next(vectors)) for _ in draft.chunks]
+
+    async def _commit(self, drafts: Sequence[Draft], claim: UUID) -> None:
+        versions = [_version(draft) for draft in drafts]
+        with self._index.writing():
+            await self._index.vectors.upsert([point for draft in drafts for point in _points(draft)])
+            result = await self._record.versions.commit(versions, claim)
+            await self._index.vectors.retire(result.retired)
+            for draft in drafts:
+                if result.states.get(draft.id) is not IngestionState.READY:
+                    await self._index.purge_run(draft.ingestion.document_id, draft.id, claim)
+        self._progress.publish(draft.id for draft in drafts)
+
+
+def _going_on(result: StepResult, drafts: Sequence[Draft]) -> StepResult:
+    result.going_on[:] = [str(draft.id) for draft in drafts]
+    return result
+
+
+def _unexplained(code: str) -> ApexError:
+    return Invariant(
+        "the ingestion failed for an unexpected reason",
+        unchanged="nothing of it was stored",
+        next_step="call retry_ingestion; `apex-mcp logs` has more under this code",
+        details={"failure": code},
+    )
+
+
+def _version(draft: Draft) -> NewVersion:
+    assert draft.parsed is not None and draft.extraction is not None and draft.content_hash is not None
+    request = draft.request
+    return NewVersion(
+        id=draft.version_id,
+        ingestion_id=draft.id,
+        document_id=draft.ingestion.document_id,
+        namespace=request.namespace,
+        content_hash=draft.content_hash,
+        title=request.title or draft.parsed.title,
+        uri=request.uri,
+        source_type=request.source_type,
+        document_time=draft.document_time,
+        metadata={**draft.parsed.metadata, **request.metadata},
+        parsed=draft.parsed,
+        chunks=draft.chunks,
+        extraction=draft.extraction,
+        embedder=draft.embedder,
+        vectors=draft.vectors,
+    )
+
+
+def _points(draft: Draft) -> list[IndexPoint]:
+    version = _version(draft)
+    metadata = flat_metadata(version.metadata)
+    vectors = draft.vectors or [None] * len(draft.chunks)
+    return [
+        IndexPoint(
+            id=version.chunk_id(chunk.ordinal),
+            namespace=version.namespace,
+            version_id=version.id,
+            document_id=version.document_id,
+            text=chunk.text,
+            source_type=version.source_type,
+            media_type=version.parsed.media_type,
+            document_time=version.document_time or draft.ingestion.accepted_at,
+            metadata=metadata,
+            dense=unpack(vector) if vector is not None else None,
+        )
+        for chunk, vector in zip(draft.chunks, vectors, strict=True)
+    ]

@@ -1,0 +1,506 @@
+"""Memory: every operation that a tool, the command line or a page offers, in one class."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import apex_mcp
+from apex_mcp.caller import Caller
+from apex_mcp.errors import ApexError, InputError, NotFound
+from apex_mcp.ingestion.accepting import Door, check_namespace
+from apex_mcp.ingestion.decoding import clean_text
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.models import EntityInput, FactInput, IndexFilter, IngestionRequest, IngestionState
+from apex_mcp.presenting import present_entities, present_hit, present_ingestion, present_item
+from apex_mcp.retrieval.documents import DocumentRequest, read_document
+from apex_mcp.retrieval.search import Searcher, SearchRequest
+from apex_mcp.settings import Settings
+from apex_mcp.stores.bell import Bell
+from apex_mcp.stores.health import Health
+from apex_mcp.stores.progress import Progress
+from apex_mcp.stores.record import Record
+from apex_mcp.views import (
+    DocumentView,
+    EntityList,
+    IngestionList,
+    IngestionView,
+    MemoryList,
+    SearchView,
+    StatsView,
+    StoreHealth,
+)
+
+MAX_LIMIT = 100
+_MAX_QUERY_CHARS = 10_000
+_MAX_LENGTH = 100_000
+_MAX_PAGE_OF_PATHS = 500
+_KEEPALIVE_SECONDS = 10.0
+
+
+class Memory:
+    """The operations.
+
+    All take the caller first; `namespace` None means the caller's own. Every error is an `ApexError`.
+
+    Args:
+        settings: limits.
+        record: PostgreSQL.
+        index: the vector index and its keeper.
+        embedder: or None for words only.
+        progress: news of ingestions.
+        bell: rung when something was accepted.
+        health: the components' conditions.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        record: Record,
+        index: IndexKeeper,
+        embedder: Embedder | None,
+        progress: Progress,
+        bell: Bell,
+        health: Health,
+    ) -> None:
+        self._record = record
+        self._index = index
+        self._embedder = embedder
+        self._progress = progress
+        self._bell = bell
+        self._health = health
+        self._door = Door(settings)
+        self._searcher = Searcher(record, index, embedder)
+
+    # --- taking in ---------------------------------------------------------------------------------------------------
+
+    async def ingest_document(
+        self,
+        caller: Caller,
+        *,
+        source: str | None = None,
+        text: str | None = None,
+        key: str | None = None,
+        title: str | None = None,
+        namespace: str | None = None,
+        media_type: str | None = None,
+        document_time: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+        entities: Sequence[EntityInput] = (),
+        facts: Sequence[FactInput] = (),
+        idempotency_key: str | None = None,
+        bulk: bool = False,
+    ) -> IngestionView:
+        """Accept a file or an inline text; answers once the request is durable.
+
+        Raises:
+            InputError: it cannot be taken; nothing was accepted.
+            Unavailable: the record does not answer; nothing was accepted.
+        """
+        if (source is None) == (text is None):
+            raise InputError(
+                "give either `source` or `text`",
+                unchanged="nothing was accepted",
+                next_step="`source` is a path of this machine, `text` is content",
+            )
+        shared: dict[str, Any] = {
+            "namespace": namespace or caller.namespace,
+            "key": key,
+            "title": _one_line(title),
+            "media_type": media_type or "",
+            "document_time": document_time,
+            "metadata": metadata,
+            "entities": entities,
+            "facts": facts,
+            "idempotency_key": idempotency_key,
+        }
+        if source is not None:
+            request = self._door.file(caller, source, bulk=bulk, **shared)
+        else:
+            request = self._door.text(text or "", **shared)
+        return await self._accept(request, caller.request_id)
+
+    async def ingest_paths(
+        self,
+        caller: Caller,
+        *,
+        paths: Sequence[str],
+        namespace: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> list[IngestionView | ApexError]:
+        """Accept up to 500 files in one transaction, to run behind single requests; for each its ingestion or its error.
+
+        Raises:
+            InputError: too many paths, or an invalid namespace.
+            Unavailable: the record does not answer; nothing was accepted.
+        """
+        if len(paths) > _MAX_PAGE_OF_PATHS:
+            raise InputError(
+                f"at most {_MAX_PAGE_OF_PATHS} paths go into one call", next_step="send the list in pages"
+            )
+        name = check_namespace(namespace or caller.namespace)
+        outcomes: list[IngestionRequest | ApexError] = []
+        for path in paths:
+            try:
+                outcomes.append(self._door.file(caller, path, namespace=name, metadata=metadata, bulk=True))
+            except ApexError as error:
+                outcomes.append(error)
+        requests = [one for one in outcomes if isinstance(one, IngestionRequest)]
+        ids = await self._record.ingestions.accept(requests)
+        self._bell.ring()
+        views = {one.id: present_ingestion(one) for one in await self._record.ingestions.get(ids)}
+        accepted = iter(ids)
+        return [one if isinstance(one, ApexError) else views[next(accepted)] for one in outcomes]
+
+    async def add_memory(
+        self,
+        caller: Caller,
+        *,
+        text: str,
+        title: str | None = None,
+        key: str | None = None,
+        namespace: str | None = None,
+        document_time: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+        entities: Sequence[EntityInput] = (),
+        facts: Sequence[FactInput] = (),
+        idempotency_key: str | None = None,
+    ) -> IngestionView:
+        """Remember a text; the same text again changes nothing. Raises as `ingest_document`."""
+        return await self.ingest_document(
+            caller,
+            text=text,
+            title=title,
+            key=key,
+            namespace=namespace,
+            document_time=document_time,
+            metadata=metadata,
+            entities=entities,
+            facts=facts,
+            idempotency_key=idempotency_key,
+        )
+
+    async def _accept(self, request: IngestionRequest, request_id: str | None) -> IngestionView:
+        (ingestion_id,) = await self._record.ingestions.accept([request], [request_id])
+        self._bell.ring()
+        return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
+
+    # --- following ---------------------------------------------------------------------------------------------------
+
+    async def get_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+        """The state of one ingestion.
+
+        Raises:
+            NotFound: no ingestion has this id.
+        """
+        return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
+
+    async def get_ingestions(self, caller: Caller, *, ingestion_ids: Sequence[UUID]) -> list[IngestionView]:
+        """The states of several, in the given order; unknown ids are left out."""
+        return [present_ingestion(one, self._health) for one in await self._record.ingestions.get(ingestion_ids)]
+
+    async def list_ingestions(
+        self,
+        caller: Caller,
+        *,
+        namespace: str | None = None,
+        state: IngestionState | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> IngestionList:
+        """The recent ingestions of a namespace, newest first."""
+        limit = _limit(limit)
+        found = await self._record.ingestions.recent(
+            check_namespace(namespace or caller.namespace), state=state, limit=limit, before=_from_cursor(cursor)
+        )
+        return IngestionList(
+            ingestions=[present_ingestion(one, self._health) for one in found],
+            next_cursor=_to_cursor(found[-1].seq) if len(found) == limit else None,
+        )
+
+    async def watch_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, wait_seconds: float
+    ) -> AsyncIterator[IngestionView]:
+        """Yield the state at each change, and every 10 s; ends when it is final or the time is over."""
+        deadline = time.monotonic() + wait_seconds
+        with self._progress.subscribe(ingestion_id) as news:
+            while True:
+                news.clear()
+                view = await self.get_ingestion(caller, ingestion_id=ingestion_id)
+                yield view
+                left = deadline - time.monotonic()
+                if view.finished or left <= 0:
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), min(left, _KEEPALIVE_SECONDS))
+
+    async def cancel_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+        """Stop an ingestion; what it wrote is removed.
+
+        Raises:
+            NotFound: no ingestion has this id.
+            Conflict: it is over.
+        """
+        cancelled = await self._record.ingestions.request_cancel(ingestion_id)
+        self._progress.publish([ingestion_id])
+        return present_ingestion(cancelled, self._health)
+
+    async def retry_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+        """Run a failed or cancelled ingestion again.
+
+        Raises:
+            NotFound: no ingestion has this id.
+            Conflict: it did not fail, or a later one of the same document stands.
+        """
+        again = await self._record.ingestions.retry(ingestion_id)
+        self._bell.ring()
+        return present_ingestion(again, self._health)
+
+    # --- finding and reading -----------------------------------------------------------------------------------------
+
+    async def search(
+        self,
+        caller: Caller,
+        *,
+        query: str,
+        namespace: str | None = None,
+        limit: int = 10,
+        source_types: Sequence[str] = (),
+        media_types: Sequence[str] = (),
+        document_ids: Sequence[UUID] = (),
+        after: datetime | None = None,
+        before: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+        entity: str | None = None,
+        as_of: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> SearchView:
+        """The passages that answer a question best. `as_of` leaves out documents dated later than that time.
+
+        Raises:
+            InputError: an argument is not valid.
+            Unavailable: the record does not answer.
+        """
+        query = clean_text(query).strip()
+        if not query or len(query) > _MAX_QUERY_CHARS:
+            raise InputError(
+                f"a query has 1 to {_MAX_QUERY_CHARS} characters",
+                next_step="ask a question, or use list_memories to see what is there",
+            )
+        ends = [_aware(time_) for time_ in (before, as_of) if time_ is not None]
+        where = IndexFilter(
+            namespace=check_namespace(namespace or caller.namespace),
+            source_types=tuple(source_types),
+            media_types=tuple(media_types),
+            document_ids=tuple(document_ids),
+            after=_aware(after),
+            before=min(end for end in ends if end is not None) if ends else None,
+            metadata=_metadata_filter(metadata),
+        )
+        request = SearchRequest(
+            query=query, where=where, limit=_limit(limit), entity=entity or None, known_at=_aware(known_at)
+        )
+        found = await self._searcher.search(request)
+        return SearchView(
+            query=query,
+            namespace=where.namespace,
+            hits=[present_hit(fused, row) for fused, row in found.passages],
+            revision=found.revision,
+            degraded=found.degraded,
+        )
+
+    async def get_entities(
+        self,
+        caller: Caller,
+        *,
+        query: str | None = None,
+        entity_id: UUID | None = None,
+        type: str | None = None,
+        namespace: str | None = None,
+        limit: int = 10,
+        as_of: datetime | None = None,
+        known_at: datetime | None = None,
+    ) -> EntityList:
+        """Entities by name, id or type, with their facts and sources; `as_of` says which facts are current.
+
+        Raises:
+            NotFound: no visible entity has this id.
+            Unavailable: the record does not answer.
+        """
+        name = check_namespace(namespace or caller.namespace)
+        async with self._record.reader.view(name, known_at=_aware(known_at)) as view:
+            rows = await view.find_entities(
+                query=clean_text(query or "").strip() or None, entity_id=entity_id, type_=type or None, limit=_limit(limit)
+            )
+            if entity_id is not None and not rows:
+                raise NotFound(
+                    f"no entity has the id {entity_id}", next_step="call get_entities with a name to find its id"
+                )
+            wanted = [row["id"] for row in rows]
+            facts = await view.facts_of(wanted, limit=50 * max(1, len(wanted)))
+            sources = await view.sources_of(wanted)
+        return EntityList(
+            namespace=name,
+            entities=present_entities(rows, facts, sources, as_of=_aware(as_of) or datetime.now(UTC)),
+        )
+
+    async def get_document(
+        self,
+        caller: Caller,
+        *,
+        document_id: UUID | None = None,
+        key: str | None = None,
+        chunk_id: UUID | None = None,
+        version: int | None = None,
+        start: int = 0,
+        length: int = 8000,
+        page: int | None = None,
+        namespace: str | None = None,
+    ) -> DocumentView:
+        """A document's text, or the surroundings of a passage (`chunk_id`), or one page of it.
+
+        Raises:
+            InputError: an argument is not valid.
+            NotFound: there is no such document, version, passage or page.
+        """
+        name = check_namespace(namespace or caller.namespace)
+        if not 1 <= length <= _MAX_LENGTH or start < 0:
+            raise InputError(
+                f"`length` is 1 to {_MAX_LENGTH}, `start` 0 or more", next_step="read long documents in parts"
+            )
+        async with self._record.reader.view(name) as view:
+            return await read_document(
+                view,
+                DocumentRequest(
+                    document_id=document_id,
+                    key=key,
+                    chunk_id=chunk_id,
+                    version=version,
+                    start=start,
+                    length=length,
+                    page=page,
+                ),
+            )
+
+    async def list_memories(
+        self,
+        caller: Caller,
+        *,
+        namespace: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        source_types: Sequence[str] = (),
+    ) -> MemoryList:
+        """What is in a namespace, newest first."""
+        name, limit, before = check_namespace(namespace or caller.namespace), _limit(limit), _from_cursor(cursor)
+        async with self._record.reader.view(name) as view:
+            rows = await view.list_documents(source_types=source_types, limit=limit, before=before)
+            counts = await view.counts()
+        return MemoryList(
+            namespace=name,
+            items=[present_item(row) for row in rows],
+            total=counts["documents"],
+            next_cursor=_to_cursor(rows[-1]["ingestion_seq"]) if len(rows) == limit else None,
+        )
+
+    async def get_stats(self, caller: Caller, *, namespace: str | None = None) -> StatsView:
+        """Counts, and the health of each store."""
+        name = check_namespace(namespace or caller.namespace)
+        async with self._record.reader.view(name) as view:
+            counts, revision = await view.counts(), view.revision
+        stores, embedder = await self._stores()
+        return StatsView(
+            namespace=name,
+            namespaces=await self._record.reader.namespaces(),
+            documents=counts["documents"],
+            versions=counts["versions"],
+            chunks=counts["chunks"],
+            entities=counts["entities"],
+            facts=counts["facts"],
+            ingestions=await self._record.reader.ingestion_counts(name),
+            revision=revision,
+            stores=stores,
+            degraded=[f"{one.name}: {one.detail}" for one in stores if one.state in ("degraded", "down")],
+            embedder=embedder,
+            version=apex_mcp.__version__,
+        )
+
+    async def _stores(self) -> tuple[list[StoreHealth], str]:
+        temporal = self._health.of("temporal")
+        stores = [
+            StoreHealth(name="postgresql", state="ok"),
+            StoreHealth(name="temporal", state=temporal.state, detail=temporal.detail),
+        ]
+        rebuilding = self._index.degraded
+        points = await self._index.vectors.count()
+        stores.append(
+            StoreHealth(
+                name="vectors",
+                state="degraded" if rebuilding else "ok",
+                detail=rebuilding or f"{points} passages in the index",
+            )
+        )
+        embedder = self._embedder
+        if embedder is None:
+            stores.append(StoreHealth(name="embedder", state="off", detail="search is by words only (APEX_EMBEDDER=none)"))
+            return stores, "none"
+        owed = await self._record.versions.embedding_backlog_size(embedder.name)
+        if embedder.name != self._index.embedder:
+            state, detail = "degraded", "the embedder was changed; run `apex-mcp reindex`"
+        elif not embedder.state.ready:
+            state, detail = "degraded", embedder.state.text
+        else:
+            state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text
+        stores.append(StoreHealth(name="embedder", state=state, detail=detail))
+        return stores, embedder.name
+
+
+def _limit(limit: int) -> int:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InputError(
+            f"`limit` is 1 to {MAX_LIMIT}", next_step="ask for fewer, and go on with the cursor or a narrower question"
+        )
+    return limit
+
+
+def _aware(time_: datetime | None) -> datetime | None:
+    """Times without a zone are taken as UTC."""
+    return time_.replace(tzinfo=UTC) if time_ is not None and time_.tzinfo is None else time_
+
+
+def _one_line(title: str | None) -> str:
+    return " ".join(clean_text(title or "").split())[:300]
+
+
+def _metadata_filter(metadata: dict[str, Any] | None) -> dict[str, tuple[str | int | float | bool, ...]]:
+    wanted: dict[str, tuple[str | int | float | bool, ...]] = {}
+    for name, value in (metadata or {}).items():
+        values: list[Any] = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, str | int | float | bool) for one in values):
+            raise InputError(
+                "a metadata filter is a value or a list of values (strings, numbers, booleans) for each field",
+                next_step='for example {"project": "apollo", "year": [2025, 2026]}',
+            )
+        wanted[name] = tuple(values)
+    return wanted
+
+
+def _to_cursor(seq: int) -> str:
+    return base64.urlsafe_b64encode(str(seq).encode()).decode()
+
+
+def _from_cursor(cursor: str | None) -> int | None:
+    if not cursor:
+        return None
+    try:
+        return int(base64.urlsafe_b64decode(cursor.encode()).decode())
+    except ValueError:
+        raise InputError(
+            "the cursor is not one that an answer gave", next_step="start again without a cursor"
+        ) from None

@@ -1,0 +1,152 @@
+"""From rows of the record to what callers see."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from apex_mcp.models import STEPS, IngestionState, SourceType
+from apex_mcp.retrieval.fusion import Fused
+from apex_mcp.stores.health import Health
+from apex_mcp.stores.record.ingestions import Ingestion
+from apex_mcp.views import EntityView, FactView, FailureView, Hit, IngestionView, MemoryItem, Source
+
+_MAX_SOURCES = 10
+
+
+def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> IngestionView:
+    """An ingestion as its caller sees it."""
+    finished = ingestion.state.finished
+    result, failure = ingestion.result, ingestion.failure
+    return IngestionView(
+        ingestion_id=ingestion.id,
+        document_id=ingestion.document_id,
+        namespace=ingestion.namespace,
+        key=ingestion.key,
+        title=result.get("title") or ingestion.request.get("title") or "",
+        state=ingestion.state,
+        step=ingestion.step,
+        steps_done=len(STEPS) - 1 if ingestion.state is IngestionState.READY else max(0, STEPS.index(ingestion.step) - 1),
+        finished=finished,
+        version=result.get("version"),
+        chunks=result.get("chunks"),
+        pages=result.get("pages"),
+        entities=result.get("entities"),
+        facts=result.get("facts"),
+        warnings=list(result.get("warnings") or []),
+        waiting_for=_waiting_for(ingestion, health),
+        failure=FailureView(code=failure["code"], message=failure["message"], next_step=failure["next_step"])
+        if failure and finished
+        else None,
+        accepted_at=ingestion.accepted_at,
+        finished_at=ingestion.finished_at,
+        attempts=ingestion.attempts,
+        workflow_id=ingestion.workflow_id,
+    )
+
+
+def _waiting_for(ingestion: Ingestion, health: Health | None) -> str:
+    if ingestion.state.finished:
+        return ""
+    if ingestion.cancel_requested_at is not None:
+        return "the running step, to stop"
+    if ingestion.failure is not None:
+        return str(ingestion.failure["message"])
+    if ingestion.state is IngestionState.PENDING:
+        temporal = health.of("temporal") if health else None
+        return temporal.detail if temporal and temporal.detail else "its turn"
+    return ""
+
+
+def present_source(row: dict[str, Any]) -> Source:
+    """Where something comes from."""
+    return Source(
+        document_id=row["document_id"],
+        version=row["number"],
+        title=row["title"],
+        uri=row["uri"],
+        source_type=SourceType(row["source_type"]),
+        media_type=row["media_type"],
+        document_time=row["document_time"],
+        ingested_at=row["committed_at"],
+        current=row["current"],
+    )
+
+
+def present_hit(fused: Fused, row: dict[str, Any]) -> Hit:
+    """A passage with its place and why it was found."""
+    return Hit(
+        chunk_id=row["chunk_id"],
+        text=row["text"],
+        score=round(fused.score, 4),
+        why={name: round(part, 4) for name, part in fused.why.items()},
+        source=present_source(row),
+        page=row["page_from"],
+        page_to=row["page_to"],
+        heading_path=row["heading_path"],
+        start=row["start_offset"],
+        end=row["end_offset"],
+        entities=row["entities"],
+        metadata=row["metadata"],
+    )
+
+
+def present_item(row: dict[str, Any]) -> MemoryItem:
+    """A document in a list."""
+    return MemoryItem(
+        document_id=row["document_id"],
+        key=row["key"],
+        title=row["title"],
+        source=present_source(row),
+        chunks=row["chunk_count"],
+        excerpt=" ".join((row["excerpt"] or "").split()),
+    )
+
+
+def present_entities(
+    rows: Sequence[dict[str, Any]],
+    facts: Sequence[dict[str, Any]],
+    sources: Sequence[dict[str, Any]],
+    *,
+    as_of: datetime,
+) -> list[EntityView]:
+    """Entities with their facts, those that are true at `as_of` first."""
+    return [
+        EntityView(
+            entity_id=row["id"],
+            name=row["name"],
+            type=row["type"],
+            aliases=sorted({alias for aliases in row["alias_lists"] for alias in aliases} - {row["name"]}),
+            mentions=int(row["mentions"]),
+            facts=_present_facts([fact for fact in facts if row["id"] in (fact["subject_id"], fact["object_id"])], as_of),
+            sources=[present_source(source) for source in sources if source["entity_id"] == row["id"]][:_MAX_SOURCES],
+        )
+        for row in rows
+    ]
+
+
+def _present_facts(rows: Sequence[dict[str, Any]], as_of: datetime) -> list[FactView]:
+    """One view a fact, with all its sources; the dates are those of the newest source that gives them."""
+    by_fact: dict[UUID, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_fact.setdefault(row["id"], []).append(row)
+    views: list[FactView] = []
+    for fact_id, said in by_fact.items():
+        first = said[0]
+        valid_at = next((row["valid_at"] for row in said if row["valid_at"]), None)
+        invalid_at = next((row["invalid_at"] for row in said if row["invalid_at"]), None)
+        views.append(
+            FactView(
+                fact_id=fact_id,
+                subject=next((row["subject_name"] for row in said if row["subject_name"]), ""),
+                predicate=first["predicate"],
+                object=first["object_text"],
+                sentence=first["sentence"],
+                valid_at=valid_at,
+                invalid_at=invalid_at,
+                current=(valid_at is None or valid_at <= as_of) and (invalid_at is None or invalid_at > as_of),
+                sources=[present_source(row) for row in said][:_MAX_SOURCES],
+                chunk_ids=[row["chunk_id"] for row in said][:_MAX_SOURCES],
+            )
+        )
+    return sorted(views, key=lambda view: not view.current)

@@ -1,0 +1,155 @@
+"""Search: candidates from the indexes, fused, then read from the record in one snapshot, where visibility is decided."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from apex_mcp.errors import ApexError
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.models import Candidate, IndexFilter
+from apex_mcp.retrieval.fusion import ENTITY, MEANING, WORDS, Fused, fuse
+from apex_mcp.retrieval.naming import possible_names
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.reading import View
+
+# A store that takes longer is left out of the answer, which says so.
+_STORE_SECONDS = 3.0
+_MIN_PAGE = 30
+_MAX_CANDIDATES = 2_000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """What is searched; the limit is the number of passages."""
+
+    query: str
+    where: IndexFilter
+    limit: int
+    entity: str | None = None
+    known_at: datetime | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """The passages of an answer as rows of the record, each with its score, and what the answer lacks."""
+
+    revision: int = 0
+    passages: list[tuple[Fused, dict[str, Any]]] = field(default_factory=list[tuple[Fused, dict[str, Any]]])
+    degraded: list[str] = field(default_factory=list[str])
+
+
+class Searcher:
+    """Searches one record and its index.
+
+    Args:
+        record: PostgreSQL.
+        index: the vector index and its keeper.
+        embedder: for the question's vector, or None.
+    """
+
+    def __init__(self, record: Record, index: IndexKeeper, embedder: Embedder | None) -> None:
+        self._record = record
+        self._index = index
+        self._embedder = embedder
+
+    async def search(self, request: SearchRequest) -> Found:
+        """The best visible passages.
+
+        Raises:
+            Unavailable: the record does not answer. A missing index only degrades the answer.
+        """
+        found = Found()
+        vector = await self._question_vector(request.query, found)
+        async with self._record.reader.view(request.where.namespace, known_at=request.known_at) as view:
+            found.revision = view.revision
+            where = replace(request.where, revision=view.revision) if view.past else request.where
+            only = await self._chunks_naming(view, request.entity) if request.entity else None
+            offset, page = 0, max(_MIN_PAGE, 3 * request.limit)
+            while len(found.passages) < request.limit and offset < _MAX_CANDIDATES:
+                proposals = await self._propose(view, request.query, vector, where, page, offset, found)
+                fused = fuse(proposals)
+                known = {one.chunk_id for one, _ in found.passages}
+                wanted = [one for one in fused if one.chunk_id not in known and (only is None or one.chunk_id in only)]
+                rows = await view.hydrate([one.chunk_id for one in wanted])
+                found.passages += [(one, rows[one.chunk_id]) for one in wanted if one.chunk_id in rows]
+                if all(len(candidates) < page for name, candidates in proposals.items() if name != ENTITY):
+                    break
+                offset, page = offset + page, page * 2
+        found.passages.sort(key=lambda passage: (-passage[0].score, passage[0].chunk_id))
+        del found.passages[request.limit :]
+        if self._index.degraded:
+            found.degraded.append(self._index.degraded)
+        return found
+
+    async def _question_vector(self, query: str, found: Found) -> list[float] | None:
+        embedder = self._embedder
+        if embedder is None:
+            return None
+        if embedder.name != self._index.embedder:
+            found.degraded.append("search is by words only: the embedder was changed; run `apex-mcp reindex`")
+            return None
+        if not embedder.state.ready:
+            found.degraded.append(f"search is by words only: {embedder.state.text}")
+            return None
+        return await self._within(embedder.embed_query(query), "embedder: search is by words only", found)
+
+    async def _propose(
+        self,
+        view: View,
+        query: str,
+        vector: Sequence[float] | None,
+        where: IndexFilter,
+        page: int,
+        offset: int,
+        found: Found,
+    ) -> dict[str, Sequence[Candidate]]:
+        vectors = self._index.vectors
+        asked: dict[str, Awaitable[list[Candidate] | None]] = {
+            WORDS: self._within(
+                vectors.search_words(query, where, limit=page, offset=offset), "words: the vector index", found
+            )
+        }
+        if vector is not None:
+            asked[MEANING] = self._within(
+                vectors.search_dense(vector, where, limit=page, offset=offset), "meaning: the vector index", found
+            )
+        if offset == 0 and not _narrow(where):
+            asked[ENTITY] = self._named(view, query, page)
+        answers = await asyncio.gather(*asked.values())
+        return {name: answer for name, answer in zip(asked, answers, strict=True) if answer is not None}
+
+    async def _named(self, view: View, query: str, limit: int) -> list[Candidate]:
+        entities = await view.known_entities(possible_names(query))
+        if not entities:
+            return []
+        return [
+            Candidate(chunk_id=chunk_id, score=float(named))
+            for chunk_id, named in await view.chunks_naming(entities, limit=limit)
+        ]
+
+    async def _chunks_naming(self, view: View, entity: str) -> set[UUID]:
+        rows = await view.find_entities(query=entity, entity_id=None, type_=None, limit=5)
+        named = await view.chunks_naming([row["id"] for row in rows], limit=_MAX_CANDIDATES)
+        return {chunk_id for chunk_id, _ in named}
+
+    async def _within(self, work: Awaitable[T], what: str, found: Found) -> T | None:
+        """The answer of a store, or None with a note if it is down or too slow."""
+        try:
+            return await asyncio.wait_for(work, _STORE_SECONDS)
+        except (ApexError, TimeoutError):
+            note = f"{what} did not answer"
+            if note not in found.degraded:
+                found.degraded.append(note)
+            return None
+
+
+def _narrow(where: IndexFilter) -> bool:
+    """Whether the filter asks for more than a namespace; entities are looked up in the record without these filters."""
+    return bool(
+        where.source_types or where.media_types or where.document_ids or where.after or where.before or where.metadata
+    )

@@ -1,0 +1,46 @@
+"""News of ingestions, for whoever waits. Losing one costs a waiter time only: it looks into the record anyway, now and then."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+from uuid import UUID
+
+
+class Progress(Protocol):
+    """Wakes those who wait for an ingestion."""
+
+    def publish(self, ingestion_ids: Iterable[UUID]) -> None:
+        """Something about these ingestions changed, and the record already says so."""
+        ...
+
+    @contextmanager
+    def subscribe(self, ingestion_id: UUID) -> Iterator[asyncio.Event]:
+        """An event that is set at each news; the waiter clears it before it looks."""
+        ...
+
+
+class ProcessProgress:
+    """News within one process."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+
+    def publish(self, ingestion_ids: Iterable[UUID]) -> None:
+        """See `Progress`."""
+        for ingestion_id in ingestion_ids:
+            for event in self._waiting.get(ingestion_id, ()):
+                event.set()
+
+    @contextmanager
+    def subscribe(self, ingestion_id: UUID) -> Iterator[asyncio.Event]:
+        """See `Progress`."""
+        event = asyncio.Event()
+        self._waiting[ingestion_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[ingestion_id].discard(event)
+            if not self._waiting[ingestion_id]:
+                del self._waiting[ingestion_id]

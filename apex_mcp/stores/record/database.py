@@ -1,0 +1,103 @@
+"""Connections to PostgreSQL: one pool, and the one place where the driver's errors become ours."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from apex_mcp.errors import Code, Unavailable
+
+Connection = AsyncConnection[DictRow]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into `Unavailable`, the cause kept.
+
+    Raises:
+        Unavailable: the database does not answer, or its disk is full.
+    """
+    try:
+        yield
+    except (psycopg.errors.DiskFull, psycopg.errors.InsufficientResources) as error:
+        raise Unavailable(
+            "the database has no room left",
+            code=Code.DISK_FULL,
+            unchanged="nothing was stored",
+            next_step="free space on the data folder's disk, then send the request again",
+        ) from error
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise Unavailable(
+            "the database does not answer",
+            code=Code.RECORD_UNAVAILABLE,
+            unchanged="nothing was stored",
+            next_step="try again in a few seconds; `apex-mcp doctor` shows what is wrong",
+            retry_after_seconds=2,
+        ) from error
+
+
+class Database:
+    """A pool of connections in autocommit mode."""
+
+    def __init__(self, conninfo: str, *, max_size: int = 12) -> None:
+        self.conninfo = conninfo
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo,
+            connection_class=AsyncConnection[DictRow],
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "apex-mcp"},
+            min_size=2,
+            max_size=max_size,
+            timeout=10,
+            max_idle=300,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Open the first connections.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        with translated():
+            await self._pool.open(wait=True, timeout=30)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode."""
+        with translated():
+            async with self._pool.connection() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A read-write transaction (READ COMMITTED), committed when the block ends well."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A read-only snapshot: every query in it sees the same state."""
+        async with self.connection() as connection:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield connection
+            finally:
+                await connection.rollback()
+
+    async def fetch_all(self, query: str, params: Any = None) -> list[dict[str, Any]]:
+        """Rows of one query."""
+        async with self.connection() as connection:
+            return await (await connection.execute(query, params)).fetchall()  # pyright: ignore[reportArgumentType]
+
+    async def fetch_one(self, query: str, params: Any = None) -> dict[str, Any] | None:
+        """The first row of one query, or None."""
+        async with self.connection() as connection:
+            return await (await connection.execute(query, params)).fetchone()  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,133 @@
+"""What an index needs from the record: its own position, what changed since, and the points to write."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import UUID
+
+from apex_mcp.models import IndexPoint
+from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.versions import Retirement
+
+_POINTS: LiteralString = """
+SELECT c.id, c.text, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
+       coalesce(v.document_time, i.accepted_at) AS document_time, v.metadata, e.vector
+FROM chunks c JOIN versions v ON v.id = c.version_id JOIN ingestions i ON i.id = v.ingestion_id
+LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
+WHERE c.version_id = ANY(%(versions)s) AND v.tombstoned_at IS NULL ORDER BY c.version_id, c.ordinal
+"""
+
+_STANDING: LiteralString = """
+SELECT id, revision_from, revision_to FROM versions
+WHERE id = ANY(%s) AND tombstoned_at IS NULL AND revision_from IS NOT NULL
+"""
+
+_ALL: LiteralString = """
+SELECT id FROM versions WHERE id > %s AND tombstoned_at IS NULL AND revision_from IS NOT NULL ORDER BY id LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Which of some versions an index must hold, and which of those are past. The others it must not hold."""
+
+    present: list[UUID]
+    retired: list[Retirement]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which record this is, and whose vectors it holds."""
+
+    record_id: UUID
+    embedder: str | None
+
+
+class IndexLog:
+    """The record's side of keeping an index in step.
+
+    A position is the oldest transaction that was still open when it was read: every change of an older one is in the index
+    by then, because an index is written before the record commits. Replaying from a position may repeat, never miss.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def identity(self) -> Identity:
+        """The record's id and the embedder whose vectors it holds."""
+        row = await self._database.fetch_one("SELECT record_id, embedder FROM identity")
+        assert row is not None
+        return Identity(record_id=row["record_id"], embedder=row["embedder"])
+
+    async def set_embedder(self, embedder: str) -> None:
+        """From now on the record's vectors are this embedder's; those of others go."""
+        async with self._database.transaction() as connection:
+            await connection.execute("UPDATE identity SET embedder = %s", (embedder,))
+            await connection.execute("DELETE FROM chunk_vectors WHERE embedder <> %s", (embedder,))
+
+    async def position(self) -> str:
+        """A position up to which an index is complete, once what was written before is flushed."""
+        row = await self._database.fetch_one(
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS position"
+        )
+        assert row is not None
+        return str(row["position"])
+
+    async def changed_since(self, position: str) -> list[UUID]:
+        """Versions whose state changed at or after a position."""
+        rows = await self._database.fetch_all(
+            "SELECT DISTINCT version_id FROM index_log WHERE xid >= %s::xid8", (position,)
+        )
+        return [row["version_id"] for row in rows]
+
+    async def forget_before(self, position: str) -> None:
+        """Drop log entries that no index needs any more."""
+        async with self._database.connection() as connection:
+            await connection.execute("DELETE FROM index_log WHERE xid < %s::xid8", (position,))
+
+    async def all_versions(self, *, page: int = 200) -> AsyncIterator[list[UUID]]:
+        """Every version that an index holds, in pages."""
+        after = UUID(int=0)
+        while rows := await self._database.fetch_all(_ALL, (after, page)):
+            yield [row["id"] for row in rows]
+            after = rows[-1]["id"]
+
+    async def standing(self, version_ids: Sequence[UUID]) -> Standing:
+        """What an index must hold of these versions."""
+        rows = await self._database.fetch_all(_STANDING, (list(version_ids),))
+        return Standing(
+            present=[row["id"] for row in rows],
+            retired=[
+                Retirement(
+                    version_id=row["id"], revision_from=row["revision_from"], revision_to=row["revision_to"]
+                )
+                for row in rows
+                if row["revision_to"] is not None
+            ],
+        )
+
+    async def points(self, version_ids: Sequence[UUID], embedder: str | None) -> list[IndexPoint]:
+        """The points of versions, with the vectors of `embedder` where they are there."""
+        from apex_mcp.ingestion.embedding.vectors import unpack
+
+        rows = await self._database.fetch_all(_POINTS, {"versions": list(version_ids), "embedder": embedder})
+        return [
+            IndexPoint(
+                id=row["id"],
+                namespace=row["namespace"],
+                version_id=row["version_id"],
+                document_id=row["document_id"],
+                text=row["text"],
+                source_type=row["source_type"],
+                media_type=row["media_type"],
+                document_time=row["document_time"],
+                metadata=flat_metadata(row["metadata"]),
+                dense=unpack(row["vector"]) if row["vector"] is not None else None,
+            )
+            for row in rows
+        ]
+
+
+def flat_metadata(metadata: dict[str, Any]) -> dict[str, str | int | float | bool]:
+    """The scalar fields of a document's metadata: those that a search may filter by."""
+    return {key: value for key, value in metadata.items() if isinstance(value, str | int | float | bool)}

@@ -1,0 +1,467 @@
+"""Requests, as the record keeps them: accepted once, claimed by one dispatcher at a time, ended exactly once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID, uuid4
+
+from apex_mcp import ids
+from apex_mcp.errors import ApexError, Code, Conflict, NotFound
+from apex_mcp.models import (
+    EntityInput,
+    FactInput,
+    IngestionRequest,
+    IngestionState,
+    Lane,
+    SourceType,
+    Step,
+)
+from apex_mcp.stores.record.database import Connection, Database
+
+# The same key, request or content among unfinished ingestions inserts nothing: the first one answers for all.
+_ACCEPT: LiteralString = """
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
+        ord int, id uuid, namespace text, document_id uuid, key text, request jsonb, content text, fingerprint text,
+        idempotency_key text, request_id text, lane text, bulk boolean)
+),
+named AS (INSERT INTO namespaces (name) SELECT DISTINCT namespace FROM given ON CONFLICT DO NOTHING),
+documented AS (
+    INSERT INTO documents (id, namespace, key) SELECT DISTINCT ON (document_id) document_id, namespace, key FROM given
+    ON CONFLICT DO NOTHING
+),
+accepted AS (
+    INSERT INTO ingestions (id, namespace, document_id, request, content, fingerprint, idempotency_key, request_id, lane, bulk)
+    SELECT id, namespace, document_id, request, content, fingerprint, idempotency_key, request_id, lane, bulk
+    FROM given ORDER BY ord
+    ON CONFLICT DO NOTHING
+    RETURNING id, seq, namespace, document_id, lane, bulk
+)
+INSERT INTO outbox (ingestion_id, seq, namespace, document_id, lane, bulk)
+SELECT id, seq, namespace, document_id, lane, bulk FROM accepted
+RETURNING ingestion_id
+"""
+
+_SAME: LiteralString = """
+SELECT r.ord, i.id FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
+    ord int, namespace text, document_id uuid, fingerprint text, idempotency_key text, request_id text)
+CROSS JOIN LATERAL (
+    SELECT id FROM ingestions i
+    WHERE i.request_id = r.request_id
+       OR (i.namespace = r.namespace AND i.idempotency_key = r.idempotency_key)
+       OR (i.document_id = r.document_id AND i.fingerprint = r.fingerprint AND i.state IN ('pending', 'running'))
+    ORDER BY seq DESC LIMIT 1
+) AS i
+"""
+
+_COLUMNS: LiteralString = """
+    i.id, i.seq, i.namespace, i.document_id, d.key, i.request, i.lane, i.bulk, i.state, i.step, i.claim, i.workflow_id,
+    i.attempts, i.cancel_requested_at, i.failure, i.result, i.accepted_at, i.started_at, i.finished_at
+"""
+
+_GET: LiteralString = (
+    f"SELECT {_COLUMNS} FROM ingestions i JOIN documents d ON d.id = i.document_id WHERE i.id = ANY(%s)"
+)
+
+_LIST: LiteralString = f"""
+SELECT {_COLUMNS} FROM ingestions i JOIN documents d ON d.id = i.document_id
+WHERE i.namespace = %(namespace)s AND i.seq < %(before)s
+  AND (%(state)s::text IS NULL OR i.state = %(state)s)
+ORDER BY i.seq DESC LIMIT %(limit)s
+"""
+
+# Fair over namespaces, in order for one document: its earlier entry, claimed or not, holds back the later one.
+_CLAIM: LiteralString = """
+WITH waiting AS (
+    SELECT w.ingestion_id FROM namespaces n
+    CROSS JOIN LATERAL (
+        SELECT o.ingestion_id, o.seq, row_number() OVER (ORDER BY o.seq) AS turn FROM outbox o
+        WHERE o.namespace = n.name AND o.lane = %(lane)s AND o.bulk = %(bulk)s AND o.lease_owner IS NULL
+          AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.document_id = o.document_id AND e.seq < o.seq)
+        ORDER BY o.seq LIMIT %(limit)s
+    ) AS w
+    ORDER BY w.turn, w.seq LIMIT %(limit)s
+),
+leased AS (
+    UPDATE outbox o SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease_seconds)s)
+    FROM (SELECT ingestion_id FROM outbox WHERE ingestion_id IN (SELECT ingestion_id FROM waiting)
+          AND lease_owner IS NULL FOR UPDATE SKIP LOCKED) AS mine
+    WHERE o.ingestion_id = mine.ingestion_id
+    RETURNING o.ingestion_id
+)
+UPDATE ingestions i SET state = 'running', claim = %(claim)s, attempts = attempts + 1,
+    workflow_id = coalesce(%(group_workflow)s, i.id::text), started_at = coalesce(started_at, clock_timestamp())
+FROM leased WHERE i.id = leased.ingestion_id
+RETURNING i.id, i.seq, (i.request ->> 'size_bytes')::bigint AS size_bytes
+"""
+
+_FINISH: LiteralString = """
+WITH ended AS (
+    UPDATE ingestions SET state = %(state)s, failure = %(failure)s::jsonb, finished_at = clock_timestamp(), claim = NULL
+    WHERE id = %(id)s AND state IN ('pending', 'running') AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
+    RETURNING id
+)
+DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended) RETURNING ingestion_id
+"""
+
+_RELEASE: LiteralString = """
+WITH freed AS (
+    UPDATE ingestions SET claim = NULL, state = 'pending', step = 'accepted',
+        lane = CASE WHEN %(alone)s THEN 'own' ELSE lane END
+    WHERE id = ANY(%(ids)s) AND state IN ('pending', 'running') AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
+    RETURNING id, lane
+)
+UPDATE outbox o SET lease_owner = NULL, lease_until = NULL, lane = freed.lane
+FROM freed WHERE o.ingestion_id = freed.id
+"""
+
+_RETRY: LiteralString = """
+WITH again AS (
+    UPDATE ingestions i SET state = 'pending', step = 'accepted', claim = NULL, failure = NULL, finished_at = NULL,
+        cancel_requested_at = NULL, lane = 'own'
+    WHERE i.id = %(id)s AND i.state IN ('rolled_back', 'cancelled')
+      AND NOT EXISTS (SELECT 1 FROM ingestions l WHERE l.document_id = i.document_id AND l.seq > i.seq
+                      AND l.state NOT IN ('rolled_back', 'cancelled'))
+    RETURNING i.id, i.seq, i.namespace, i.document_id, i.lane, i.bulk
+)
+INSERT INTO outbox (ingestion_id, seq, namespace, document_id, lane, bulk) SELECT * FROM again RETURNING ingestion_id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingestion:
+    """One row of `ingestions`, with its document's key."""
+
+    id: UUID
+    seq: int
+    namespace: str
+    document_id: UUID
+    key: str
+    request: dict[str, Any]
+    lane: Lane
+    bulk: bool
+    state: IngestionState
+    step: Step
+    claim: UUID | None
+    workflow_id: str | None
+    attempts: int
+    cancel_requested_at: datetime | None
+    failure: dict[str, Any] | None
+    result: dict[str, Any]
+    accepted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a dispatcher may run now."""
+
+    id: UUID
+    size_bytes: int
+
+
+class IngestionStore:
+    """The life of ingestions in the record."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def accept(
+        self, requests: Sequence[IngestionRequest], request_ids: Sequence[str | None] | None = None
+    ) -> list[UUID]:
+        """Make requests durable, in order, in one transaction; the same request twice gives the same id.
+
+        Args:
+            requests: what was asked.
+            request_ids: for each, the id that its sender gave this very call, so that sending it again changes nothing.
+
+        Raises:
+            Unavailable: the database does not answer; nothing was accepted.
+        """
+        senders = request_ids or [None] * len(requests)
+        rows = [
+            _row(ord_, request, sender)
+            for ord_, (request, sender) in enumerate(zip(requests, senders, strict=True))
+        ]
+        payload = json.dumps(rows)
+        accepted = {row["ingestion_id"] for row in await self._database.fetch_all(_ACCEPT, {"rows": payload})}
+        found = [UUID(row["id"]) for row in rows]
+        missing = [row for row in rows if UUID(row["id"]) not in accepted]
+        if missing:
+            known = await self._database.fetch_all(_SAME, {"rows": json.dumps(missing)})
+            same = {row["ord"]: row["id"] for row in known}
+            for row in missing:
+                if row["ord"] not in same:  # the one it equalled ended in between: this one is new
+                    (same[row["ord"]],) = await self.accept([requests[row["ord"]]], [senders[row["ord"]]])
+                found[row["ord"]] = same[row["ord"]]
+        return found
+
+    async def get(self, ingestion_ids: Sequence[UUID]) -> list[Ingestion]:
+        """The ingestions with these ids, in the given order; unknown ids are left out."""
+        rows = {row["id"]: row for row in await self._database.fetch_all(_GET, (list(ingestion_ids),))}
+        return [_ingestion(rows[id_]) for id_ in ingestion_ids if id_ in rows]
+
+    async def get_one(self, ingestion_id: UUID) -> Ingestion:
+        """One ingestion.
+
+        Raises:
+            NotFound: no ingestion has this id.
+        """
+        found = await self.get([ingestion_id])
+        if not found:
+            raise NotFound(
+                f"no ingestion has the id {ingestion_id}",
+                next_step="get_ingestion without an id lists the recent ones",
+            )
+        return found[0]
+
+    async def recent(
+        self, namespace: str, *, state: IngestionState | None, limit: int, before: int | None
+    ) -> list[Ingestion]:
+        """The newest ingestions of a namespace, those before sequence number `before` if given."""
+        rows = await self._database.fetch_all(
+            _LIST, {"namespace": namespace, "state": state, "limit": limit, "before": before or 2**62}
+        )
+        return [_ingestion(row) for row in rows]
+
+    async def contents(self, ingestion_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Inline texts of ingestions that have one."""
+        rows = await self._database.fetch_all(
+            "SELECT id, content FROM ingestions WHERE id = ANY(%s) AND content IS NOT NULL",
+            (list(ingestion_ids),),
+        )
+        return {row["id"]: row["content"] for row in rows}
+
+    async def claim(
+        self, *, owner: str, lane: Lane, bulk: bool, limit: int, lease_seconds: float
+    ) -> tuple[UUID, list[Claimed]]:
+        """Lease up to `limit` waiting entries to `owner`, under a new claim token. Each attempt is counted before it runs."""
+        token = uuid4()
+        rows = await self._database.fetch_all(
+            _CLAIM,
+            {
+                "owner": owner,
+                "lane": lane,
+                "bulk": bulk,
+                "limit": limit,
+                "lease_seconds": lease_seconds,
+                "claim": token,
+                "group_workflow": f"group-{token}" if lane is Lane.FAST else None,
+            },
+        )
+        rows.sort(key=lambda row: row["seq"])
+        return token, [Claimed(id=row["id"], size_bytes=row["size_bytes"] or 0) for row in rows]
+
+    async def owned(self, ingestion_ids: Sequence[UUID], claim: UUID) -> list[Ingestion]:
+        """Those of the given ingestions that still belong to `claim` and are not over; cancelled ones carry the mark."""
+        return [
+            one
+            for one in await self.get(ingestion_ids)
+            if one.claim == claim and one.state is IngestionState.RUNNING
+        ]
+
+    async def set_step(self, ingestion_ids: Sequence[UUID], claim: UUID, step: Step) -> None:
+        """Note the step that runs now."""
+        await self._database.fetch_all(
+            "UPDATE ingestions SET step = %s WHERE id = ANY(%s) AND claim = %s AND state = 'running' RETURNING 1",
+            (step, list(ingestion_ids), claim),
+        )
+
+    async def note_failure(self, ingestion_ids: Sequence[UUID], claim: UUID, error: ApexError) -> None:
+        """Note why ingestions are held up or about to end."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "UPDATE ingestions SET failure = %s::jsonb WHERE id = ANY(%s) AND claim = %s AND state = 'running'",
+                (json.dumps(error.to_dict()), list(ingestion_ids), claim),
+            )
+
+    async def finish(
+        self,
+        ingestion_id: UUID,
+        state: IngestionState,
+        *,
+        claim: UUID | None = None,
+        error: ApexError | None = None,
+    ) -> bool:
+        """End an unfinished ingestion and its outbox entry; False if it had ended or belongs to another claim."""
+        failure = json.dumps(error.to_dict()) if error else None
+        row = await self._database.fetch_one(
+            _FINISH, {"id": ingestion_id, "state": state, "failure": failure, "claim": claim}
+        )
+        return row is not None
+
+    async def release(
+        self, ingestion_ids: Sequence[UUID], *, claim: UUID | None, alone: bool = False
+    ) -> None:
+        """Put claimed entries back to wait; `alone`: to run in a workflow of their own from now on."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                _RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone}
+            )
+
+    async def renew_leases(self, owner: str, lease_seconds: float) -> None:
+        """Keep the leases of a dispatcher that is alive."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "UPDATE outbox SET lease_until = now() + make_interval(secs => %s) WHERE lease_owner = %s",
+                (lease_seconds, owner),
+            )
+
+    async def expired(self, *, not_owner: str, all_others: bool) -> list[Ingestion]:
+        """Those whose dispatcher let its lease run out or, with `all_others`, is not `not_owner`."""
+        rows = await self._database.fetch_all(
+            "SELECT ingestion_id FROM outbox WHERE lease_owner <> %s AND (%s OR lease_until < now()) ORDER BY seq",
+            (not_owner, all_others),
+        )
+        return await self.get([row["ingestion_id"] for row in rows])
+
+    async def request_cancel(self, ingestion_id: UUID) -> Ingestion:
+        """Mark an ingestion as cancelled; one that nobody has claimed ends here.
+
+        Raises:
+            NotFound: no ingestion has this id.
+            Conflict: it is over (`already_finished`).
+        """
+        async with self._database.transaction() as connection:
+            row = await (
+                await connection.execute(
+                    "UPDATE ingestions SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) "
+                    "WHERE id = %s AND state IN ('pending', 'running') RETURNING state",
+                    (ingestion_id,),
+                )
+            ).fetchone()
+            if row is not None and row["state"] == IngestionState.PENDING:
+                await connection.execute(
+                    "UPDATE ingestions SET state = 'cancelled', finished_at = clock_timestamp() WHERE id = %s",
+                    (ingestion_id,),
+                )
+                await connection.execute("DELETE FROM outbox WHERE ingestion_id = %s", (ingestion_id,))
+        found = await self.get_one(ingestion_id)
+        if row is None and found.state is not IngestionState.CANCELLED:
+            raise Conflict(
+                f"the ingestion is over: {found.state}",
+                code=Code.ALREADY_FINISHED,
+                next_step="nothing is left to cancel",
+            )
+        return found
+
+    async def retry(self, ingestion_id: UUID) -> Ingestion:
+        """Put a failed or cancelled ingestion back into the outbox.
+
+        Raises:
+            NotFound: no ingestion has this id.
+            Conflict: it did not fail, or a later one of the same document stands (`not_retryable`).
+        """
+        try:
+            row = await self._database.fetch_one(_RETRY, {"id": ingestion_id})
+        except Exception as error:
+            if "ingestions_same" not in str(error):
+                raise
+            row = None
+        found = await self.get_one(ingestion_id)
+        if row is None and found.state.finished:
+            raise Conflict(
+                f"the ingestion ended as {found.state}, or a later one of the same document took its place",
+                code=Code.NOT_RETRYABLE,
+                next_step="ingest the document again",
+            )
+        return found
+
+    async def unfinished(self) -> int:
+        """Number of ingestions that are not over."""
+        row = await self._database.fetch_one(
+            "SELECT count(*) AS n FROM ingestions WHERE state IN ('pending', 'running')"
+        )
+        return int(row["n"]) if row else 0
+
+    async def waiting(self, lane: Lane, bulk: bool) -> int:
+        """Number of entries that wait in a lane."""
+        row = await self._database.fetch_one(
+            "SELECT count(*) AS n FROM outbox WHERE lane = %s AND bulk = %s AND lease_owner IS NULL",
+            (lane, bulk),
+        )
+        return int(row["n"]) if row else 0
+
+
+async def lock_claimed(
+    connection: Connection, ingestion_ids: Sequence[UUID], claim: UUID
+) -> list[dict[str, Any]]:
+    """Lock, inside a transaction, the ingestions that still belong to `claim`; cancelled ones are returned with the mark."""
+    return await (
+        await connection.execute(
+            "SELECT id, seq, document_id, namespace, cancel_requested_at FROM ingestions "
+            "WHERE id = ANY(%s) AND claim = %s AND state = 'running' ORDER BY id FOR UPDATE",
+            (list(ingestion_ids), claim),
+        )
+    ).fetchall()
+
+
+def _row(ordinal: int, request: IngestionRequest, sender: str | None) -> dict[str, Any]:
+    body = asdict(request)
+    for name in ("namespace", "key", "lane", "fingerprint", "text", "idempotency_key", "bulk"):
+        del body[name]
+    return {
+        "ord": ordinal,
+        "id": str(uuid4()),
+        "namespace": request.namespace,
+        "document_id": str(ids.document_id(request.namespace, request.key)),
+        "key": request.key,
+        "request": json.loads(json.dumps(body, default=_plain)),
+        "content": request.text,
+        "fingerprint": request.fingerprint,
+        "idempotency_key": request.idempotency_key,
+        "request_id": sender,
+        "lane": request.lane,
+        "bulk": request.bulk,
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+def _ingestion(row: dict[str, Any]) -> Ingestion:
+    return Ingestion(**{
+        **row,
+        "lane": Lane(row["lane"]),
+        "state": IngestionState(row["state"]),
+        "step": Step(row["step"]),
+    })
+
+
+def request_of(ingestion: Ingestion, text: str | None) -> IngestionRequest:
+    """The request as it was accepted, with its inline text if it has one."""
+    body = ingestion.request
+    return IngestionRequest(
+        namespace=ingestion.namespace,
+        key=ingestion.key,
+        source_type=SourceType(body["source_type"]),
+        lane=ingestion.lane,
+        fingerprint="",
+        title=body["title"],
+        uri=body["uri"],
+        path=body["path"],
+        text=text,
+        media_type=body["media_type"],
+        document_time=_time(body["document_time"]),
+        metadata=body["metadata"],
+        entities=tuple(
+            EntityInput(name=one["name"], type=one["type"], aliases=tuple(one["aliases"]))
+            for one in body["entities"]
+        ),
+        facts=tuple(
+            FactInput(**{**one, "valid_at": _time(one["valid_at"]), "invalid_at": _time(one["invalid_at"])})
+            for one in body["facts"]
+        ),
+        size_bytes=body["size_bytes"],
+        bulk=ingestion.bulk,
+    )
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None

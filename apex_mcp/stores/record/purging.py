@@ -1,0 +1,79 @@
+"""Purge: one removal for rollback, cancel and forget. First a tombstone, then repeatable deletes, and one more pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+from uuid import UUID
+
+from apex_mcp.stores.record.database import Database
+
+_TOMBSTONE: LiteralString = """
+WITH marked AS (
+    INSERT INTO purges (version_id, ingestion_id) VALUES (%(version)s, %(ingestion)s)
+    ON CONFLICT (version_id) DO UPDATE SET passes = 0, next_pass_at = clock_timestamp() RETURNING version_id
+),
+logged AS (INSERT INTO index_log (version_id) SELECT version_id FROM marked)
+UPDATE versions SET tombstoned_at = coalesce(tombstoned_at, clock_timestamp()) FROM marked WHERE id = marked.version_id
+"""
+
+_PASSED: LiteralString = """
+UPDATE purges SET passes = passes + 1,
+    next_pass_at = CASE WHEN passes = 0 THEN clock_timestamp() + make_interval(secs => %(again)s) END
+WHERE version_id = ANY(%(versions)s)
+"""
+
+_ORPHANS: LiteralString = """
+DELETE FROM entities e WHERE e.id = ANY(%s)
+  AND NOT EXISTS (SELECT 1 FROM entity_sources s WHERE s.entity_id = e.id)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """A removal that is due: the version, and the ingestion that made it."""
+
+    version_id: UUID
+    ingestion_id: UUID
+
+
+class PurgeStore:
+    """Tombstones and what is left to remove."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tombstone(self, version_id: UUID, ingestion_id: UUID) -> None:
+        """From now on the version is invisible and cannot be committed; its removal is due at once."""
+        async with self._database.connection() as connection:
+            await connection.execute(_TOMBSTONE, {"version": version_id, "ingestion": ingestion_id})
+
+    async def due(self, *, limit: int = 200) -> list[Purge]:
+        """Removals to do now, the oldest first."""
+        rows = await self._database.fetch_all(
+            "SELECT version_id, ingestion_id FROM purges WHERE next_pass_at <= clock_timestamp() "
+            "ORDER BY next_pass_at LIMIT %s",
+            (limit,),
+        )
+        return [Purge(version_id=row["version_id"], ingestion_id=row["ingestion_id"]) for row in rows]
+
+    async def delete_rows(self, version_ids: Sequence[UUID]) -> None:
+        """Remove versions from the record with all that hangs on them, and entities that nothing else names."""
+        async with self._database.transaction() as connection:
+            rows = await (
+                await connection.execute(
+                    "SELECT DISTINCT entity_id FROM entity_sources WHERE version_id = ANY(%s)",
+                    (list(version_ids),),
+                )
+            ).fetchall()
+            await connection.execute("DELETE FROM versions WHERE id = ANY(%s)", (list(version_ids),))
+            await connection.execute(
+                "DELETE FROM facts f WHERE NOT EXISTS (SELECT 1 FROM fact_sources s WHERE s.fact_id = f.id) "
+                "AND (f.subject_id = ANY(%(ids)s) OR f.object_id = ANY(%(ids)s))",
+                {"ids": [row["entity_id"] for row in rows]},
+            )
+            await connection.execute(_ORPHANS, ([row["entity_id"] for row in rows],))
+
+    async def passed(self, version_ids: Sequence[UUID], *, again_after_seconds: float) -> None:
+        """Note that every store was told; the first pass is followed by one more after the longest step."""
+        async with self._database.connection() as connection:
+            await connection.execute(_PASSED, {"versions": list(version_ids), "again": again_after_seconds})

@@ -1,0 +1,439 @@
+"""The commit point: one transaction makes new versions current and the ones before them past."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+from apex_mcp import ids
+from apex_mcp.models import Chunk, Extraction, IngestionState, ParsedDocument, SourceType
+from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.ingestions import lock_claimed
+
+_STANDING: LiteralString = """
+SELECT d.id AS document_id, c.id AS version_id, c.content_hash, c.ingestion_seq, c.revision_from,
+       coalesce((SELECT max(number) FROM versions v WHERE v.document_id = d.id), 0) AS last_number,
+       coalesce((SELECT max(ingestion_seq) FROM versions v WHERE v.document_id = d.id), 0) AS last_seq
+FROM documents d
+LEFT JOIN versions c ON c.document_id = d.id AND c.revision_from IS NOT NULL AND c.revision_to IS NULL
+     AND c.tombstoned_at IS NULL
+WHERE d.id = ANY(%s) ORDER BY d.id FOR NO KEY UPDATE OF d
+"""
+
+_INSERT_VERSIONS: LiteralString = """
+INSERT INTO versions (id, document_id, namespace, ingestion_id, ingestion_seq, number, content_hash, title, uri,
+    source_type, media_type, document_time, metadata, warnings, chunk_count, page_count, embedded_with)
+SELECT id, document_id, namespace, ingestion_id, ingestion_seq, number, content_hash, title, uri,
+    source_type, media_type, document_time, metadata, warnings, chunk_count, page_count, embedded_with
+FROM jsonb_to_recordset(%s::jsonb) AS r(
+    id uuid, document_id uuid, namespace text, ingestion_id uuid, ingestion_seq bigint, number int, content_hash text,
+    title text, uri text, source_type text, media_type text, document_time timestamptz, metadata jsonb, warnings jsonb,
+    chunk_count int, page_count int, embedded_with text)
+"""
+
+_INSERT_TEXTS: LiteralString = """
+INSERT INTO version_texts (version_id, text, pages, headings)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::jsonb[], %s::jsonb[])
+"""
+
+_INSERT_CHUNKS: LiteralString = """
+INSERT INTO chunks (id, version_id, ordinal, text, start_offset, end_offset, page_from, page_to, heading_path, tokens)
+SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::text[], %s::int[], %s::int[], %s::int[], %s::int[],
+                     %s::jsonb[], %s::int[])
+"""
+
+_INSERT_VECTORS: LiteralString = """
+INSERT INTO chunk_vectors (chunk_id, embedder, vector) SELECT c, %s, v FROM unnest(%s::uuid[], %s::bytea[]) AS r(c, v)
+ON CONFLICT (chunk_id, embedder) DO NOTHING
+"""
+
+# Sorted by id, so that two commits that name the same entities never wait for each other in a circle.
+_INSERT_ENTITIES: LiteralString = """
+INSERT INTO entities (id, namespace, normalised)
+SELECT DISTINCT ON (id) id, namespace, normalised FROM jsonb_to_recordset(%s::jsonb)
+    AS r(id uuid, namespace text, normalised text) ORDER BY id
+ON CONFLICT DO NOTHING
+"""
+
+_INSERT_ENTITY_SOURCES: LiteralString = """
+INSERT INTO entity_sources (entity_id, version_id, name, type, aliases, chunk_ids)
+SELECT entity_id, version_id, name, type, aliases,
+       ARRAY(SELECT jsonb_array_elements_text(chunk_ids)::uuid)
+FROM jsonb_to_recordset(%s::jsonb)
+    AS r(entity_id uuid, version_id uuid, name text, type text, aliases jsonb, chunk_ids jsonb)
+ON CONFLICT DO NOTHING
+"""
+
+_INSERT_FACTS: LiteralString = """
+INSERT INTO facts (id, namespace, subject_id, predicate, object_id, object_text)
+SELECT DISTINCT ON (id) id, namespace, subject_id, predicate, object_id, object_text FROM jsonb_to_recordset(%s::jsonb)
+    AS r(id uuid, namespace text, subject_id uuid, predicate text, object_id uuid, object_text text) ORDER BY id
+ON CONFLICT DO NOTHING
+"""
+
+_INSERT_FACT_SOURCES: LiteralString = """
+INSERT INTO fact_sources (fact_id, version_id, chunk_id, sentence, valid_at, invalid_at)
+SELECT id, version_id, chunk_id, sentence, valid_at, invalid_at FROM jsonb_to_recordset(%s::jsonb)
+    AS r(id uuid, version_id uuid, chunk_id uuid, sentence text, valid_at timestamptz, invalid_at timestamptz)
+ON CONFLICT DO NOTHING
+"""
+
+_RAISE_REVISIONS: LiteralString = """
+WITH locked AS (SELECT name FROM namespaces WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE),
+raised AS (UPDATE namespaces n SET revision = revision + 1 FROM locked WHERE n.name = locked.name
+           RETURNING n.name, n.revision)
+INSERT INTO revisions (namespace, revision) SELECT name, revision FROM raised RETURNING namespace, revision
+"""
+
+_RETIRE: LiteralString = """
+UPDATE versions v SET revision_to = r.revision FROM revisions r
+WHERE v.id = ANY(%(past)s) AND r.namespace = v.namespace
+  AND r.revision = (SELECT revision FROM namespaces WHERE name = v.namespace)
+RETURNING v.id, v.revision_from, v.revision_to
+"""
+
+_PUBLISH: LiteralString = """
+UPDATE versions v SET revision_from = n.revision, committed_at = clock_timestamp()
+FROM namespaces n WHERE v.id = ANY(%(new)s) AND n.name = v.namespace
+"""
+
+_END: LiteralString = """
+WITH ended AS (
+    UPDATE ingestions i SET state = r.state, step = 'cleanup_staging', result = r.result, finished_at = clock_timestamp(),
+        claim = NULL, failure = NULL, content = NULL
+    FROM jsonb_to_recordset(%s::jsonb) AS r(id uuid, state text, result jsonb) WHERE i.id = r.id
+    RETURNING i.id
+)
+DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended)
+"""
+
+_LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
+
+
+# Newest versions first, through their index: a backlog may be long.
+_OWED: LiteralString = """
+SELECT c.id, c.text, c.version_id FROM (
+    SELECT id, ingestion_seq FROM versions
+    WHERE embedded_with IS DISTINCT FROM %(embedder)s AND tombstoned_at IS NULL AND revision_from IS NOT NULL
+      AND revision_to IS NULL ORDER BY ingestion_seq DESC LIMIT %(limit)s) AS v
+JOIN chunks c ON c.version_id = v.id
+LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
+WHERE e.chunk_id IS NULL ORDER BY v.ingestion_seq DESC, c.ordinal LIMIT %(limit)s
+"""
+
+_MARK_EMBEDDED: LiteralString = """
+UPDATE versions v SET embedded_with = %(embedder)s WHERE v.id = ANY(%(versions)s)
+AND NOT EXISTS (SELECT 1 FROM chunks c LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
+                WHERE c.version_id = v.id AND e.chunk_id IS NULL)
+RETURNING v.id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwedChunk:
+    """A chunk without a vector."""
+
+    id: UUID
+    text: str
+    version_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """Everything that one ingestion wants to make current.
+
+    Attributes:
+        content_hash: of the content and of what the caller gave with it; equal hashes are the same version.
+        vectors: one packed float32 vector a chunk, by the embedder named `embedder`; or None.
+    """
+
+    id: UUID
+    ingestion_id: UUID
+    document_id: UUID
+    namespace: str
+    content_hash: str
+    title: str
+    uri: str
+    source_type: SourceType
+    document_time: datetime | None
+    metadata: dict[str, Any]
+    parsed: ParsedDocument
+    chunks: Sequence[Chunk]
+    extraction: Extraction
+    embedder: str | None = None
+    vectors: Sequence[bytes] | None = None
+
+    def chunk_id(self, ordinal: int) -> UUID:
+        return ids.chunk_id(self.id, ordinal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retirement:
+    """A version that a commit made past, and the revisions at which it was current."""
+
+    version_id: UUID
+    revision_from: int
+    revision_to: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """How each ingestion came out; ingestions that belong to another claim by now are in `lost`."""
+
+    states: dict[UUID, IngestionState] = field(default_factory=dict[UUID, IngestionState])
+    retired: list[Retirement] = field(default_factory=list[Retirement])
+    lost: list[UUID] = field(default_factory=list[UUID])
+
+
+class VersionStore:
+    """Commits versions, and says what is current."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def commit(self, versions: Sequence[NewVersion], claim: UUID) -> CommitResult:
+        """Make versions current, all in one transaction, each only if nothing speaks against it.
+
+        A version whose ingestion was cancelled, overtaken by one accepted later, or whose content equals the current
+        version's, ends its ingestion so and writes nothing.
+
+        Raises:
+            Unavailable: the database does not answer; nothing was committed, the same call may be made again.
+        """
+        by_ingestion = {version.ingestion_id: version for version in versions}
+        result = CommitResult()
+        async with self._database.transaction() as connection:
+            owned = await lock_claimed(connection, list(by_ingestion), claim)
+            result.lost.extend(set(by_ingestion) - {row["id"] for row in owned})
+            standing = {
+                row["document_id"]: row
+                for row in await (
+                    await connection.execute(_STANDING, ([row["document_id"] for row in owned],))
+                ).fetchall()
+            }
+            winners: list[tuple[NewVersion, dict[str, Any], int]] = []
+            ends: list[dict[str, Any]] = []
+            for row in owned:
+                version, current = by_ingestion[row["id"]], standing[row["document_id"]]
+                state = _verdict(row, version, current)
+                result.states[version.ingestion_id] = state
+                if state is IngestionState.READY:
+                    winners.append((version, current, row["seq"]))
+                ends.append(_end(version, state, current))
+            if winners:
+                await _insert(
+                    connection, [(version, seq, now["last_number"] + 1) for version, now, seq in winners]
+                )
+                past = [current["version_id"] for _, current, _ in winners if current["version_id"]]
+                result.retired.extend(await _flip(connection, [version for version, _, _ in winners], past))
+            if ends:
+                await connection.execute(_END, (json.dumps(ends, default=str),))
+        return result
+
+    async def current_hashes(self, document_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Content hashes of the current versions of these documents."""
+        rows = await self._database.fetch_all(
+            "SELECT document_id, content_hash FROM versions WHERE document_id = ANY(%s) AND revision_from IS NOT NULL "
+            "AND revision_to IS NULL AND tombstoned_at IS NULL",
+            (list(document_ids),),
+        )
+        return {row["document_id"]: row["content_hash"] for row in rows}
+
+    async def embedding_backlog_size(self, embedder: str) -> int:
+        """Number of chunks of current versions that lack vectors of this embedder."""
+        row = await self._database.fetch_one(
+            "SELECT coalesce(sum(chunk_count), 0) AS n FROM versions WHERE embedded_with IS DISTINCT FROM %s "
+            "AND tombstoned_at IS NULL AND revision_from IS NOT NULL AND revision_to IS NULL",
+            (embedder,),
+        )
+        return int(row["n"]) if row else 0
+
+    async def chunks_owed(self, embedder: str, *, limit: int) -> list[OwedChunk]:
+        """Chunks of current versions that lack a vector of this embedder, those of the newest versions first."""
+        rows = await self._database.fetch_all(_OWED, {"embedder": embedder, "limit": limit})
+        return [OwedChunk(**row) for row in rows]
+
+    async def add_vectors(self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes]) -> list[UUID]:
+        """Store vectors of chunks; returns the versions that lack none any more, for the index to take up."""
+        versions = list({chunk.version_id for chunk in chunks})
+        async with self._database.transaction() as connection:
+            await connection.execute(_INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors)))
+            rows = await (
+                await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
+            ).fetchall()
+            complete = [row["id"] for row in rows]
+            await connection.execute(_LOG, (complete,))
+        return complete
+
+
+def content_hash(raw_hash: str, given: Any) -> str:
+    """Hash of a version: its content's hash and what the caller gave with it (title, facts, metadata, ...)."""
+    body = json.dumps(given, sort_keys=True, default=str, ensure_ascii=True)
+    return hashlib.sha256(f"{raw_hash}\x1f{body}".encode()).hexdigest()
+
+
+def _verdict(row: dict[str, Any], version: NewVersion, current: dict[str, Any]) -> IngestionState:
+    if row["cancel_requested_at"] is not None:
+        return IngestionState.CANCELLED
+    if current["last_seq"] > row["seq"]:
+        return IngestionState.SUPERSEDED
+    if current["content_hash"] == version.content_hash:
+        return IngestionState.UNCHANGED
+    return IngestionState.READY
+
+
+def _end(version: NewVersion, state: IngestionState, current: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {"title": version.title}
+    if state is IngestionState.READY:
+        result |= {
+            "version": current["last_number"] + 1,
+            "chunks": len(version.chunks),
+            "pages": len(version.parsed.pages) or None,
+            "entities": len(version.extraction.entities),
+            "facts": len(version.extraction.facts),
+            "warnings": version.parsed.warnings,
+        }
+    elif state is IngestionState.UNCHANGED:
+        result |= {"version": current["last_number"], "chunks": len(version.chunks)}
+    return {"id": version.ingestion_id, "state": state, "result": result}
+
+
+async def _insert(connection: Connection, versions: Sequence[tuple[NewVersion, int, int]]) -> None:
+    rows = [_version_row(version, seq, number) for version, seq, number in versions]
+    new = [version for version, _, _ in versions]
+    entities, entity_sources, facts = _graph_rows(new)
+    async with connection.pipeline():
+        await connection.execute(_INSERT_VERSIONS, (json.dumps(rows, default=str),))
+        await connection.execute(
+            _INSERT_TEXTS,
+            (
+                [version.id for version in new],
+                [version.parsed.text for version in new],
+                [json.dumps([[p.number, p.start, p.end] for p in version.parsed.pages]) for version in new],
+                [
+                    json.dumps([[h.level, h.title, h.start, h.end] for h in version.parsed.headings])
+                    for version in new
+                ],
+            ),
+        )
+        await connection.execute(_INSERT_CHUNKS, _chunk_columns(new))
+        for embedder in {version.embedder for version in new if version.vectors is not None}:
+            pairs = [
+                (version.chunk_id(chunk.ordinal), vector)
+                for version in new
+                if version.embedder == embedder and version.vectors is not None
+                for chunk, vector in zip(version.chunks, version.vectors, strict=True)
+            ]
+            await connection.execute(
+                _INSERT_VECTORS, (embedder, [one for one, _ in pairs], [vector for _, vector in pairs])
+            )
+        if entities:
+            await connection.execute(_INSERT_ENTITIES, (json.dumps(entities),))
+            await connection.execute(_INSERT_ENTITY_SOURCES, (json.dumps(entity_sources),))
+        if facts:
+            await connection.execute(_INSERT_FACTS, (json.dumps(facts),))
+            await connection.execute(_INSERT_FACT_SOURCES, (json.dumps(facts, default=str),))
+
+
+def _version_row(version: NewVersion, seq: int, number: int) -> dict[str, Any]:
+    return {
+        "id": version.id,
+        "document_id": version.document_id,
+        "namespace": version.namespace,
+        "ingestion_id": version.ingestion_id,
+        "ingestion_seq": seq,
+        "number": number,
+        "content_hash": version.content_hash,
+        "title": version.title,
+        "uri": version.uri,
+        "source_type": version.source_type,
+        "media_type": version.parsed.media_type,
+        "document_time": version.document_time,
+        "metadata": version.metadata,
+        "warnings": version.parsed.warnings,
+        "chunk_count": len(version.chunks),
+        "page_count": len(version.parsed.pages) or None,
+        "embedded_with": version.embedder if version.vectors is not None else None,
+    }
+
+
+def _chunk_columns(versions: Sequence[NewVersion]) -> tuple[list[Any], ...]:
+    pairs = [(version, chunk) for version in versions for chunk in version.chunks]
+    return (
+        [version.chunk_id(chunk.ordinal) for version, chunk in pairs],
+        [version.id for version, _ in pairs],
+        [chunk.ordinal for _, chunk in pairs],
+        [chunk.text for _, chunk in pairs],
+        [chunk.place.start for _, chunk in pairs],
+        [chunk.place.end for _, chunk in pairs],
+        [chunk.place.page_from for _, chunk in pairs],
+        [chunk.place.page_to for _, chunk in pairs],
+        [json.dumps(chunk.place.heading_path) for _, chunk in pairs],
+        [chunk.tokens for _, chunk in pairs],
+    )
+
+
+def _graph_rows(
+    versions: Sequence[NewVersion],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    entities: list[dict[str, Any]] = []
+    sources: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
+    for version in versions:
+        for entity in version.extraction.entities:
+            id_ = str(ids.entity_id(version.namespace, entity.name))
+            entities.append({
+                "id": id_,
+                "namespace": version.namespace,
+                "normalised": ids.normalise_name(entity.name),
+            })
+            sources.append({
+                "entity_id": id_,
+                "version_id": str(version.id),
+                "name": entity.name,
+                "type": entity.type,
+                "aliases": list(entity.aliases),
+                "chunk_ids": [str(version.chunk_id(ordinal)) for ordinal in entity.chunks],
+            })
+        for fact in version.extraction.facts:
+            subject = ids.entity_id(version.namespace, fact.subject)
+            object_id = str(ids.entity_id(version.namespace, fact.object)) if fact.object_is_entity else None
+            valid_at = fact.valid_at.isoformat() if fact.valid_at else None
+            facts.append({
+                **{key: value for key, value in asdict(fact).items() if key in ("predicate", "sentence")},
+                "id": str(
+                    ids.fact_id(
+                        version.namespace, subject, fact.predicate, object_id or fact.object, valid_at or ""
+                    )
+                ),
+                "namespace": version.namespace,
+                "version_id": str(version.id),
+                "subject_id": str(subject),
+                "object_id": object_id,
+                "object_text": fact.object,
+                "chunk_id": str(version.chunk_id(fact.chunk)),
+                "valid_at": valid_at,
+                "invalid_at": fact.invalid_at.isoformat() if fact.invalid_at else None,
+            })
+    return entities, sources, facts
+
+
+async def _flip(connection: Connection, new: Sequence[NewVersion], past: Sequence[UUID]) -> list[Retirement]:
+    """The last and shortest part: the namespaces' rows are locked from here to the end of the transaction."""
+    await connection.execute(_RAISE_REVISIONS, (sorted({version.namespace for version in new}),))
+    retired: list[Retirement] = []
+    if past:
+        rows = await (await connection.execute(_RETIRE, {"past": list(past)})).fetchall()
+        retired = [
+            Retirement(
+                version_id=row["id"], revision_from=row["revision_from"], revision_to=row["revision_to"]
+            )
+            for row in rows
+        ]
+    async with connection.pipeline():
+        await connection.execute(_PUBLISH, {"new": [version.id for version in new]})
+        await connection.execute(_LOG, ([version.id for version in new] + list(past),))
+    return retired

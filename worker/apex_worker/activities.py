@@ -1,0 +1,157 @@
+"""The activities: each calls one step of `apex_mcp.ingestion`, and turns our errors into a retry posture."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from apex_mcp.errors import ApexError, Code
+from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
+from apex_mcp.ingestion.maintenance import Maintenance
+from apex_mcp.ingestion.steps import Steps
+from apex_mcp.stores.record import Record
+
+_MAX_UNEXPECTED = 3
+_HEARTBEAT_SECONDS = 20.0
+InputT = TypeVar("InputT")
+ResultT = TypeVar("ResultT")
+_log = logging.getLogger(__name__)
+
+
+def retry_posture(error: Exception, attempt: int) -> ApplicationError:
+    """What Temporal is told of an error: its code, whether to retry and when. No message, no stack."""
+    if isinstance(error, ApexError):
+        delay = timedelta(seconds=error.retry_after_seconds) if error.retry_after_seconds else None
+        return ApplicationError(
+            str(error.code), type=str(error.code), non_retryable=not error.retryable, next_retry_delay=delay
+        )
+    # Ours: tried again, in case it was chance, then given up.
+    return ApplicationError(
+        type(error).__name__, type=str(Code.INVARIANT), non_retryable=attempt >= _MAX_UNEXPECTED
+    )
+
+
+def _guarded(
+    function: Callable[["Activities", InputT], Awaitable[ResultT]],
+) -> Callable[["Activities", InputT], Coroutine[Any, Any, ResultT]]:
+    @functools.wraps(function)
+    async def guarded(self: "Activities", given: InputT) -> ResultT:
+        beat = asyncio.create_task(_heartbeat()) if not activity.info().is_local else None
+        try:
+            return await function(self, given)
+        except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
+            if not isinstance(error, ApexError):
+                _log.error("%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces())
+            elif error.retryable and isinstance(given, StepInput):
+                with suppress(ApexError):
+                    await self.steps.note_waiting(given, error)
+            raise retry_posture(error, activity.info().attempt) from None
+        finally:
+            if beat is not None:
+                beat.cancel()
+
+    return guarded
+
+
+def _traces() -> bool:
+    """Stack traces hold values, so they are logged only when asked for."""
+    return _log.isEnabledFor(logging.DEBUG)
+
+
+async def _heartbeat() -> None:
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+
+class Activities:
+    """The activities of one worker.
+
+    Args:
+        steps: the six steps.
+        record: for putting ingestions back to wait.
+        maintenance: what the schedule runs.
+    """
+
+    def __init__(self, steps: Steps, record: Record, maintenance: Maintenance) -> None:
+        self.steps = steps
+        self.record = record
+        self.maintenance = maintenance
+
+    @activity.defn(name="stage_document")
+    @_guarded
+    async def stage_document(self, step: StepInput) -> StepResult:
+        return await self.steps.stage(step)
+
+    @activity.defn(name="parse_document")
+    @_guarded
+    async def parse_document(self, step: StepInput) -> StepResult:
+        return await self.steps.parse(step)
+
+    @activity.defn(name="extract_entities")
+    @_guarded
+    async def extract_entities(self, step: StepInput) -> StepResult:
+        return await self.steps.extract(step)
+
+    @activity.defn(name="prepare_group")
+    @_guarded
+    async def prepare_group(self, step: StepInput) -> StepResult:
+        return await self.steps.prepare_group(step)
+
+    @activity.defn(name="generate_embeddings")
+    @_guarded
+    async def generate_embeddings(self, step: StepInput) -> StepResult:
+        return await self.steps.embed(step)
+
+    @activity.defn(name="write_to_databases")
+    @_guarded
+    async def write_to_databases(self, step: StepInput) -> StepResult:
+        return await self.steps.write(step)
+
+    @activity.defn(name="cleanup_staging")
+    @_guarded
+    async def cleanup_staging(self, step: StepInput) -> StepResult:
+        return await self.steps.cleanup(step)
+
+    @activity.defn(name="rollback_writes")
+    @_guarded
+    async def rollback_writes(self, rollback: RollbackInput) -> None:
+        await self.steps.rollback(rollback)
+
+    @activity.defn(name="send_alone")
+    @_guarded
+    async def send_alone(self, step: StepInput) -> None:
+        await self.record.ingestions.release(
+            [UUID(one) for one in step.ingestion_ids], claim=UUID(step.claim), alone=True
+        )
+
+    @activity.defn(name="greet")
+    async def greet(self, name: str) -> str:
+        return f"Hello, {name}: the worker answers."
+
+    @activity.defn(name="maintain")
+    async def maintain(self) -> int:
+        return await self.maintenance.run()
+
+    def all(self) -> list[Callable[..., Any]]:
+        """Every activity, for registering."""
+        return [
+            self.stage_document,
+            self.parse_document,
+            self.extract_entities,
+            self.prepare_group,
+            self.generate_embeddings,
+            self.write_to_databases,
+            self.cleanup_staging,
+            self.rollback_writes,
+            self.send_alone,
+            self.greet,
+            self.maintain,
+        ]

@@ -1,0 +1,212 @@
+"""Empties the outbox: claims what waits, starts its workflow, and dispatches again whatever Temporal has lost."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from apex_mcp.errors import ApexError, Code, Invariant
+from apex_mcp.ingestion.contract import (
+    DOCUMENT_WORKFLOW,
+    GROUP_WORKFLOW,
+    MAX_GROUP,
+    TASK_QUEUE,
+    IngestionInput,
+    IngestionResult,
+)
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.models import IngestionState, Lane
+from apex_mcp.stores.bell import Bell
+from apex_mcp.stores.health import Health
+from apex_mcp.stores.record.ingestions import Claimed, IngestionStore
+
+_LEASE_SECONDS = 60.0
+_LOOK_SECONDS = 10.0
+_PAUSE_SECONDS = 1.0
+_LARGE_BYTES = 2_000_000
+# An ingestion that was running at this many ends of its worker is taken to be their cause.
+_MAX_ATTEMPTS = 8
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """One kind of work: how many go together, and how many runs at a time."""
+
+    lane: Lane
+    bulk: bool
+    together: int
+    flights: int
+
+
+_TRAFFIC = (
+    _Traffic(Lane.FAST, bulk=False, together=MAX_GROUP, flights=2),
+    _Traffic(Lane.OWN, bulk=False, together=1, flights=4),
+    _Traffic(Lane.FAST, bulk=True, together=MAX_GROUP, flights=2),
+    _Traffic(Lane.OWN, bulk=True, together=1, flights=2),
+)
+
+
+class Dispatcher:
+    """One process's dispatcher.
+
+    Args:
+        client: Temporal.
+        ingestions: the outbox.
+        index: removes what a lost run wrote.
+        bell: rings when something waits.
+        health: where Temporal's state is noted.
+        sole: no other process dispatches for this record, so whatever another one has claimed is lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        ingestions: IngestionStore,
+        index: IndexKeeper,
+        bell: Bell,
+        health: Health,
+        sole: bool,
+    ) -> None:
+        self._client = client
+        self._ingestions = ingestions
+        self._index = index
+        self._bell = bell
+        self._health = health
+        self._sole = sole
+        self._owner = str(uuid4())
+
+    async def run(self) -> None:
+        """Dispatch until cancelled."""
+        if self._sole:
+            await self._patiently(self._reclaim, all_others=True)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_leases())
+            for traffic in _TRAFFIC:
+                tasks.create_task(self._serve(traffic))
+
+    async def _serve(self, traffic: _Traffic) -> None:
+        rung = self._bell.listener()
+        slots = asyncio.Semaphore(traffic.flights)
+        async with asyncio.TaskGroup() as flights:
+            while True:
+                await slots.acquire()
+                rung.clear()
+                claim, claimed = await self._claim(traffic)
+                if claimed:
+                    flights.create_task(self._fly(traffic, claim, claimed, slots))
+                    continue
+                slots.release()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(rung.wait(), _LOOK_SECONDS)
+
+    async def _claim(self, traffic: _Traffic) -> tuple[UUID, list[Claimed]]:
+        try:
+            return await self._ingestions.claim(
+                owner=self._owner,
+                lane=traffic.lane,
+                bulk=traffic.bulk,
+                limit=traffic.together,
+                lease_seconds=_LEASE_SECONDS,
+            )
+        except ApexError as error:
+            _log.warning("the outbox cannot be read: %s", error.code)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return uuid4(), []
+
+    async def _fly(
+        self, traffic: _Traffic, claim: UUID, claimed: Sequence[Claimed], slots: asyncio.Semaphore
+    ) -> None:
+        """One run, from its start to its end; whoever is not over then waits again, alone."""
+        ids_ = [one.id for one in claimed]
+        alone = True
+        try:
+            await self._execute(traffic, claim, claimed)
+        except RPCError as error:
+            self._health.note("temporal", "down", f"Temporal does not answer ({error.status.name.lower()})")
+            alone = traffic.lane is Lane.OWN
+            await asyncio.sleep(_PAUSE_SECONDS)
+        except WorkflowFailureError:
+            _log.warning("workflow of claim %s did not complete", claim)
+        finally:
+            slots.release()
+        await self._patiently(self._release_unfinished, ids_, claim, alone)
+        self._bell.ring()  # what waited for these documents may go now
+
+    async def _execute(self, traffic: _Traffic, claim: UUID, claimed: Sequence[Claimed]) -> None:
+        group = traffic.lane is Lane.FAST
+        handle = await self._client.start_workflow(
+            GROUP_WORKFLOW if group else DOCUMENT_WORKFLOW,
+            IngestionInput(
+                ingestion_ids=[str(one.id) for one in claimed],
+                claim=str(claim),
+                large=any(one.size_bytes > _LARGE_BYTES for one in claimed),
+            ),
+            id=f"group-{claim}" if group else str(claimed[0].id),
+            task_queue=TASK_QUEUE,
+            result_type=IngestionResult,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            # A run of the same ingestion that is still there belongs to an earlier claim: it can change nothing any more.
+            id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+            request_eager_start=True,
+        )
+        self._health.note("temporal", "ok")
+        await handle.result()
+
+    async def _release_unfinished(self, ingestion_ids: Sequence[UUID], claim: UUID, alone: bool) -> None:
+        left = await self._ingestions.owned(ingestion_ids, claim)
+        for one in left:
+            await self._index.purge_run(one.document_id, one.id, claim)
+        if left:
+            await self._ingestions.release([one.id for one in left], claim=claim, alone=alone)
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await asyncio.sleep(_LEASE_SECONDS / 3)
+            await self._patiently(self._ingestions.renew_leases, self._owner, _LEASE_SECONDS)
+            await self._patiently(self._reclaim, all_others=False)
+
+    async def _reclaim(self, *, all_others: bool) -> None:
+        """Take back what a dispatcher that is gone had claimed. Its workflows, where they still run, can change nothing."""
+        for lost in await self._ingestions.expired(not_owner=self._owner, all_others=all_others):
+            if lost.claim is not None:
+                await self._index.purge_run(lost.document_id, lost.id, lost.claim)
+            if lost.workflow_id:
+                with suppress(RPCError):
+                    await self._terminate(lost.workflow_id)
+            if lost.attempts >= _MAX_ATTEMPTS:
+                error = Invariant(
+                    f"the worker ended {lost.attempts} times while it ran this",
+                    code=Code.PARSER_CRASHED,
+                    unchanged="nothing of it was stored",
+                    next_step="call retry_ingestion to try again, or send the document in another format",
+                )
+                await self._ingestions.finish(lost.id, IngestionState.ROLLED_BACK, error=error)
+            else:
+                await self._ingestions.release([lost.id], claim=lost.claim, alone=True)
+        self._bell.ring()
+
+    async def _terminate(self, workflow_id: str) -> None:
+        try:
+            await self._client.get_workflow_handle(workflow_id).terminate("its dispatcher has gone")
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+    async def _patiently(self, work: Callable[..., Awaitable[object]], *args: object, **kwargs: object) -> None:
+        """Do something to the record, however long the record is away."""
+        while True:
+            try:
+                await work(*args, **kwargs)
+                return
+            except ApexError as error:
+                _log.warning("the record does not answer: %s", error.code)
+                await asyncio.sleep(_PAUSE_SECONDS)
