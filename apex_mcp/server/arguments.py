@@ -1,13 +1,12 @@
 """Types of tool arguments, shared by the tools, with what a model should know of each."""
 
-from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from apex_mcp.errors import InputError
 from apex_mcp.models import EntityInput, FactInput
+from apex_mcp.times import moment
 
 MAX_WAIT_SECONDS = 50.0  # below the 60 s at which common clients give a call up
 
@@ -83,35 +82,6 @@ def fact_inputs(facts: list[Fact] | None) -> tuple[FactInput, ...]:
         )
         for fact in facts or ()
     )
-
-
-def moment(name: str, value: str, *, end_of_day: bool = False) -> datetime | None:
-    """Read an ISO 8601 time or date; without a zone it is UTC.
-
-    Args:
-        name: the argument, for the error.
-        value: the text; blank is None.
-        end_of_day: a date alone means its last moment, so that "as of 1 May" includes what that day brought.
-
-    Raises:
-        InputError: it is no ISO 8601 time.
-    """
-    text = value.strip()
-    if not text:
-        return None
-    try:
-        if len(text) == len("2026-03-01"):
-            read = datetime.combine(
-                date.fromisoformat(text), time.max if end_of_day else time.min, tzinfo=UTC
-            )
-        else:
-            read = datetime.fromisoformat(text)
-        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InputError(
-            f"{name} is not an ISO 8601 date or time",
-            next_step=f"give {name} as 2026-03-01 or 2026-03-01T09:30:00Z",
-        ) from None
 
 
 def is_encodable(value: object) -> bool:

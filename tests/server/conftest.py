@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,7 +51,7 @@ def open_client(gateway: NotebookGateway, connection: Connection, era: str) -> O
     """An MCP client in this process, in the protocol era of the test."""
 
     @asynccontextmanager
-    async def opened(**options: Any) -> AsyncIterator[Client]:
+    async def opened(**options: Any) -> AsyncGenerator[Client]:
         token = current_connection.set(connection)
         try:
             async with Client(build_server(gateway), mode=era, **options) as client:

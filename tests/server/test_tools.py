@@ -10,7 +10,7 @@ from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.models import EntityInput, FactInput, Step
 from apex_mcp.server import Connection
-from apex_mcp.server.arguments import moment
+from apex_mcp.times import moment
 from tests.server.conftest import NotebookGateway, OpenClient
 from tests.server.notebook import Notebook
 

@@ -26,10 +26,10 @@ from apex_mcp.server.arguments import (
     Title,
     entity_inputs,
     fact_inputs,
-    moment,
 )
 from apex_mcp.server.desk import Desk, answer
 from apex_mcp.server.roots import ClientRoots, ask_client_roots, usable_roots
+from apex_mcp.times import moment
 from apex_mcp.views import IngestionList, IngestionView
 
 WaitSeconds = Annotated[

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from apex_mcp.models import SourceType
 from apex_mcp.server import rendering
-from apex_mcp.server.arguments import Id, Namespace, Object, Text, moment
+from apex_mcp.server.arguments import Id, Namespace, Object, Text
 from apex_mcp.server.desk import Desk
+from apex_mcp.times import moment
 from apex_mcp.views import EntityList, SearchView
 
 AsOf = Annotated[

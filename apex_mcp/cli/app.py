@@ -1,0 +1,26 @@
+"""The `apex-mcp` commands."""
+
+import typer
+
+from apex_mcp.cli.health import doctor, setup
+from apex_mcp.cli.ingest import ingest
+from apex_mcp.cli.memory import add, cancel, ingestions, retry
+from apex_mcp.cli.reading import entities, ls, search, show
+from apex_mcp.cli.service import logs, reindex, status, stop, ui, version, workflows
+
+app = typer.Typer(
+    name="apex-mcp",
+    help="A memory for AI assistants. Without a command it is an MCP server on stdin and stdout.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for panel, commands in {
+    "Memory": (ingest, add, search, entities, show, ls),
+    "Ingestions": (ingestions, cancel, retry),
+    "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, version),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)

@@ -1,0 +1,141 @@
+"""Commands that find and show what is stored."""
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from apex_mcp.cli import rendering
+from apex_mcp.cli.daemon import daemon
+from apex_mcp.cli.options import Cursor, Limit, Meta, Namespace, iso, metadata
+from apex_mcp.cli.output import AsJson, Output, reports_errors
+from apex_mcp.errors import NotFound
+from apex_mcp.models import SourceType
+from apex_mcp.views import DocumentView, EntityList, IngestionView, MemoryList, SearchView
+
+if TYPE_CHECKING:
+    from apex_mcp.runtime.client import DaemonClient
+
+AsOf = Annotated[str | None, typer.Option(help="What was true then, ISO 8601, e.g. 2025-12-31.")]
+KnownAt = Annotated[str | None, typer.Option(help="What the memory knew then.")]
+Sources = Annotated[
+    list[SourceType] | None, typer.Option("--source", help="Only from this source; repeatable.")
+]
+
+
+@reports_errors
+def search(
+    query: Annotated[str, typer.Argument(help="A question or key words.")],
+    limit: Limit = 8,
+    namespace: Namespace = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    after: Annotated[str | None, typer.Option(help="Only content from this time on.")] = None,
+    before: Annotated[str | None, typer.Option(help="Only content from before this time.")] = None,
+    type_: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Only this media type, e.g. application/pdf; repeatable."),
+    ] = None,
+    source: Sources = None,
+    entity: Annotated[str | None, typer.Option(help="Only passages that name this entity.")] = None,
+    meta: Meta = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find passages that answer a question."""
+    output = Output(as_json=as_json)
+    arguments = {
+        "query": query,
+        "limit": limit,
+        "namespace": namespace,
+        "as_of": iso("--as-of", as_of, end_of_day=True),
+        "known_at": iso("--known-at", known_at, end_of_day=True),
+        "after": iso("--after", after),
+        "before": iso("--before", before),
+        "media_types": type_ or [],
+        "source_types": source or [],
+        "entity": entity,
+        "metadata": metadata(meta),
+    }
+    with daemon(output) as client:
+        view = SearchView.model_validate(client.call("search", **arguments))
+    output.show(view, lambda: rendering.search(view))
+
+
+@reports_errors
+def entities(
+    query: Annotated[
+        str | None, typer.Argument(help="A name or words; the most mentioned if not given.")
+    ] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="e.g. person, organisation.")] = None,
+    limit: Limit = 10,
+    namespace: Namespace = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show people, organisations and other named things, with their facts."""
+    output = Output(as_json=as_json)
+    arguments = {
+        "query": query,
+        "type": type_,
+        "limit": limit,
+        "namespace": namespace,
+        "as_of": iso("--as-of", as_of, end_of_day=True),
+        "known_at": iso("--known-at", known_at, end_of_day=True),
+    }
+    with daemon(output) as client:
+        view = EntityList.model_validate(client.call("get_entities", **arguments))
+    output.show(view, lambda: rendering.entities(view))
+
+
+@reports_errors
+def show(
+    id_: Annotated[UUID, typer.Argument(metavar="ID", help="Of a document, a passage or an ingestion.")],
+    version: Annotated[int | None, typer.Option(min=1, help="An earlier version.")] = None,
+    page: Annotated[int | None, typer.Option(min=1, help="Start at this page.")] = None,
+    start: Annotated[int, typer.Option(min=0, help="Start at this character.")] = 0,
+    length: Annotated[int, typer.Option(min=1, help="How many characters.")] = 8000,
+    as_json: AsJson = False,
+) -> None:
+    """Show a document, a passage in its place, or an ingestion."""
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        view = _document(client, id_, version=version, page=page, start=start, length=length)
+        if view is not None:
+            output.show(view, lambda: rendering.document(view))
+            return
+        ingestion = IngestionView.model_validate(client.call("get_ingestion", ingestion_id=str(id_)))
+        output.show(ingestion, lambda: rendering.ingestion(ingestion))
+
+
+def _document(
+    client: "DaemonClient", id_: UUID, *, version: int | None, page: int | None, start: int, length: int
+) -> DocumentView | None:
+    """The document with this id, or the one with this passage; the ids themselves do not tell."""
+    for name in ("chunk_id", "document_id"):
+        try:
+            answer = client.call(
+                "get_document", **{name: str(id_)}, version=version, page=page, start=start, length=length
+            )
+        except NotFound:
+            continue
+        return DocumentView.model_validate(answer)
+    return None
+
+
+@reports_errors
+def ls(
+    limit: Limit = 20,
+    cursor: Cursor = None,
+    source: Sources = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what is stored, newest first."""
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        answer = client.call(
+            "list_memories", namespace=namespace, limit=limit, cursor=cursor, source_types=source or []
+        )
+    view = MemoryList.model_validate(answer)
+    output.show(view, lambda: rendering.memories(view))

@@ -1,0 +1,251 @@
+"""Views as a terminal shows them: pure functions from a view to something that rich prints."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from apex_mcp.cli.output import plain
+from apex_mcp.models import IngestionState
+from apex_mcp.views import (
+    DocumentView,
+    EntityList,
+    FactView,
+    Hit,
+    IngestionList,
+    IngestionView,
+    MemoryList,
+    SearchView,
+    Source,
+    StatsView,
+)
+
+_STATE_STYLES = {
+    IngestionState.READY: "green",
+    IngestionState.UNCHANGED: "green",
+    IngestionState.RUNNING: "cyan",
+    IngestionState.PENDING: "cyan",
+    IngestionState.SUPERSEDED: "yellow",
+    IngestionState.CANCELLED: "yellow",
+    IngestionState.ROLLED_BACK: "red",
+}
+
+
+def search(view: SearchView) -> RenderableType:
+    """Passages, best first, each under its source."""
+    if not view.hits:
+        return Group(*_degraded(view.degraded), plain(f"nothing found in namespace {view.namespace}"))
+    return Group(*_degraded(view.degraded), *(_hit(number, hit) for number, hit in enumerate(view.hits, 1)))
+
+
+def _hit(number: int, hit: Hit) -> RenderableType:
+    head = Text.assemble((f"[{number}] ", "bold"), _styled(_source(hit.source), "bold"))
+    place = _place(hit.page, hit.page_to, hit.heading_path)
+    if place:
+        head.append_text(plain(f", {place}"))
+    why = ", ".join(f"{name} {share:.2f}" for name, share in hit.why.items())
+    return Group(
+        head, plain(hit.text.strip()), _styled(f"{hit.chunk_id}  {hit.score:.2f} ({why})", "dim"), Text()
+    )
+
+
+def document(view: DocumentView) -> RenderableType:
+    """A part of a document, the asked passage highlighted in place."""
+    place = _place(view.page, None, view.heading_path)
+    of = f"{view.start}-{view.end} of {view.length} characters"
+    head = _styled(_source(view.source), "bold")
+    body = Text()
+    start, end = view.passage_start, view.passage_end
+    if start is not None and end is not None:
+        body.append_text(plain(view.text[:start]))
+        body.append_text(_styled(view.text[start:end], "reverse"))
+        body.append_text(plain(view.text[end:]))
+    else:
+        body.append_text(plain(view.text))
+    lines: list[RenderableType] = [
+        head,
+        _styled(", ".join(part for part in (f"version {view.source.version}", place, of) if part), "dim"),
+        *(_styled(f"warning: {warning}", "yellow") for warning in view.warnings),
+        body,
+    ]
+    if view.next_start is not None:
+        lines.append(_styled(f"goes on: --start {view.next_start}", "dim"))
+    lines.append(_styled(f"document {view.document_id}, key {view.key}", "dim"))
+    return Group(*lines)
+
+
+def entities(view: EntityList) -> RenderableType:
+    """Entities with their facts."""
+    blocks: list[RenderableType] = [*_degraded(view.degraded)]
+    for entity in view.entities:
+        blocks.append(
+            Text.assemble(
+                _styled(entity.name, "bold"), plain(f" ({entity.type}), {entity.mentions} mentions")
+            )
+        )
+        if entity.aliases:
+            blocks.append(plain(f"  also: {', '.join(entity.aliases)}"))
+        blocks.extend(_fact(fact) for fact in entity.facts)
+        blocks.append(_styled(f"  {entity.entity_id}", "dim"))
+    return Group(*blocks) if view.entities else Group(*blocks, plain("no such entity"))
+
+
+def _fact(fact: FactView) -> Text:
+    times = [f"from {moment(fact.valid_at)}"] if fact.valid_at else []
+    times.extend([f"until {moment(fact.invalid_at)}"] if fact.invalid_at else [])
+    sentence = fact.sentence or f"{fact.subject} {fact.predicate} {fact.object}"
+    sources = dict.fromkeys(source.title or source.uri for source in fact.sources)
+    words = plain(f"  - {sentence}{f' ({chr(44).join(times)})' if times else ''}")
+    if sources:
+        words.append_text(_styled(f" [{'; '.join(sources)}]", "dim"))
+    return words if fact.current else _styled(words.plain, "strike")
+
+
+def memories(view: MemoryList) -> RenderableType:
+    """What is there, one line each."""
+    table = _table("stored", "title", "chunks", "document")
+    for item in view.items:
+        table.add_row(
+            moment(item.source.ingested_at),
+            plain(item.title or item.key),
+            str(item.chunks),
+            str(item.document_id),
+        )
+    return Group(
+        table,
+        plain(f"{len(view.items)} of {view.total} in namespace {view.namespace}"),
+        *_more(view.next_cursor),
+    )
+
+
+def ingestions(view: IngestionList) -> RenderableType:
+    """Recent ingestions."""
+    table = _table("accepted", "state", "what", "ingestion")
+    for item in view.ingestions:
+        table.add_row(
+            moment(item.accepted_at),
+            _styled(state(item), _STATE_STYLES[item.state]),
+            plain(f"{item.title or item.key}{reason(item)}"),
+            str(item.ingestion_id),
+        )
+    return Group(table, *_more(view.next_cursor))
+
+
+def ingestion(view: IngestionView) -> Text:
+    """One ingestion in a line or two."""
+    counted = (
+        ("chunks", view.chunks),
+        ("pages", view.pages),
+        ("entities", view.entities),
+        ("facts", view.facts),
+    )
+    counts = ", ".join(f"{count} {name}" for name, count in counted if count)
+    line = Text.assemble(
+        _styled(state(view), _STATE_STYLES[view.state]),
+        plain(f"  {view.title or view.key}{f' ({counts})' if counts else ''}{reason(view)}"),
+        _styled(f"  {view.ingestion_id}", "dim"),
+    )
+    for warning in view.warnings:
+        line.append_text(_styled(f"\n  warning: {warning}", "yellow"))
+    return line
+
+
+def state(view: IngestionView) -> str:
+    """The state, with the step while it runs."""
+    return (
+        str(view.state) if view.finished else f"{view.state} {view.step} {view.steps_done}/{view.steps_total}"
+    )
+
+
+def reason(view: IngestionView) -> str:
+    """Why it failed or waits, to append to a line."""
+    if view.failure is not None:
+        parts = (f"{view.failure.code}: {view.failure.message}", view.failure.next_step)
+        return f": {'; '.join(part for part in parts if part)}"
+    return f", waits for {view.waiting_for}" if view.waiting_for and not view.finished else ""
+
+
+def stats(view: StatsView) -> RenderableType:
+    """Counts, then each store's health."""
+    counts = _table("documents", "versions", "chunks", "entities", "facts")
+    counts.add_row(
+        *(str(count) for count in (view.documents, view.versions, view.chunks, view.entities, view.facts))
+    )
+    stores = _table("store", "state", "")
+    for store in view.stores:
+        style = {"ok": "green", "off": "dim"}.get(store.state, "red")
+        stores.add_row(plain(store.name), _styled(store.state, style), plain(store.detail))
+    unfinished = ", ".join(f"{count} {name}" for name, count in sorted(view.ingestions.items()) if count)
+    return Group(
+        plain(
+            f"namespace {view.namespace} of {', '.join(view.namespaces) or 'none'}; embedder {view.embedder}"
+        ),
+        counts,
+        stores,
+        plain(f"ingestions: {unfinished or 'none'}"),
+        *_degraded(view.degraded),
+    )
+
+
+def fields(data: Mapping[str, Any]) -> RenderableType:
+    """Plain data, a line for each field."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in data.items():
+        table.add_row(_styled(name, "dim"), plain(str(value)))
+    return table
+
+
+def rows(data: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Plain rows, a column for each field of the first."""
+    if not data:
+        return plain("none")
+    table = _table(*data[0])
+    for row in data:
+        table.add_row(*(plain(str(row.get(name, ""))) for name in data[0]))
+    return table
+
+
+def moment(when: datetime) -> str:
+    """A time in the reader's own zone."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _source(source: Source) -> str:
+    when = moment(source.document_time or source.ingested_at)
+    return (
+        f"{source.title or source.uri or 'untitled'} ({when}{'' if source.current else ', since replaced'})"
+    )
+
+
+def _place(page: int | None, page_to: int | None, heading_path: Sequence[str]) -> str:
+    parts: list[str] = []
+    if page is not None:
+        parts.append(f"page {page}" if page_to in (None, page) else f"pages {page}-{page_to}")
+    if heading_path:
+        parts.append(" > ".join(heading_path))
+    return ", ".join(parts)
+
+
+def _degraded(degraded: Iterable[str]) -> list[Text]:
+    return [_styled(f"degraded: {what}", "yellow") for what in degraded]
+
+
+def _more(cursor: str | None) -> list[Text]:
+    return [_styled(f"more: --cursor {cursor}", "dim")] if cursor else []
+
+
+def _table(*columns: str) -> Table:
+    # Ids are there to be copied: never cut.
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
+
+
+def _styled(words: str, style: str) -> Text:
+    text = plain(words)
+    text.stylize(style)
+    return text

@@ -1,0 +1,144 @@
+"""Commands about the service itself: is it well, what does it do, stop it, prepare it."""
+
+import time
+from collections import deque
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apex_mcp import __version__
+from apex_mcp.cli import rendering
+from apex_mcp.cli.daemon import daemon
+from apex_mcp.cli.options import Limit, Namespace
+from apex_mcp.cli.output import AsJson, Output, reports_errors
+from apex_mcp.errors import ApexError, Code, NotFound
+from apex_mcp.runtime.wire import home_folder
+from apex_mcp.views import StatsView
+
+_FOLLOW_SECONDS = 0.3
+
+
+class Log(StrEnum):
+    """Who writes a log."""
+
+    DAEMON = "daemon"
+    POSTGRES = "postgres"
+    TEMPORAL = "temporal"
+
+
+@reports_errors
+def status(namespace: Namespace = None, as_json: AsJson = False) -> None:
+    """Say what runs, what is stored and whether all is well; starts nothing."""
+    output = Output(as_json=as_json)
+    try:
+        with daemon(output, start=False) as client:
+            answer: dict[str, Any] = client.call("status")
+            stats = _stats(client.call, namespace)
+    except ApexError as error:
+        if error.code != Code.DAEMON_UNAVAILABLE:
+            raise
+        output.show({"running": False}, lambda: "not running; the next command or client starts it")
+        return
+    data = {"running": True, **answer, "stats": stats.model_dump(mode="json") if stats else None}
+    if output.as_json:
+        output.show(data, lambda: "")
+        return
+    services = answer.pop("services", [])
+    output.console.print(rendering.fields(answer))
+    output.console.print(rendering.rows(services))
+    if stats:
+        output.console.print(rendering.stats(stats))
+
+
+def _stats(call: Any, namespace: str | None) -> StatsView | None:
+    try:
+        return StatsView.model_validate(call("get_stats", namespace=namespace))
+    except ApexError as error:
+        if error.retryable:
+            # Still starting, or a store is down: `services` says which.
+            return None
+        raise
+
+
+@reports_errors
+def stop(as_json: AsJson = False) -> None:
+    """Stop the daemon and all that it runs; unfinished ingestions go on when it starts again."""
+    output = Output(as_json=as_json)
+    try:
+        with daemon(output, start=False) as client:
+            client.stop()
+    except ApexError as error:
+        if error.code != Code.DAEMON_UNAVAILABLE:
+            raise
+        output.show({"stopped": False}, lambda: "not running")
+        return
+    output.show({"stopped": True}, lambda: "stopped")
+
+
+@reports_errors
+def ui(as_json: AsJson = False) -> None:
+    """Start Temporal's web interface on this machine, and say where it is."""
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        answer = client.call("ui")
+    output.show({"url": answer}, lambda: str(answer))
+
+
+@reports_errors
+def workflows(limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the workflows that Temporal ran last."""
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        answer: list[dict[str, Any]] = client.call("workflows", limit=limit)
+    output.show(answer, lambda: rendering.rows(answer))
+
+
+@reports_errors
+def reindex(as_json: AsJson = False) -> None:
+    """Build the vector index anew with the embedder that is set; carries on where it was interrupted."""
+    output = Output(as_json=as_json)
+    last: dict[str, Any] = {}
+    with daemon(output) as client:
+        for last in client.stream("reindex"):
+            if output.errors.is_terminal:
+                output.note(", ".join(f"{name} {value}" for name, value in last.items()))
+    output.show(last, lambda: "the index is up to date")
+
+
+@reports_errors
+def logs(
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 50,
+    of: Annotated[Log, typer.Option(help="Whose log.")] = Log.DAEMON,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last lines of the log."""
+    output = Output(as_json=as_json)
+    path = Path(home_folder()) / "logs" / f"{of}.log"
+    if not path.is_file():
+        raise NotFound(
+            "there is no such log yet",
+            next_step="the first command or client that needs the daemon starts it",
+        )
+    with path.open(encoding="utf-8", errors="replace") as file:
+        last = [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+        if as_json:
+            output.show({"path": str(path), "lines": last}, lambda: "")
+            return
+        for line in last:
+            output.say(line)
+        while follow:
+            if line := file.readline():
+                output.say(line.rstrip("\n"))
+            else:
+                time.sleep(_FOLLOW_SECONDS)
+
+
+@reports_errors
+def version(as_json: AsJson = False) -> None:
+    """Say which version this is."""
+    Output(as_json=as_json).show({"version": __version__}, lambda: f"apex-mcp {__version__}")
