@@ -14,7 +14,7 @@ from apex_mcp.cli.daemon import daemon
 from apex_mcp.cli.options import Limit, Namespace
 from apex_mcp.cli.output import AsJson, Output, reports_errors
 from apex_mcp.errors import ApexError, Code, NotFound
-from apex_mcp.runtime.wire import home_folder
+from apex_mcp.runtime.wire import error_from, home_folder
 from apex_mcp.views import StatsView
 
 _FOLLOW_SECONDS = 0.3
@@ -45,9 +45,13 @@ def status(namespace: Namespace = None, as_json: AsJson = False) -> None:
     if output.as_json:
         output.show(data, lambda: "")
         return
-    services = answer.pop("services", [])
+    services, notices, failure = (answer.pop(name, None) for name in ("services", "notices", "failure"))
     output.console.print(rendering.fields(answer))
-    output.console.print(rendering.rows(services))
+    output.console.print(rendering.rows(services or []))
+    for notice in notices or []:
+        output.say(f"note: {notice}")
+    if failure:
+        output.say(f"failed: {error_from(failure)}")
     if stats:
         output.console.print(rendering.stats(stats))
 

@@ -1,13 +1,17 @@
 """A Memory in a dict, for what the server does around it; the real one is tested end to end elsewhere."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 from apex_mcp import ids
 from apex_mcp.caller import Caller
-from apex_mcp.errors import Code, Conflict, InputError, NotFound
+from apex_mcp.errors import ApexError, Code, Conflict, InputError, NotFound
+from apex_mcp.memory import Memory
 from apex_mcp.models import IngestionState, SourceType, Step
 from apex_mcp.views import (
     DocumentView,
@@ -40,34 +44,71 @@ class Notebook:
         self.stuck = False
         self.crash: Exception | None = None
 
+    @wraps(Memory.ingest_document)
     async def ingest_document(self, caller: Caller, **given: Any) -> IngestionView:
         self.calls.append(("ingest_document", caller, given))
         if self.crash is not None:
             raise self.crash
-        if (given["source"] is None) == (given["text"] is None):
+        if (given.get("source") is None) == (given.get("text") is None):
             raise InputError("give either source or text", next_step="call again with one of them")
         return self._accept(
-            given["title"] or given["key"] or "document", given["text"] or given["source"], given
+            given.get("title") or given.get("key") or "document",
+            str(given.get("text") or given.get("source")),
+            given,
         )
 
+    async def ingest_paths(
+        self,
+        caller: Caller,
+        *,
+        paths: Sequence[str],
+        namespace: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> list[IngestionView | ApexError]:
+        given = {"key": None, "namespace": namespace, "entities": ()}
+        self.calls.append(("ingest_paths", caller, {"paths": paths, "metadata": metadata}))
+        answers: list[IngestionView | ApexError] = []
+        for path in paths:
+            try:
+                answers.append(
+                    self._accept(path, await asyncio.to_thread(Path(path).read_text, encoding="utf-8"), given)
+                )
+            except OSError:
+                answers.append(
+                    InputError("there is no such file", code=Code.PATH_NOT_FOUND, next_step="check the path")
+                )
+            except ApexError as error:
+                answers.append(error)
+        return answers
+
+    async def get_ingestions(self, caller: Caller, *, ingestion_ids: Sequence[UUID]) -> list[IngestionView]:
+        self.show_steps = ()
+        return [await self._last(caller, ingestion_id) for ingestion_id in ingestion_ids]
+
+    async def _last(self, caller: Caller, ingestion_id: UUID) -> IngestionView:
+        async for view in self.watch_ingestion(caller, ingestion_id=ingestion_id, wait_seconds=0):
+            return view
+        return self.ingestions[ingestion_id]
+
+    @wraps(Memory.add_memory)
     async def add_memory(self, caller: Caller, **given: Any) -> IngestionView:
         self.calls.append(("add_memory", caller, given))
-        return self._accept(given["title"] or "note", given["text"], given)
+        return self._accept(given.get("title") or "note", given["text"], given)
 
     def _accept(self, title: str, text: str, given: dict[str, Any]) -> IngestionView:
         if not text.strip():
             raise InputError(
                 "the text is empty", code=Code.EMPTY_CONTENT, next_step="give a text with words in it"
             )
-        document = ids.document_id("default", given["key"] or title)
+        document = ids.document_id("default", given.get("key") or title)
         self.texts[document] = (title, text)
-        self.entities |= {entity.name: entity.type for entity in given["entities"]}
+        self.entities |= {entity.name: entity.type for entity in given.get("entities", ())}
         waits = bool(self.show_steps) or self.stuck
         view = IngestionView(
             ingestion_id=uuid4(),
             document_id=document,
-            namespace=given["namespace"] or "default",
-            key=given["key"] or title,
+            namespace=given.get("namespace") or "default",
+            key=given.get("key") or title,
             title=title,
             state=IngestionState.RUNNING if waits else IngestionState.READY,
             step=Step.ACCEPTED if waits else Step.CLEANUP,
@@ -108,8 +149,9 @@ class Notebook:
             )
         return self.ingestions[ingestion_id]
 
+    @wraps(Memory.list_ingestions)
     async def list_ingestions(self, caller: Caller, **given: Any) -> IngestionList:
-        found = [view for view in self.ingestions.values() if given["state"] in (None, view.state)]
+        found = [view for view in self.ingestions.values() if given.get("state") in (None, view.state)]
         return IngestionList(ingestions=found[::-1][: given["limit"]])
 
     async def cancel_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
@@ -122,6 +164,7 @@ class Notebook:
         view = await self.get_ingestion(caller, ingestion_id=ingestion_id)
         return view.model_copy(update={"state": IngestionState.PENDING, "finished": False})
 
+    @wraps(Memory.search)
     async def search(self, caller: Caller, **given: Any) -> SearchView:
         self.calls.append(("search", caller, given))
         hits = [
@@ -147,6 +190,7 @@ class Notebook:
             degraded=[],
         )
 
+    @wraps(Memory.get_entities)
     async def get_entities(self, caller: Caller, **given: Any) -> EntityList:
         found = [
             EntityView(
@@ -172,11 +216,13 @@ class Notebook:
         ]
         return EntityList(namespace="default", entities=found[: given["limit"]])
 
+    @wraps(Memory.get_document)
     async def get_document(self, caller: Caller, **given: Any) -> DocumentView:
-        document = given["document_id"]
-        if document not in self.texts:
+        passages = {ids.chunk_id(document, 0): document for document in self.texts}
+        document = given.get("document_id") or passages.get(given["chunk_id"])
+        if document is None or document not in self.texts:
             raise NotFound("no document has this id", next_step="search or list_memories return ids")
-        start, length = given.get("start", 0), given["length"]
+        start, length = given.get("start", 0), given.get("length", 8000)
         _, text = self.texts[document]
         part = text[start : start + length]
         end = start + len(part)
@@ -194,6 +240,7 @@ class Notebook:
             passage_end=4,
         )
 
+    @wraps(Memory.list_memories)
     async def list_memories(self, caller: Caller, **given: Any) -> MemoryList:
         items = [
             MemoryItem(

@@ -1,0 +1,224 @@
+import json
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from apex_mcp import __version__
+from apex_mcp.cli import rendering
+from apex_mcp.cli.health import table
+from apex_mcp.models import Step
+from apex_mcp.runtime.doctor import Check
+from apex_mcp.times import moment
+from apex_mcp.views import DocumentView
+from tests.cli.conftest import Run
+from tests.server.notebook import Notebook
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.usefixtures("connected")
+def test_ingest_makes_a_folder_searchable_and_says_what_it_did(run: Run, tmp_path: Path) -> None:
+    write(tmp_path, a="Sales rose.", b="Costs fell.")
+    (tmp_path / "c.bin").write_bytes(b"x")
+    result = run("ingest", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"ready  {tmp_path / 'a.md'}",
+        f"ready  {tmp_path / 'b.md'}",
+        "passed over: 1 of unsupported types (1 .bin)",
+        "2 searchable",
+    ]
+
+
+@pytest.mark.usefixtures("connected")
+def test_ingest_waits_for_what_is_not_ready_at_once(run: Run, tmp_path: Path, notebook: Notebook) -> None:
+    notebook.show_steps = (Step.PARSE,)
+    write(tmp_path, a="Sales rose.")
+    assert run("ingest", tmp_path).stdout.splitlines()[-1] == "1 searchable"
+
+
+@pytest.mark.usefixtures("connected")
+def test_one_failed_file_is_named_with_its_reason_and_the_status_is_1(run: Run, tmp_path: Path) -> None:
+    write(tmp_path, good="Sales rose.", empty=" ")
+    result = run(
+        "ingest", tmp_path, tmp_path / "missing.md", "--meta", "project=apollo", "--meta", "year=2026"
+    )
+    assert result.exit_code == 1
+    assert f"failed  {tmp_path / 'missing.md'}: path_not_found: there is no such file" in result.stdout
+    assert f"failed  {tmp_path / 'empty.md'}: empty_content" in result.stdout
+    assert result.stdout.splitlines()[-1] == "1 searchable, 2 failed"
+
+
+@pytest.mark.usefixtures("connected")
+def test_ingest_as_json_writes_one_object(run: Run, tmp_path: Path, notebook: Notebook) -> None:
+    write(tmp_path, good="Sales rose.", empty=" ")
+    result = run("ingest", tmp_path, "--json", "--meta", "year=2026")
+    data = json.loads(result.stdout)
+    assert (result.exit_code, data["searchable"], data["failed"]) == (1, 1, 1)
+    assert data["refused"][0]["error"]["code"] == "empty_content"
+    _, caller, given = notebook.calls[-1]
+    assert (caller.vouched, given["metadata"]) == (True, {"year": 2026})
+
+
+@pytest.mark.usefixtures("connected")
+def test_an_empty_folder_is_an_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("ingest", tmp_path / "empty")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(
+        "error: path_not_found: there is nothing to ingest here; nothing was changed; "
+    )
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_text_from_stdin_is_found_and_shown(run: Run) -> None:
+    added = json.loads(
+        run("add", "-", "--title", "Note [b]x[/b]", "--json", stdin="Zoë likes tea. \x1b[31m").stdout
+    )
+    found = run("search", "tea", "--as-of", "2026-01-01", "--type", "text/plain", "--source", "inline")
+    assert "Zoë likes tea. [31m" in found.stdout
+    assert "Note [b]x[/b]" in found.stdout
+    passage = json.loads(run("search", "tea", "--json").stdout)["hits"][0]["chunk_id"]
+    for shown in (run("show", added["document_id"]), run("show", passage)):
+        assert "Zoë likes tea." in shown.stdout
+    assert json.loads(run("show", added["ingestion_id"], "--json").stdout)["state"] == "ready"
+    assert added["document_id"] in run("ls").stdout
+    assert added["ingestion_id"] in run("ingestions", "--state", "ready").stdout
+
+
+@pytest.mark.usefixtures("connected")
+def test_times_arrive_as_the_daemon_takes_them(run: Run, notebook: Notebook) -> None:
+    run(
+        "search", "tea", "--as-of", "2026-01-01", "--after", "2026-01-01T08:00:00+02:00", "--meta", "a=[1, 2]"
+    )
+    given = notebook.calls[-1][2]
+    assert given["as_of"] == moment("", "2026-01-01", end_of_day=True)
+    assert given["after"] == moment("", "2026-01-01T06:00:00Z")
+    assert given["metadata"] == {"a": [1, 2]}
+
+
+@pytest.mark.usefixtures("connected")
+def test_an_error_says_what_to_do_and_never_shows_a_trace(run: Run) -> None:
+    result = run("show", uuid4())
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: not_found: no ingestion has this id; nothing was changed; ")
+    as_json = run("cancel", uuid4(), "--json")
+    assert json.loads(as_json.stdout)["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ingest",),
+        ("search",),
+        ("search", "x", "--limit", "0"),
+        ("search", "x", "--limit", "-1"),
+        ("search", "x", "--limit", "1000000"),
+        ("search", "x", "--meta", "novalue"),
+        ("show", "12"),
+        ("show", str(uuid4()), "--page", "0"),
+        ("nonsense",),
+    ],
+)
+def test_a_wrong_command_line_ends_with_status_2(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_time_that_is_none_is_said_before_anything_starts(run: Run, home: Path) -> None:
+    result = run("search", "x", "--after", "last May")
+    assert result.exit_code == 1
+    assert "give --after as 2026-03-01" in result.stderr
+    assert not home.exists()
+
+
+def test_status_and_stop_without_a_daemon_start_none(run: Run, home: Path) -> None:
+    assert json.loads(run("status", "--json").stdout) == {"running": False}
+    assert run("stop").stdout == "not running\n"
+    assert not (home / "daemon.json").exists()
+
+
+def test_version_and_logs(run: Run, home: Path) -> None:
+    assert run("version").stdout == f"apex-mcp {__version__}\n"
+    assert run("logs").exit_code == 1
+    (home / "logs").mkdir(parents=True)
+    (home / "logs" / "daemon.log").write_text("one\ntwo [x]\nthree\n", encoding="utf-8")
+    assert run("logs", "-n", "2").stdout == "two [x]\nthree\n"
+    assert json.loads(run("logs", "-n", "1", "--json").stdout)["lines"] == ["three"]
+
+
+@pytest.mark.usefixtures("connected")
+def test_doctor_lists_every_check_and_passes_without_a_fault(run: Run) -> None:
+    result = run("doctor", "--json")
+    checks = {check["name"]: check["state"] for check in json.loads(result.stdout)}
+    assert checks["PostgreSQL"] == checks["data folder"] == checks["daemon"] == "ok"
+    assert result.exit_code == (1 if "fault" in checks.values() else 0)
+
+
+@pytest.mark.usefixtures("connected")
+def test_doctor_says_how_to_mend_a_fault(run: Run, found: list[Check]) -> None:
+    found.append(Check(name="embedder", state="fault", detail="no model", fix="run `apex-mcp setup`"))
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "run `apex-mcp setup`" in result.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.usefixtures("connected")
+def test_doctor_sees_an_open_data_folder_wrong_roots_and_an_unused_key(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir(mode=0o755)
+    home.chmod(0o755)
+    monkeypatch.setenv("APEX_ROOTS", "/")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    result = run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(result.stdout)}
+    assert checks["data folder"]["fix"] == f"chmod 700 '{home}'"
+    assert checks["roots"]["state"] == "fault"
+    assert checks["OPENAI_API_KEY"]["state"] == "hint"
+    assert "sk-secret" not in result.output
+
+
+def test_the_passage_is_highlighted_in_place() -> None:
+    view = DocumentView.model_validate({
+        "document_id": uuid4(),
+        "namespace": "default",
+        "key": "k",
+        "source": {
+            "document_id": uuid4(),
+            "version": 1,
+            "title": "Report",
+            "uri": "",
+            "source_type": "inline",
+            "media_type": "text/plain",
+            "ingested_at": "2026-03-01T12:00:00Z",
+        },
+        "text": "before THE PASSAGE after",
+        "start": 0,
+        "end": 24,
+        "length": 24,
+        "passage_start": 7,
+        "passage_end": 18,
+    })
+    console = Console(force_terminal=True, color_system="standard", width=80)
+    with console.capture() as capture:
+        console.print(rendering.document(view))
+    assert "before \x1b[7mTHE PASSAGE\x1b[0m after" in capture.get()
+
+
+def test_a_table_of_checks_reads_without_unicode_too() -> None:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(
+            table([Check(name="disk", state="hint", detail="1 GB", fix="free some")], unicode=False)
+        )
+    assert [line.split() for line in capture.get().splitlines()] == [
+        ["hint", "disk", "1", "GB"],
+        ["->", "free", "some"],
+    ]
