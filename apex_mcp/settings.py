@@ -100,14 +100,18 @@ class Settings(BaseSettings):
 PER_CLIENT = frozenset({"roots", "namespace", "home"})
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(kind: type[Settings] = Settings, **overrides: Any) -> Settings:
     """Read the settings.
+
+    Args:
+        kind: what to make; a subclass may read them from elsewhere.
+        overrides: values that win over all others, by field.
 
     Raises:
         Rejected: a value is not valid (`settings_invalid`); the message names the setting, never its value.
     """
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except ValidationError as error:
         names = sorted({str(item["loc"][0]) if item["loc"] else "?" for item in error.errors()})
         raise Rejected(

@@ -1,0 +1,170 @@
+"""One client's connection in the daemon: who it is, and its MCP session over the socket."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from mcp.server.lowlevel import Server
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
+
+from apex_mcp.runtime import wire
+from apex_mcp.server.gateway import Connection, current_connection
+
+# It stays open as long as the client listens; nobody waits for its answer.
+_ENDLESS = "subscriptions/listen"
+
+
+class McpSession:
+    """Serves one MCP client, in whichever era of the protocol it opens."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._in_flight: set[str | int] = set()
+        self._answered = asyncio.Event()
+        self._answered.set()
+        self._accepting = True
+        self._muted = False
+
+    async def serve(self, server: Server[Any], lifespan_state: Any, connection: Connection) -> None:
+        """Return when the client is gone or `leave` has ended the session."""
+        current_connection.set(connection)
+        try:
+            await serve_dual_era_loop(server, _Incoming(self), _Outgoing(self), lifespan_state=lifespan_state)
+        finally:
+            self._writer.close()
+
+    async def leave(self, farewell: str, *, grace_seconds: float) -> None:
+        """End the session so that its pump goes on with the next daemon.
+
+        No further request is taken; those under way may finish within the grace; what is left gets no answer,
+        so that the pump sends it again.
+        """
+        self._accepting = False
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._answered.wait()
+        except TimeoutError:
+            pass
+        self._muted = True
+        if not self._writer.is_closing():
+            self._writer.write(wire.encode({"apex-mcp": farewell}))
+        self._writer.close()
+
+    async def read(self) -> SessionMessage | Exception | None:
+        """The next message; an exception for a line that is none; None at the end."""
+        while line := await self._read_line():
+            if not self._accepting:
+                continue
+            try:
+                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError as error:
+                return error
+            self._note_incoming(message)
+            return SessionMessage(message)
+        return None
+
+    async def _read_line(self) -> bytes:
+        try:
+            return await self._reader.readline()
+        except (OSError, ValueError):
+            # Broken off, or a line beyond the limit, which our own pump never sends.
+            return b""
+
+    async def write(self, message: JSONRPCMessage) -> None:
+        """Send a message, unless the session has been left."""
+        if self._muted:
+            return
+        if self._writer.is_closing():
+            raise anyio.ClosedResourceError
+        self._writer.write(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+        try:
+            await self._writer.drain()
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+            self._finish(message.id)
+
+    def _note_incoming(self, message: JSONRPCMessage) -> None:
+        if isinstance(message, JSONRPCRequest):
+            if message.method != _ENDLESS:
+                self._in_flight.add(message.id)
+                self._answered.clear()
+        elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+            self._finish((message.params or {}).get("requestId"))
+
+    def _finish(self, request_id: object) -> None:
+        if isinstance(request_id, str | int):
+            self._in_flight.discard(request_id)
+        if not self._in_flight:
+            self._answered.set()
+
+
+class _Incoming:
+    """The SDK's view of what the client sends."""
+
+    def __init__(self, session: McpSession) -> None:
+        self._session = session
+
+    async def receive(self) -> SessionMessage | Exception:
+        message = await self._session.read()
+        if message is None:
+            raise anyio.EndOfStream
+        return message
+
+    async def aclose(self) -> None:
+        """Nothing to do: the socket belongs to the session."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        message = await self._session.read()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return None
+
+
+class _Outgoing:
+    """The SDK's view of what the client gets."""
+
+    def __init__(self, session: McpSession) -> None:
+        self._session = session
+
+    async def send(self, item: SessionMessage, /) -> None:
+        await self._session.write(item.message)
+
+    async def aclose(self) -> None:
+        """Nothing to do: the socket belongs to the session."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return None

@@ -1,0 +1,203 @@
+"""The embedded profile's services: PostgreSQL and Temporal as children, the app over them, the worker."""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import psutil
+
+from apex_mcp.errors import ApexError, Code, Unavailable
+from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.postgres import EmbeddedPostgres
+from apex_mcp.runtime.temporal import EmbeddedTemporal
+from apex_mcp.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_STABLE_SECONDS = 60.0
+
+
+class _Part(Protocol):
+    """A child process: PostgreSQL or Temporal."""
+
+    @property
+    def pid(self) -> int | None: ...
+    async def start(self) -> str: ...
+    async def wait_dead(self) -> None: ...
+
+
+class Embedded:
+    """The running services of one data folder."""
+
+    def __init__(self, postgres: EmbeddedPostgres, temporal: EmbeddedTemporal) -> None:
+        self.app: Any = None
+        self._temporal = temporal
+        self._parts: dict[str, _Part] = {"postgres": postgres, "temporal": temporal}
+        self._states = dict.fromkeys(self._parts, "ok")
+        self._states["worker"] = "ok"
+        self._lost = asyncio.Event()
+        self.notices: list[str] = []
+
+    @property
+    def memory(self) -> Any:
+        return self.app.memory
+
+    async def busy(self) -> bool:
+        """Whether an ingestion is unfinished."""
+        return await self.app.busy()
+
+    async def lost(self) -> None:
+        """Return when a part came back at another address, so that the app must be opened anew."""
+        await self._lost.wait()
+
+    async def status(self) -> dict[str, Any]:
+        """Each part with its state, pid and memory; notices; whether work is unfinished."""
+        services = [
+            {"name": name, "state": self._states[name], "pid": part.pid, "rss_bytes": _family_rss(part.pid)}
+            for name, part in self._parts.items()
+        ]
+        services.append({"name": "worker", "state": self._states["worker"], "pid": None, "rss_bytes": None})
+        try:
+            unfinished = await self.busy()
+        except ApexError:
+            unfinished = None
+        return {"services": services, "notices": self.notices, "unfinished": unfinished}
+
+    async def ui(self) -> str:
+        """Start Temporal's web UI; its address."""
+        return await self._temporal.start_ui()
+
+    async def workflows(self, limit: int) -> list[dict[str, Any]]:
+        """The most recent workflow runs, newest first.
+
+        Raises:
+            Unavailable: Temporal does not answer.
+        """
+        from temporalio.service import RPCError
+
+        runs: list[dict[str, Any]] = []
+        try:
+            async for run in self.app.temporal_client.list_workflows(limit=limit):
+                ended = run.close_time
+                runs.append({
+                    "id": run.id,
+                    "type": run.workflow_type,
+                    "status": run.status.name.lower() if run.status else "unknown",
+                    "started": run.start_time,
+                    "duration_ms": round((ended - run.start_time).total_seconds() * 1000) if ended else None,
+                    "history_length": run.history_length,
+                })
+        except RPCError as error:
+            raise Unavailable(
+                "Temporal does not answer",
+                code=Code.TEMPORAL_UNAVAILABLE,
+                next_step="it is restarted by itself; try again in a few seconds",
+                retry_after_seconds=5,
+            ) from error
+        return runs
+
+    async def keep_part(self, name: str, address: str) -> None:
+        """Start a part again whenever it dies, ever more slowly while it dies at once."""
+        loop = asyncio.get_running_loop()
+        part, pause, since = self._parts[name], _FIRST_PAUSE_SECONDS, loop.time()
+        while True:
+            await part.wait_dead()
+            if loop.time() - since > _STABLE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            self._states[name] = "down"
+            logger.warning("%s died, starting it again", name)
+            try:
+                again = await part.start()
+            except ApexError as error:
+                logger.error("%s did not start: %s", name, error.code)
+                await asyncio.sleep(pause)
+            else:
+                self._states[name], since = "ok", loop.time()
+                if again != address:
+                    self._lost.set()
+                    return
+                await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def keep_worker(self) -> None:
+        """Run the worker, and run it again should it ever end."""
+        run_worker = _find_worker()
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            self._states["worker"] = "ok"
+            try:
+                await run_worker(self.app)
+            except Exception as error:  # noqa: BLE001  (ingestions wait; reading goes on)
+                logger.error("worker failed: %s", type(error).__name__)
+            self._states["worker"] = "down"
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def open_embedded(settings: Settings, folder: DataFolder) -> AsyncGenerator[Embedded]:
+    """Start what is not running, and end it all on leaving.
+
+    Raises:
+        ApexError: a part could not be started; whatever had been started is ended.
+    """
+    postgres = EmbeddedPostgres(folder, on_progress=lambda words: logger.info("postgres: %s", words))
+    notices: list[str] = []
+    temporal = EmbeddedTemporal(folder, program=settings.temporal_path, on_notice=notices.append)
+    embedded = Embedded(postgres, temporal)
+    embedded.notices = notices
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(postgres.stop)
+        stack.push_async_callback(temporal.stop)
+        conninfo, address, app_module = await _all(
+            postgres.start(), temporal.start(), asyncio.to_thread(importlib.import_module, "apex_mcp.app")
+        )
+        tasks = [
+            asyncio.create_task(embedded.keep_part("postgres", conninfo)),
+            asyncio.create_task(embedded.keep_part("temporal", address)),
+        ]
+        stack.push_async_callback(_cancel, tasks)
+        embedded.app = await stack.enter_async_context(
+            app_module.open_app(settings, folder=folder, conninfo=conninfo, temporal_address=address)
+        )
+        worker = asyncio.create_task(embedded.keep_worker())
+        stack.push_async_callback(_cancel, [worker])
+        yield embedded
+
+
+async def _all(*starting: Awaitable[Any]) -> list[Any]:
+    """Await all of them even if one fails, so that nothing is still starting while it is being stopped."""
+    results = await asyncio.gather(*starting, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _find_worker() -> Callable[[Any], Awaitable[None]]:
+    """The worker, by entry point: nothing in apex_mcp imports it."""
+    [found] = entry_points(group="apex_mcp.worker", name="embedded")
+    return found.load()
+
+
+def _family_rss(pid: int | None) -> int | None:
+    """Memory of a process and its children; shared pages count once for each, so it is an upper bound."""
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return None

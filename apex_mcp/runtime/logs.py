@@ -1,0 +1,36 @@
+"""The daemon's log: one line an event, codes and ids only, never what a user stored or asked."""
+
+import logging
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+_MAX_BYTES = 5_000_000
+_OURS = ("apex_mcp", "apex_worker")
+
+
+class _Line(logging.Formatter):
+    """Plain lines, in UTC. Of an exception only its type; of other packages' messages only the words.
+
+    What a driver or a protocol library fills into its messages is often what the user sent.
+    """
+
+    converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage() if record.name.split(".")[0] in _OURS else str(record.msg)
+        line = (
+            f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%SZ')} {record.levelname} {record.name} {text[:500]}"
+        )
+        if record.exc_info and record.exc_info[0] is not None:
+            line += f" [{record.exc_info[0].__name__}]"
+        return line.replace("\n", " ")
+
+
+def log_to(path: Path) -> None:
+    """Send the process's log to `path`; other packages speak from WARNING on."""
+    handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)
+    handler.setFormatter(_Line())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
