@@ -297,7 +297,6 @@ def _element(tag: str, text: str | None = None, attributes: dict[str, str] | Non
 
 
 def build_slides(path: Path, date: datetime) -> None:
-
     presentation = Presentation()
     presentation.slide_width, presentation.slide_height = Cm(33.867), Cm(19.05)
     title_only = presentation.slide_layouts[5]
@@ -326,20 +325,17 @@ def build_slides(path: Path, date: datetime) -> None:
         panel.fill.solid()
         panel.fill.fore_color.rgb = colour
 
-    def add_slide(title: str, number: int | None, notes: str):
+    def add_slide(title: str, notes: str):
         slide = presentation.slides.add_slide(title_only)
         heading = slide.shapes.title
         heading.left, heading.top, heading.width, heading.height = Cm(1.8), Cm(1.2), Cm(30.2), Cm(2.2)
         heading.text_frame.margin_left = 0
         heading.text_frame.vertical_anchor = MSO_ANCHOR.MIDDLE
         add_line(heading.text_frame, title, 32, colour=deep, bold=True)
-        if number is not None:
-            footer = box(slide, 1.8, 17.7, 20, 0.9)
-            add_line(footer, f"Tarnwell Instruments, all hands, 9 June 2026, {number}", 11, colour=grey)
         slide.notes_slide.notes_text_frame.text = notes
         return slide
 
-    cover = add_slide("Sandpiper 2: where we are", None, "Welcome. Twenty minutes, then questions.")
+    cover = add_slide("Sandpiper 2: where we are", "Welcome. Twenty minutes, then questions.")
     cover.background.fill.solid()
     cover.background.fill.fore_color.rgb = deep
     cover_title = cover.shapes.title
@@ -352,7 +348,7 @@ def build_slides(path: Path, date: datetime) -> None:
     add_line(subtitle, "Rafael Quenby, head of engineering since 4 May", 20, colour=pale)
 
     why = add_slide(
-        "Why a second Sandpiper: three complaints", 2, "The figures are those of the notes of March."
+        "Why a second Sandpiper: three complaints", "The figures are those of the notes of March."
     )
     for number, (figure, name, text) in enumerate(COMPLAINTS):
         left = 1.8 + number * 10.3
@@ -365,7 +361,6 @@ def build_slides(path: Path, date: datetime) -> None:
 
     what = add_slide(
         "What the Sandpiper 2 has to reach",
-        3,
         "The price is decided after the trial, not before 21 September.",
     )
     grid = what.shapes.add_table(len(TARGETS), 3, Cm(1.8), Cm(4.4), Cm(30.2), Cm(1.75 * len(TARGETS)))
@@ -386,7 +381,7 @@ def build_slides(path: Path, date: datetime) -> None:
     )
 
     when = add_slide(
-        "The way to the first deliveries", 4, "The trial needs the contract's renewal, which is signed."
+        "The way to the first deliveries", "The trial needs the contract's renewal, which is signed."
     )
     panel(when, 4.6, 5.9, 24.6, 0.16, line)
     for number, (day, name, detail) in enumerate(TIMELINE):
@@ -404,13 +399,18 @@ def build_slides(path: Path, date: datetime) -> None:
         18,
     )
 
-    risks = add_slide("What can go wrong", 5, "Questions and offers of help to Rafael.")
+    risks = add_slide("What can go wrong", "Questions and offers of help to Rafael.")
     for number, (name, text) in enumerate(RISKS):
         top = 4.8 + number * 4.1
         panel(risks, 1.8, top, 0.18, 2.9, deep)
         frame = box(risks, 2.6, top, 29, 2.9, anchor=MSO_ANCHOR.MIDDLE)
         add_line(frame, name, 22, bold=True, after=6)
         add_line(frame, text, 19)
+
+    # Last, so that a reader of the file comes to them last.
+    for number, slide in enumerate(list(presentation.slides)[1:], 2):
+        footer = box(slide, 1.8, 17.7, 20, 0.9)
+        add_line(footer, f"Tarnwell Instruments, all hands, 9 June 2026, {number}", 11, colour=grey)
 
     properties = presentation.core_properties
     properties.title = "Sandpiper 2: where we are"

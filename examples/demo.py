@@ -57,10 +57,11 @@ class Question(TypedDict):
 class Workflow(TypedDict):
     """One workflow as `apex-mcp workflows --json` tells it, read from Temporal itself."""
 
-    workflow_id: str
+    id: str
     type: str
     status: str
-    duration_seconds: float | None
+    duration_ms: int | None
+    history_length: int
 
 
 class DemoError(Exception):
@@ -138,7 +139,10 @@ def _run(
     try:
         server = StdioServerParameters(command=command, env=environment, cwd=REPOSITORY)
         rows, failures = anyio.run(_ingest_and_ask, console, server, files, questions)
-        failures += _show_workflows(console, temporal_workflows(command, environment), rows)
+        try:
+            failures += _show_workflows(console, temporal_workflows(command, environment), rows)
+        except DemoError as error:
+            failures.append(str(error))
         return failures
     finally:
         _remove_memory(command, environment)
@@ -323,33 +327,37 @@ def _loosely(words: str) -> str:
 def temporal_workflows(command: str, environment: dict[str, str]) -> list[Workflow]:
     """Ask Temporal which workflows ran: the command reads them from the server that the daemon runs."""
     asked = subprocess.run(
-        [command, "workflows", "--json"], env=environment, capture_output=True, encoding="utf-8", check=False
+        [command, "workflows", "--limit", "100", "--json"],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     if asked.returncode:
         raise DemoError(f"`apex-mcp workflows` failed: {asked.stderr.strip()}")
-    return cast(list[Workflow], json.loads(asked.stdout)["workflows"])
+    return cast(list[Workflow], json.loads(asked.stdout))
 
 
 def _show_workflows(console: Console, workflows: list[Workflow], rows: list[Row]) -> list[str]:
     """Print what Temporal ran for the files. Returns what is missing."""
-    by_id = {workflow["workflow_id"]: workflow for workflow in workflows}
+    by_id = {workflow["id"]: workflow for workflow in workflows}
     table = _new_table("What Temporal ran for them")
     table.add_column("File", no_wrap=True)
-    table.add_column("Workflow and its id", overflow="fold")
-    table.add_column("Status", no_wrap=True)
-    table.add_column("Seconds", justify="right", no_wrap=True)
+    table.add_column("Workflow, status and id", overflow="fold")
+    for name in ("Events", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
     missing: list[str] = []
     for row in rows:
         workflow = by_id.get(row.view.workflow_id or "") if row.view else None
         if workflow is None:
             missing.append(f"Temporal knows no workflow for {row.path.name}")
             continue
-        seconds = workflow["duration_seconds"]
+        duration = workflow["duration_ms"]
         table.add_row(
             row.path.name,
-            f"{workflow['type']}\n{workflow['workflow_id']}",
-            workflow["status"].lower(),
-            "" if seconds is None else f"{seconds:.2f}",
+            f"{workflow['type']}, {workflow['status']}\n{workflow['id']}",
+            str(workflow["history_length"]),
+            "" if duration is None else str(duration),
         )
     console.print()
     console.print(table)
