@@ -1,0 +1,1 @@
+"""Readers of single formats: each turns bytes into a `Reading`."""

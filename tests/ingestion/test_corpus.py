@@ -1,0 +1,105 @@
+"""Real and awkward files, held outside of the project; skipped where they are absent.
+
+`APEX_TEST_CORPUS` names their folder, else it is `shared/corpus` beside the repository.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from apex_mcp.errors import Code, InputError
+from apex_mcp.ingestion.chunking import MAX_TOKENS
+from apex_mcp.ingestion.pool import ChildPool
+from apex_mcp.models import Chunk, ParsedDocument
+
+CORPUS = Path(os.environ.get("APEX_TEST_CORPUS") or Path(__file__).parents[3] / "shared" / "corpus")
+GOOD = sorted(CORPUS.glob("good/*"))
+
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not GOOD, reason="the corpus is not here")]
+
+# Words that a reader sees in the middle of some of the files.
+PHRASES = {
+    "book-war-and-peace-1225p.txt": "Prince Andrew",
+    "contains-pictures.docx": "this text follows it on the same line",
+    "docx-tables.docx": "d | e f g&t h | i",
+    "example-10k.html": "Total current assets",
+    "example-steelJIS-datasheet-utf-16.html": "Mechanical properties of grade SNB22-3",
+    "fake-html-cp1252.html": 'La señora dijo: "¡Qué rico!" y pagó 25,75 €.',
+    "fake-memo.pdf": "20,000 bottles of water",
+    "fake-power-point-many-pages.pptx": "Page 2",
+    "fake-power-point-table.pptx": "Purple | Orange | Yellow",
+    "hebrew-text-base64-iso88598i.txt": "עדכון Tesla - נדרשת חתימה על הבקשה לרישום",
+    "simple-table.md": "Juicy Apples | 1.99 | 739",
+}
+
+READABLE = {
+    "fake-incomplete-json.txt": "johndoe@example.com",
+    # A true presentation, whose shapes have no position: every word of it can be read.
+    "fake-power-point-malformed.pptx": "Problem Date Placeholder",
+    "invalid-pdf-structure-pdfminer-one-page.pdf": "designated information security as a government-wide",
+    "pdf2image-memory-error-test-400p.pdf": "Command Codes BMFOL and",
+}
+REFUSED = {
+    "empty.txt": Code.EMPTY_CONTENT,
+    "fake-text-all-whitespace.txt": Code.EMPTY_CONTENT,
+    "loremipsum-flat.pdf": Code.NO_TEXT,
+    "password.pdf": Code.PASSWORD_PROTECTED,
+    "password_protected.xlsx": Code.PASSWORD_PROTECTED,
+}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def pool(anyio_backend: str) -> AsyncIterator[ChildPool]:
+    pool = ChildPool(size=1, memory_mb=1024, name="test")
+    yield pool
+    await pool.close()
+
+
+async def prepare(pool: ChildPool, path: Path, name: str) -> tuple[ParsedDocument, tuple[Chunk, ...]]:
+    return await pool.run(
+        "apex_mcp.ingestion.prepare:parse_and_chunk", str(path), name, "", 20_000_000, timeout_seconds=150
+    )
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "nameless"])
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.name)
+async def test_a_good_file_is_found_by_words_from_its_middle(
+    pool: ChildPool, path: Path, named: bool
+) -> None:
+    document, chunks = await prepare(pool, path, path.name if named else "")
+    middle = document.text[len(document.text) // 2 :].split()[:1] or document.text.split()[-1:]
+    wanted = [middle[0], PHRASES.get(path.name, middle[0])]
+    for words in wanted:
+        assert any(words in chunk.text for chunk in chunks)
+    assert all(document.text[chunk.place.start : chunk.place.end] == chunk.text for chunk in chunks)
+    assert all(chunk.tokens <= MAX_TOKENS for chunk in chunks)
+    assert "\ufffd" not in document.text
+    if path.suffix in (".pdf", ".pptx"):
+        assert all(chunk.place.page_from for chunk in chunks)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_bad_file_is_refused_for_what_is_wrong_with_it(pool: ChildPool, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        await prepare(pool, CORPUS / "bad" / name, name)
+    assert caught.value.code is REFUSED[name]
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("name", READABLE)
+async def test_a_bad_file_that_can_be_read_is_read(pool: ChildPool, name: str) -> None:
+    document, chunks = await prepare(pool, CORPUS / "bad" / name, name)
+    assert any(READABLE[name] in chunk.text for chunk in chunks)
+    empty = sum(page.start == page.end for page in document.pages)
+    assert bool(document.warnings) == bool(empty or name == "fake-incomplete-json.txt")
+
+
+def test_every_bad_file_is_spoken_for() -> None:
+    assert {path.name for path in CORPUS.glob("bad/*")} == READABLE.keys() | REFUSED.keys()

@@ -1,0 +1,63 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from apex_mcp.errors import Code, InputError, Unavailable
+from apex_mcp.ingestion.pool import ChildPool
+from apex_mcp.ingestion.prepare import Item, parse_and_chunk, parse_and_chunk_many
+from tests.ingestion.documents import make_docx
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ChildPool]:
+    pool = ChildPool(size=1, memory_mb=400, name="test")
+    yield pool
+    await pool.close()
+
+
+def staged(folder: Path, data: bytes) -> str:
+    path = folder / str(len(list(folder.iterdir())))
+    path.write_bytes(data)
+    return str(path)
+
+
+async def test_a_child_gives_the_same_as_the_call_itself(pool: ChildPool, tmp_path: Path) -> None:
+    item = (staged(tmp_path, make_docx([("Heading1", "Plan"), ("", "Ship it.")])), "plan.docx", "", 1_000)
+    document, chunks = parse_and_chunk(*item)
+    assert [chunk.text for chunk in chunks] == ["Plan\n\nShip it."]
+    assert document.title == "Plan"
+    run = pool.run("apex_mcp.ingestion.prepare:parse_and_chunk", *item, timeout_seconds=60)
+    assert await run == (document, chunks)
+
+
+async def test_an_error_crosses_from_the_child_whole(pool: ChildPool, tmp_path: Path) -> None:
+    run = pool.run(
+        "apex_mcp.ingestion.prepare:parse_and_chunk",
+        staged(tmp_path, b"x" * 99),
+        "",
+        "",
+        10,
+        timeout_seconds=60,
+    )
+    with pytest.raises(InputError) as caught:
+        await run
+    assert (caught.value.code, caught.value.details) == (Code.TOO_LARGE, {"max_text_chars": 10})
+
+
+def test_a_document_that_fails_stops_no_other(tmp_path: Path) -> None:
+    items: list[Item] = [
+        (staged(tmp_path, b"one"), "a.txt", "", 1_000),
+        (staged(tmp_path, b"%PDF-1.4 broken"), "b.pdf", "", 1_000),
+        (str(tmp_path / "missing"), "c.txt", "", 1_000),
+        (staged(tmp_path, b"four"), "d.txt", "text/html", 1_000),
+    ]
+    first, second, third, fourth = parse_and_chunk_many(items)
+    assert isinstance(first, tuple)
+    assert isinstance(fourth, tuple)
+    assert [first[0].text, fourth[0].text] == ["one", "four"]
+    assert isinstance(second, InputError)
+    assert second.code is Code.MALFORMED
+    assert isinstance(third, Unavailable)
