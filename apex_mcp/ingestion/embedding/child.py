@@ -33,6 +33,23 @@ onnxruntime.disable_telemetry_events()  # pyright: ignore[reportUnknownMemberTyp
 logger.disable("fastembed")
 
 
+_SessionOptions = cast("Any", onnxruntime).SessionOptions
+
+
+def _options_of_sleeping_threads() -> Any:
+    """By default the threads of onnxruntime spin while they wait for each other, as if the machine were theirs.
+
+    With one other busy process on two cores that halved the speed.
+    """
+    options = _SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+# fastembed passes no such option on; nothing else runs in this process.
+onnxruntime.SessionOptions = _options_of_sleeping_threads
+
+
 def load(folder: str, fetched_as: str | None, model_file: str) -> int:
     """Load the model; answers the dimension of its vectors.
 
@@ -71,7 +88,7 @@ class _Model:
             cache_dir=str(folder),
             threads=min(_MOST_THREADS, os.cpu_count() or 1),
             providers=["CPUExecutionProvider"],
-            # The arena would keep the memory of the largest batch for good, 100 MB.
+            # The arena would keep the memory of the largest batch for good, and is no quicker.
             enable_cpu_mem_arena=False,
         )
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -91,7 +108,11 @@ class _Model:
         return window
 
     def embed(self, texts: list[str], *, query: bool) -> NDArray[np.float32]:
-        """A text longer than the window gets the mean of its windows' vectors, so that its end counts too."""
+        """A text longer than the window gets the mean of its windows' vectors, so that its end counts too.
+
+        Of 160 passages of 530 tokens, asked for by 14 of their words, that found 0.47 first; one window of 512 tokens
+        0.41, the first 256 tokens alone 0.37.
+        """
         windows = [self._windows(text) for text in texts]
         flat = list(chain.from_iterable(windows))
         ask = self._embedding.query_embed if query else self._embedding.embed

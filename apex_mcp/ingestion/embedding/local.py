@@ -11,8 +11,8 @@ from apex_mcp.ingestion.embedding.protocol import EmbedderState, FetchProgress, 
 from apex_mcp.ingestion.embedding.vectors import unpack_many
 from apex_mcp.ingestion.pool import ChildPool
 
-# A question waits for the batch that is running. Batches of 512 tokens are as quick a token as larger ones.
-_BATCH_TOKENS = 512
+# A question waits for the batch that is running. Larger batches are hardly quicker a token.
+_BATCH_TOKENS = 256
 _BYTES_PER_TOKEN = 4
 _LONGEST_TEXT_CHARS = 8_000
 _QUERY_PRIORITY = 0
