@@ -1,11 +1,15 @@
 """Composition root: from settings to stores, steps and Memory. The only place that names concrete classes."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from temporalio.client import Client
+from temporalio.service import RPCError
 
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.embedding import open_embedder
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -20,7 +24,7 @@ from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import ProcessProgress
 from apex_mcp.stores.record import Record, open_record
-from apex_mcp.stores.vectors.edge import EdgeVectorIndex
+from apex_mcp.stores.vectors.protocol import VectorIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,6 @@ class App:
 
     settings: Settings
     record: Record
-    vectors: EdgeVectorIndex
     index: IndexKeeper
     embedder: Embedder | None
     pool: ChildPool
@@ -39,6 +42,10 @@ class App:
     health: Health
     memory: Memory
     temporal_client: Client
+
+    @property
+    def vectors(self) -> VectorIndex:
+        return self.index.vectors
 
     async def busy(self) -> bool:
         """Whether ingestions are unfinished.
@@ -67,22 +74,53 @@ async def open_app(
             stack.push_async_callback(embedder.close)
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
-        index = await open_index(record, folder.vectors, embedder)
+        index = await IndexKeeper.open(record=record, folder=folder.vectors, embedder=embedder)
         stack.push_async_callback(index.close)
-        tasks = await stack.enter_async_context(background(index.run()))
         bell, health, progress = Bell(), Health(), ProcessProgress()
         staging = LocalStaging(folder.staging)
-        shared = {"settings": settings, "record": record, "index": index, "embedder": embedder, "progress": progress}
+        await stack.enter_async_context(_background(index.run()))
         yield App(
             settings=settings,
             record=record,
             index=index,
             embedder=embedder,
             pool=pool,
-            steps=Steps(**shared, staging=staging, pool=pool),
+            steps=Steps(
+                settings=settings, record=record, index=index, staging=staging, pool=pool, progress=progress
+            ),
             maintenance=Maintenance(settings, record, staging),
             bell=bell,
             health=health,
-            memory=Memory(**shared, bell=bell, health=health),
+            memory=Memory(
+                settings=settings,
+                record=record,
+                index=index,
+                embedder=embedder,
+                progress=progress,
+                bell=bell,
+                health=health,
+            ),
             temporal_client=client,
         )
+
+
+async def _connect(address: str) -> Client:
+    try:
+        return await Client.connect(address)
+    except (RPCError, RuntimeError) as error:
+        raise Unavailable(
+            "Temporal does not answer",
+            code=Code.TEMPORAL_UNAVAILABLE,
+            next_step="`apex-mcp doctor` shows what is wrong",
+            retry_after_seconds=2,
+        ) from error
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import apex_mcp
@@ -31,6 +31,7 @@ from apex_mcp.views import (
     IngestionList,
     IngestionView,
     MemoryList,
+    ReindexView,
     SearchView,
     StatsView,
     StoreHealth,
@@ -203,7 +204,9 @@ class Memory:
 
     async def get_ingestions(self, caller: Caller, *, ingestion_ids: Sequence[UUID]) -> list[IngestionView]:
         """The states of several, in the given order; unknown ids are left out."""
-        return [present_ingestion(one, self._health) for one in await self._record.ingestions.get(ingestion_ids)]
+        return [
+            present_ingestion(one, self._health) for one in await self._record.ingestions.get(ingestion_ids)
+        ]
 
     async def list_ingestions(
         self,
@@ -217,7 +220,10 @@ class Memory:
         """The recent ingestions of a namespace, newest first."""
         limit = _limit(limit)
         found = await self._record.ingestions.recent(
-            check_namespace(namespace or caller.namespace), state=state, limit=limit, before=_from_cursor(cursor)
+            check_namespace(namespace or caller.namespace),
+            state=state,
+            limit=limit,
+            before=_from_cursor(cursor),
         )
         return IngestionList(
             ingestions=[present_ingestion(one, self._health) for one in found],
@@ -336,11 +342,15 @@ class Memory:
         name = check_namespace(namespace or caller.namespace)
         async with self._record.reader.view(name, known_at=_aware(known_at)) as view:
             rows = await view.find_entities(
-                query=clean_text(query or "").strip() or None, entity_id=entity_id, type_=type or None, limit=_limit(limit)
+                query=clean_text(query or "").strip() or None,
+                entity_id=entity_id,
+                type_=type or None,
+                limit=_limit(limit),
             )
             if entity_id is not None and not rows:
                 raise NotFound(
-                    f"no entity has the id {entity_id}", next_step="call get_entities with a name to find its id"
+                    f"no entity has the id {entity_id}",
+                    next_step="call get_entities with a name to find its id",
                 )
             wanted = [row["id"] for row in rows]
             facts = await view.facts_of(wanted, limit=50 * max(1, len(wanted)))
@@ -398,7 +408,11 @@ class Memory:
         source_types: Sequence[str] = (),
     ) -> MemoryList:
         """What is in a namespace, newest first."""
-        name, limit, before = check_namespace(namespace or caller.namespace), _limit(limit), _from_cursor(cursor)
+        name, limit, before = (
+            check_namespace(namespace or caller.namespace),
+            _limit(limit),
+            _from_cursor(cursor),
+        )
         async with self._record.reader.view(name) as view:
             rows = await view.list_documents(source_types=source_types, limit=limit, before=before)
             counts = await view.counts()
@@ -408,6 +422,16 @@ class Memory:
             total=counts["documents"],
             next_cursor=_to_cursor(rows[-1]["ingestion_seq"]) if len(rows) == limit else None,
         )
+
+    async def reindex(self, caller: Caller) -> AsyncIterator[ReindexView]:
+        """Make the vector index anew from the record, for the embedder that is set; yields how far it is.
+
+        Raises:
+            Conflict: it is being made anew already.
+            Unavailable: the record does not answer; the next call carries on.
+        """
+        async for what, number in self._index.reindex():
+            yield ReindexView(what=what, number=number)
 
     async def get_stats(self, caller: Caller, *, namespace: str | None = None) -> StatsView:
         """Counts, and the health of each store."""
@@ -448,10 +472,14 @@ class Memory:
         )
         embedder = self._embedder
         if embedder is None:
-            stores.append(StoreHealth(name="embedder", state="off", detail="search is by words only (APEX_EMBEDDER=none)"))
+            stores.append(
+                StoreHealth(
+                    name="embedder", state="off", detail="search is by words only (APEX_EMBEDDER=none)"
+                )
+            )
             return stores, "none"
-        owed = await self._record.versions.embedding_backlog_size(embedder.name)
-        if embedder.name != self._index.embedder:
+        owed = await self._index.owed()
+        if embedder.name != self._index.embedder_name:
             state, detail = "degraded", "the embedder was changed; run `apex-mcp reindex`"
         elif not embedder.state.ready:
             state, detail = "degraded", embedder.state.text
@@ -464,7 +492,8 @@ class Memory:
 def _limit(limit: int) -> int:
     if not 1 <= limit <= MAX_LIMIT:
         raise InputError(
-            f"`limit` is 1 to {MAX_LIMIT}", next_step="ask for fewer, and go on with the cursor or a narrower question"
+            f"`limit` is 1 to {MAX_LIMIT}",
+            next_step="ask for fewer, and go on with the cursor or a narrower question",
         )
     return limit
 
@@ -481,7 +510,7 @@ def _one_line(title: str | None) -> str:
 def _metadata_filter(metadata: dict[str, Any] | None) -> dict[str, tuple[str | int | float | bool, ...]]:
     wanted: dict[str, tuple[str | int | float | bool, ...]] = {}
     for name, value in (metadata or {}).items():
-        values: list[Any] = value if isinstance(value, list) else [value]
+        values = cast("list[Any]", value) if isinstance(value, list) else [value]
         if not values or not all(isinstance(one, str | int | float | bool) for one in values):
             raise InputError(
                 "a metadata filter is a value or a list of values (strings, numbers, booleans) for each field",

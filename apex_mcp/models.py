@@ -236,6 +236,15 @@ class IndexPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retirement:
+    """A version that a commit made past, and the revisions in which it was current: from `revision_from` until before `revision_to`."""
+
+    version_id: UUID
+    revision_from: int
+    revision_to: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFilter:
     """What a candidate must match; empty fields match all.
 

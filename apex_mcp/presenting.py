@@ -26,7 +26,9 @@ def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> Ing
         title=result.get("title") or ingestion.request.get("title") or "",
         state=ingestion.state,
         step=ingestion.step,
-        steps_done=len(STEPS) - 1 if ingestion.state is IngestionState.READY else max(0, STEPS.index(ingestion.step) - 1),
+        steps_done=len(STEPS) - 1
+        if ingestion.state is IngestionState.READY
+        else max(0, STEPS.index(ingestion.step) - 1),
         finished=finished,
         version=result.get("version"),
         chunks=result.get("chunks"),
@@ -118,8 +120,12 @@ def present_entities(
             type=row["type"],
             aliases=sorted({alias for aliases in row["alias_lists"] for alias in aliases} - {row["name"]}),
             mentions=int(row["mentions"]),
-            facts=_present_facts([fact for fact in facts if row["id"] in (fact["subject_id"], fact["object_id"])], as_of),
-            sources=[present_source(source) for source in sources if source["entity_id"] == row["id"]][:_MAX_SOURCES],
+            facts=_present_facts(
+                [fact for fact in facts if row["id"] in (fact["subject_id"], fact["object_id"])], as_of
+            ),
+            sources=[present_source(source) for source in sources if source["entity_id"] == row["id"]][
+                :_MAX_SOURCES
+            ],
         )
         for row in rows
     ]
@@ -144,7 +150,8 @@ def _present_facts(rows: Sequence[dict[str, Any]], as_of: datetime) -> list[Fact
                 sentence=first["sentence"],
                 valid_at=valid_at,
                 invalid_at=invalid_at,
-                current=(valid_at is None or valid_at <= as_of) and (invalid_at is None or invalid_at > as_of),
+                current=(valid_at is None or valid_at <= as_of)
+                and (invalid_at is None or invalid_at > as_of),
                 sources=[present_source(row) for row in said][:_MAX_SOURCES],
                 chunk_ids=[row["chunk_id"] for row in said][:_MAX_SOURCES],
             )

@@ -208,3 +208,10 @@ class StatsView(View):
     degraded: list[str]
     embedder: str
     version: str = Field(description="Version of apex-mcp.")
+
+
+class ReindexView(View):
+    """How far a reindex is: documents written so far, at last the passages whose vectors are still to be computed."""
+
+    what: str
+    number: int

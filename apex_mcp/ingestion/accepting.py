@@ -202,7 +202,9 @@ def _given(
             next_step="send metadata as a JSON object",
         ) from error
     if "\\u0000" in plain:
-        raise InputError("a value holds a NUL character", unchanged=_NOTHING, next_step="remove it and send again")
+        raise InputError(
+            "a value holds a NUL character", unchanged=_NOTHING, next_step="remove it and send again"
+        )
     if len(json.dumps(metadata or {}, default=str)) > _MAX_METADATA_CHARS:
         raise InputError(
             f"metadata has more than {_MAX_METADATA_CHARS} characters",

@@ -103,7 +103,9 @@ class Drafts:
     async def save_extraction(self, draft: Draft) -> None:
         """Stage what extraction gave."""
         assert draft.extraction is not None
-        await self._staging.put(draft.id, _EXTRACTION, _labelled(draft, _extraction_adapter.dump_json(draft.extraction)))
+        await self._staging.put(
+            draft.id, _EXTRACTION, _labelled(draft, _extraction_adapter.dump_json(draft.extraction))
+        )
 
     async def load_extraction(self, draft: Draft) -> bool:
         """Take what an earlier run extracted of the same content; False if there is none."""

@@ -2,19 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import shutil
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from apex_mcp import ids
 from apex_mcp.batches import batches
-from apex_mcp.errors import ApexError
-from apex_mcp.ingestion.embedding.protocol import Embedder
-from apex_mcp.ingestion.embedding.vectors import pack
+from apex_mcp.errors import ApexError, Code, Conflict
+from apex_mcp.ingestion.embedding.protocol import Embedder, prepare_until_ready
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.vectors.edge import EdgeVectorIndex
+from apex_mcp.stores.vectors.packing import pack
 
 _FLUSH_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
@@ -27,35 +29,75 @@ _log = logging.getLogger(__name__)
 
 
 class IndexKeeper:
-    """The one who writes to the vector index, and knows how far it goes.
+    """The one who writes to the vector index, and knows how far it goes. Made by `open`.
 
-    Args:
-        record: PostgreSQL.
-        vectors: the index.
-        embedder: whose vectors new chunks get, or None.
-        embedder_name: whose vectors the record holds; differs from the embedder's until `reindex`.
+    Attributes:
+        vectors: the index; another object after `reindex`.
+        embedder_name: whose vectors the record holds; differs from the embedder's own name until `reindex`.
     """
 
     def __init__(
-        self, *, record: Record, vectors: EdgeVectorIndex, embedder: Embedder | None, embedder_name: str | None
+        self,
+        *,
+        record: Record,
+        folder: Path,
+        vectors: EdgeVectorIndex,
+        embedder: Embedder | None,
+        embedder_name: str | None,
     ) -> None:
         self.vectors = vectors
-        self.embedder = embedder_name
+        self.embedder_name = embedder_name
         self._record = record
+        self._folder = folder
         self._embedder = embedder
         self._position: str | None = None
         self._writers: dict[int, str | None] = {}
         self._next_writer = 0
         self._dirty = asyncio.Event()
-        self._rebuilding = False
+        self._rebuilding = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, *, record: Record, folder: Path, embedder: Embedder | None) -> "IndexKeeper":
+        """Open the record's index in `folder`.
+
+        A record without vectors takes over the embedder that is set; one that has some needs `reindex` for another.
+
+        Raises:
+            Unavailable: the record or the folder cannot be used.
+        """
+        identity = await record.index_log.identity()
+        name = identity.embedder
+        if embedder is not None and name != embedder.name and identity.dimension is None:
+            name = embedder.name
+            await record.index_log.set_embedder(name)
+        current = folder / await record.index_log.index_name()
+        vectors = await EdgeVectorIndex.open(
+            current, record_id=identity.record_id, embedder=name, dimension=identity.dimension
+        )
+        keeper = cls(record=record, folder=folder, vectors=vectors, embedder=embedder, embedder_name=name)
+        if vectors.position() is not None:
+            await keeper._replay_changes(vectors.position() or "0")
+        return keeper
+
+    async def close(self) -> None:
+        """Flush and release the index."""
+        await self.vectors.close()
 
     @property
     def degraded(self) -> str | None:
         """What searches lack while the index is made anew, or None."""
-        return "the index is being rebuilt from the record: some passages are not found yet" if self._rebuilding else None
+        if not self._rebuilding.locked():
+            return None
+        return "the index is being rebuilt from the record: some passages are not found yet"
+
+    @property
+    def local_embedder(self) -> Embedder | None:
+        """The embedder, where new chunks can have its vectors at once: local, ready, and the record's own."""
+        embedder = self._ready_embedder()
+        return embedder if embedder is not None and embedder.local else None
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Generator[None]:
         """Around writes to the index that belong to one commit of the record.
 
         A flush in between marks the index as complete only up to where the oldest of these began.
@@ -68,43 +110,69 @@ class IndexKeeper:
             del self._writers[token]
             self._dirty.set()
 
-    async def catch_up(self) -> None:
-        """Bring the index to the record's state: replay what is later than its own position, or all of it."""
-        start = await self._record.index_log.position()
-        known = self.vectors.position()
-        self._rebuilding = known is None
-        try:
-            if known is None:
-                async for page in self._record.index_log.all_versions():
-                    await self._replay(page)
-            else:
-                for page in batches(await self._record.index_log.changed_since(known), 200):
-                    await self._replay(page)
-        finally:
-            self._rebuilding = False
-        self._position = start
-        await self.vectors.flush(start)
-        await self._record.index_log.forget_before(start)
-
     async def run(self) -> None:
-        """Flush, purge, embed what is owed and have the index built, until cancelled."""
+        """Rebuild if that is due, flush, purge, embed what is owed and have the index built, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self._rebuild_if_empty, _IDLE_SECONDS))
             tasks.create_task(self._flush_when_dirty())
             tasks.create_task(self._repeat(self._purge_due, _IDLE_SECONDS))
-            tasks.create_task(self._repeat(self.vectors.maintain, _IDLE_SECONDS))
+            tasks.create_task(self._repeat(lambda: self.vectors.maintain(), _IDLE_SECONDS))
             if self._embedder is not None:
-                tasks.create_task(self._repeat(self._embed_owed, _FLUSH_SECONDS))
+                tasks.create_task(self._bring_vectors(self._embedder))
+
+    async def reindex(self) -> AsyncGenerator[tuple[str, int]]:
+        """Make the index anew from the record, for the embedder that is set; yields what is done and how far.
+
+        Vectors that the record has are not computed again, so an interrupted run carries on.
+
+        Raises:
+            Conflict: one is under way.
+        """
+        if self._rebuilding.locked():
+            raise Conflict(
+                "the index is being rebuilt already",
+                code=Code.NOT_RETRYABLE,
+                next_step="wait until it is done",
+            )
+        embedder = self._embedder
+        name = embedder.name if embedder is not None else None
+        if name is not None and name != self.embedder_name:
+            await self._record.index_log.set_embedder(name)
+        identity = await self._record.index_log.identity()
+        folder = self._folder / f"index-{uuid4().hex[:12]}"
+        fresh = await EdgeVectorIndex.open(
+            folder, record_id=identity.record_id, embedder=name, dimension=identity.dimension
+        )
+        if embedder is not None and embedder.dimension is not None:
+            await fresh.enable_dense(embedder.name, embedder.dimension)
+        old, self.vectors, self.embedder_name = self.vectors, fresh, name
+        await self._record.index_log.set_index_name(folder.name)
+        await self._until_idle(set(self._writers))
+        await old.close()
+        async for done in self._rebuild():
+            yield "passages", done
+        yield "vectors owed", await self.owed()
+
+    async def owed(self) -> int:
+        """Number of passages that wait for their vectors."""
+        return (
+            await self._record.versions.embedding_backlog_size(self.embedder_name)
+            if self.embedder_name
+            else 0
+        )
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes."""
         self._dirty.clear()
         position = await self._record.index_log.position()
-        oldest = [began for began in self._writers.values()]
-        if None not in oldest:
-            complete = min([position, *(began for began in oldest if began is not None)], key=int)
-            await self.vectors.flush(complete)
-            await self._record.index_log.forget_before(complete)
+        began = list(self._writers.values())
         self._position = position
+        if self._rebuilding.locked() or self.vectors.position() is None or None in began:
+            await self.vectors.flush()
+            return
+        complete = min([position, *(one for one in began if one is not None)], key=int)
+        await self.vectors.flush(complete)
+        await self._record.index_log.forget_before(complete)
 
     async def purge_run(self, document_id: UUID, ingestion_id: UUID, claim: UUID) -> None:
         """Remove everything that one run of an ingestion wrote; once more later, should a paused step wake up."""
@@ -119,15 +187,68 @@ class IndexKeeper:
             await self._record.purges.delete_rows(version_ids)
             await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
 
+    async def _rebuild_if_empty(self) -> None:
+        if self.vectors.position() is None and not self._rebuilding.locked():
+            async for _ in self._rebuild():
+                pass
+
+    async def _rebuild(self) -> AsyncGenerator[int]:
+        """Write every version of the record to the index, then what changed meanwhile; yields the versions done."""
+        async with self._rebuilding:
+            start = await self._record.index_log.position()
+            done = 0
+            async for page in self._record.index_log.all_versions():
+                await self._replay(page)
+                done += len(page)
+                yield done
+            await self._replay_changes(start)
+        await self._forget_other_folders()
+
+    async def _replay_changes(self, position: str) -> None:
+        start = await self._record.index_log.position()
+        for page in batches(await self._record.index_log.changed_since(position), 200):
+            await self._replay(page)
+        await self.vectors.flush(start)
+        self._position = start
+
     async def _replay(self, version_ids: Sequence[UUID]) -> None:
+        """Bring the index to what the record says of these versions now."""
         standing = await self._record.index_log.standing(version_ids)
         gone = set(version_ids) - set(standing.present)
         with self.writing():
             if gone:
                 await self.vectors.delete_versions(sorted(gone))
             for some in batches(standing.present, 20):
-                await self.vectors.upsert(await self._record.index_log.points(some, self.embedder))
+                await self.vectors.upsert(await self._record.index_log.points(some, self._vectors_of()))
             await self.vectors.retire(standing.retired)
+
+    def _vectors_of(self) -> str | None:
+        return self.embedder_name if self.vectors.dimension is not None else None
+
+    async def _forget_other_folders(self) -> None:
+        current = await self._record.index_log.index_name()
+        for place in await asyncio.to_thread(lambda: list(self._folder.glob("index-*"))):
+            if place.name != current:
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+    async def _until_idle(self, writers: set[int]) -> None:
+        while writers & set(self._writers):
+            await asyncio.sleep(0.01)  # noqa: ASYNC110  (some milliseconds, once a reindex)
+
+    def _ready_embedder(self) -> Embedder | None:
+        embedder = self._embedder
+        if embedder is None or embedder.name != self.embedder_name or not embedder.state.ready:
+            return None
+        return embedder if self.vectors.dimension is not None else None
+
+    async def _bring_vectors(self, embedder: Embedder) -> None:
+        """Wait for the embedder, then compute what is owed whenever there is something."""
+        await prepare_until_ready(embedder)
+        if embedder.dimension is None:
+            return  # only the user can help; the embedder's state says how
+        if embedder.name == self.embedder_name:
+            await self.vectors.enable_dense(embedder.name, embedder.dimension)
+        await self._repeat(self._embed_owed, _FLUSH_SECONDS)
 
     async def _flush_when_dirty(self) -> None:
         while True:
@@ -143,8 +264,8 @@ class IndexKeeper:
 
     async def _embed_owed(self) -> bool:
         """Vectors of some chunks that lack them; whether there were any."""
-        embedder = self._embedder
-        if embedder is None or not embedder.state.ready or embedder.name != self.embedder:
+        embedder = self._ready_embedder()
+        if embedder is None:
             return False
         owed = await self._record.versions.chunks_owed(embedder.name, limit=_EMBED_BATCH)
         if owed:

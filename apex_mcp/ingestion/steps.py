@@ -1,5 +1,6 @@
-"""The six steps of a document. Each can be repeated safely, acts only on what its claim still owns, and ends one member's
-failure without touching the others. Activities call these and nothing else.
+"""The six steps of a document; activities call these and nothing else.
+
+Each can be repeated safely, acts only on what its claim still owns, and ends one member's failure without touching the others.
 """
 
 import asyncio
@@ -12,8 +13,6 @@ from uuid import UUID
 from apex_mcp.errors import ApexError, Code, InputError, Invariant, from_dict
 from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
 from apex_mcp.ingestion.drafts import RAW, Draft, Drafts
-from apex_mcp.ingestion.embedding.protocol import Embedder
-from apex_mcp.ingestion.embedding.vectors import pack, unpack
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.sources.local import read_file
@@ -26,6 +25,7 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import flat_metadata
 from apex_mcp.stores.record.ingestions import request_of
 from apex_mcp.stores.record.versions import NewVersion, content_hash
+from apex_mcp.stores.vectors.packing import pack, unpack
 
 # Above this a document is searchable by words first, and its vectors follow.
 _MAX_CHUNKS_EMBEDDED_AT_ONCE = 256
@@ -41,7 +41,6 @@ class Steps:
         index: keeps the vector index in step.
         staging: where large content waits.
         pool: child processes that parse.
-        embedder: or None for words only.
         progress: whom to tell.
     """
 
@@ -53,7 +52,6 @@ class Steps:
         index: IndexKeeper,
         staging: Staging,
         pool: ChildPool,
-        embedder: Embedder | None,
         progress: Progress,
     ) -> None:
         self._settings = settings
@@ -61,7 +59,6 @@ class Steps:
         self._index = index
         self._staging = staging
         self._pool = pool
-        self._embedder = embedder
         self._progress = progress
         self._drafts = Drafts(staging)
 
@@ -116,14 +113,19 @@ class Steps:
             state, error = IngestionState.CANCELLED, None
         else:
             noted = found[0].failure
-            state, error = IngestionState.ROLLED_BACK, from_dict(noted) if noted else _unexplained(rollback.code)
+            state, error = (
+                IngestionState.ROLLED_BACK,
+                from_dict(noted) if noted else _unexplained(rollback.code),
+            )
         await self._record.ingestions.finish(ingestion_id, state, claim=claim, error=error)
         self._drafts.drop(ingestion_id, claim)
         self._progress.publish([ingestion_id])
 
     async def note_waiting(self, step: StepInput, error: ApexError) -> None:
         """Note why a step will be tried again, for whoever asks meanwhile."""
-        await self._record.ingestions.note_failure(list(map(UUID, step.ingestion_ids)), UUID(step.claim), error)
+        await self._record.ingestions.note_failure(
+            list(map(UUID, step.ingestion_ids)), UUID(step.claim), error
+        )
 
     # --- running over the members of a step --------------------------------------------------------------------------
 
@@ -156,11 +158,15 @@ class Steps:
             self._progress.publish(wanted)
         return drafts, result
 
-    async def _each(self, step: StepInput, name: Step, part: Callable[[Draft], Awaitable[None]]) -> StepResult:
+    async def _each(
+        self, step: StepInput, name: Step, part: Callable[[Draft], Awaitable[None]]
+    ) -> StepResult:
         drafts, result = await self._open(step, name)
         return _going_on(result, [draft for draft in drafts if await self._guarded(draft, part, result)])
 
-    async def _guarded(self, draft: Draft, part: Callable[[Draft], Awaitable[None]], result: StepResult) -> bool:
+    async def _guarded(
+        self, draft: Draft, part: Callable[[Draft], Awaitable[None]], result: StepResult
+    ) -> bool:
         """Run a part; whether the draft goes on. What no retry can cure ends it; what one can is raised."""
         try:
             await part(draft)
@@ -177,7 +183,9 @@ class Steps:
 
     async def _extracted_all(self, drafts: Sequence[Draft], result: StepResult) -> list[Draft]:
         """Bring every draft as far as extraction: small ones together, the others each by itself."""
-        together = [draft for draft in drafts if draft.ingestion.lane is Lane.FAST and draft.extraction is None]
+        together = [
+            draft for draft in drafts if draft.ingestion.lane is Lane.FAST and draft.extraction is None
+        ]
         for texts in (False, True):
             group = [draft for draft in together if (draft.request.path is None) is texts]
             if group:
@@ -193,13 +201,17 @@ class Steps:
         outcomes: list[Outcome | ApexError]
         try:
             if in_child:
-                outcomes = await self._in_child("together:prepare_together", items, *limits, bulk=drafts[0].request.bulk)
+                outcomes = await self._in_child(
+                    "together:prepare_together", items, *limits, bulk=drafts[0].request.bulk
+                )
             else:
                 outcomes = await asyncio.to_thread(prepare_together, items, *limits)
         except InputError as error:
             if error.code not in _CRASHES:
                 raise
-            result.alone.extend(str(draft.id) for draft in drafts)  # one of them did it; alone it will show which
+            result.alone.extend(
+                str(draft.id) for draft in drafts
+            )  # one of them did it; alone it will show which
             return
         for draft, outcome in zip(drafts, outcomes, strict=True):
             if isinstance(outcome, ApexError):
@@ -255,7 +267,12 @@ class Steps:
             return
         request = draft.request
         draft.extraction = await self._in_child(
-            "together:extract_all", draft.parsed, draft.chunks, request.entities, request.facts, bulk=request.bulk
+            "together:extract_all",
+            draft.parsed,
+            draft.chunks,
+            request.entities,
+            request.facts,
+            bulk=request.bulk,
         )
         await self._drafts.save_extraction(draft)
 
@@ -266,7 +283,9 @@ class Steps:
         """
         if not drafts:
             return
-        current = await self._record.versions.current_hashes([draft.ingestion.document_id for draft in drafts])
+        current = await self._record.versions.current_hashes([
+            draft.ingestion.document_id for draft in drafts
+        ])
         for draft in drafts:
             if current.get(draft.ingestion.document_id) == draft.content_hash:
                 draft.unchanged = True
@@ -276,8 +295,8 @@ class Steps:
 
     async def _embed(self, drafts: Sequence[Draft]) -> None:
         """Vectors of all chunks of the drafts in one go. Without an embedder at hand the record notes that they are owed."""
-        embedder = self._embedder
-        if embedder is None or not embedder.local or not embedder.state.ready or embedder.name != self._index.embedder:
+        embedder = self._index.local_embedder
+        if embedder is None:
             return
         todo = [
             draft
@@ -285,7 +304,9 @@ class Steps:
             if draft.vectors is None and len(draft.chunks) <= _MAX_CHUNKS_EMBEDDED_AT_ONCE
         ]
         try:
-            vectors = iter(await embedder.embed_documents([chunk.text for draft in todo for chunk in draft.chunks]))
+            vectors = iter(
+                await embedder.embed_documents([chunk.text for draft in todo for chunk in draft.chunks])
+            )
         except ApexError:
             return  # words are searchable at once; the keeper of the index brings the vectors later
         for draft in todo:
@@ -319,7 +340,9 @@ def _unexplained(code: str) -> ApexError:
 
 
 def _version(draft: Draft) -> NewVersion:
-    assert draft.parsed is not None and draft.extraction is not None and draft.content_hash is not None
+    assert draft.parsed is not None
+    assert draft.extraction is not None
+    assert draft.content_hash is not None
     request = draft.request
     return NewVersion(
         id=draft.version_id,

@@ -37,7 +37,9 @@ async def read_document(view: View, request: DocumentRequest) -> DocumentView:
         )
     chunk = await _chunk(view, request.chunk_id) if request.chunk_id else None
     document_id = (
-        chunk["document_id"] if chunk else request.document_id or ids.document_id(view.namespace, request.key or "")
+        chunk["document_id"]
+        if chunk
+        else request.document_id or ids.document_id(view.namespace, request.key or "")
     )
     row = await view.document(document_id, chunk["number"] if chunk else request.version)
     if row is None:
@@ -60,7 +62,14 @@ async def read_document(view: View, request: DocumentRequest) -> DocumentView:
         next_start=end if end < row["length"] else None,
         passage_start=chunk["start_offset"] - start if chunk else None,
         passage_end=chunk["end_offset"] - start if chunk else None,
-        page=next((page[0] for page in row["pages"] if page[1] <= (chunk["start_offset"] if chunk else start) < page[2]), None),
+        page=next(
+            (
+                page[0]
+                for page in row["pages"]
+                if page[1] <= (chunk["start_offset"] if chunk else start) < page[2]
+            ),
+            None,
+        ),
         pages=row["page_count"],
         heading_path=chunk["heading_path"] if chunk else _heading_path(row["headings"], start),
         metadata=row["metadata"],
@@ -99,7 +108,9 @@ def _extent(row: dict[str, Any], request: DocumentRequest, chunk: dict[str, Any]
                 return start, min(end, start + request.length)
         raise NotFound(
             f"the document has no page {request.page}",
-            next_step=f"it has {row['page_count']} pages" if row["page_count"] else "it has no pages; use `start`",
+            next_step=f"it has {row['page_count']} pages"
+            if row["page_count"]
+            else "it has no pages; use `start`",
         )
     if request.start and request.start >= row["length"]:
         raise InputError(f"the text ends at {row['length']}", next_step="choose a smaller `start`")

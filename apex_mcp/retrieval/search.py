@@ -74,7 +74,11 @@ class Searcher:
                 proposals = await self._propose(view, request.query, vector, where, page, offset, found)
                 fused = fuse(proposals)
                 known = {one.chunk_id for one, _ in found.passages}
-                wanted = [one for one in fused if one.chunk_id not in known and (only is None or one.chunk_id in only)]
+                wanted = [
+                    one
+                    for one in fused
+                    if one.chunk_id not in known and (only is None or one.chunk_id in only)
+                ]
                 rows = await view.hydrate([one.chunk_id for one in wanted])
                 found.passages += [(one, rows[one.chunk_id]) for one in wanted if one.chunk_id in rows]
                 if all(len(candidates) < page for name, candidates in proposals.items() if name != ENTITY):
@@ -90,7 +94,7 @@ class Searcher:
         embedder = self._embedder
         if embedder is None:
             return None
-        if embedder.name != self._index.embedder:
+        if embedder.name != self._index.embedder_name:
             found.degraded.append("search is by words only: the embedder was changed; run `apex-mcp reindex`")
             return None
         if not embedder.state.ready:
@@ -111,12 +115,16 @@ class Searcher:
         vectors = self._index.vectors
         asked: dict[str, Awaitable[list[Candidate] | None]] = {
             WORDS: self._within(
-                vectors.search_words(query, where, limit=page, offset=offset), "words: the vector index", found
+                vectors.search_words(query, where, limit=page, offset=offset),
+                "words: the vector index",
+                found,
             )
         }
         if vector is not None:
             asked[MEANING] = self._within(
-                vectors.search_dense(vector, where, limit=page, offset=offset), "meaning: the vector index", found
+                vectors.search_dense(vector, where, limit=page, offset=offset),
+                "meaning: the vector index",
+                found,
             )
         if offset == 0 and not _narrow(where):
             asked[ENTITY] = self._named(view, query, page)
@@ -151,5 +159,10 @@ class Searcher:
 def _narrow(where: IndexFilter) -> bool:
     """Whether the filter asks for more than a namespace; entities are looked up in the record without these filters."""
     return bool(
-        where.source_types or where.media_types or where.document_ids or where.after or where.before or where.metadata
+        where.source_types
+        or where.media_types
+        or where.document_ids
+        or where.after
+        or where.before
+        or where.metadata
     )

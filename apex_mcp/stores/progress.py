@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 from uuid import UUID
@@ -16,7 +16,7 @@ class Progress(Protocol):
         ...
 
     @contextmanager
-    def subscribe(self, ingestion_id: UUID) -> Iterator[asyncio.Event]:
+    def subscribe(self, ingestion_id: UUID) -> Generator[asyncio.Event]:
         """An event that is set at each news; the waiter clears it before it looks."""
         ...
 
@@ -34,7 +34,7 @@ class ProcessProgress:
                 event.set()
 
     @contextmanager
-    def subscribe(self, ingestion_id: UUID) -> Iterator[asyncio.Event]:
+    def subscribe(self, ingestion_id: UUID) -> Generator[asyncio.Event]:
         """See `Progress`."""
         event = asyncio.Event()
         self._waiting[ingestion_id].add(event)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from apex_mcp.ingestion.embedding.vectors import pack, unit
+from apex_mcp.stores.vectors.packing import pack, unit
 
 
 @dataclass(frozen=True)

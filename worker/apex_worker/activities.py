@@ -48,7 +48,9 @@ def _guarded(
             return await function(self, given)
         except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
             if not isinstance(error, ApexError):
-                _log.error("%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces())
+                _log.error(
+                    "%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces()
+                )
             elif error.retryable and isinstance(given, StepInput):
                 with suppress(ApexError):
                     await self.steps.note_waiting(given, error)

@@ -201,7 +201,9 @@ class Dispatcher:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
 
-    async def _patiently(self, work: Callable[..., Awaitable[object]], *args: object, **kwargs: object) -> None:
+    async def _patiently(
+        self, work: Callable[..., Awaitable[object]], *args: object, **kwargs: object
+    ) -> None:
         """Do something to the record, however long the record is away."""
         while True:
             try:

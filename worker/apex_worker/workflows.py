@@ -71,7 +71,13 @@ class DocumentIngestionWorkflow:
     @workflow.run
     async def run(self, run: IngestionInput) -> IngestionResult:
         members = _Members(run)
-        for name in ("stage_document", "parse_document", "extract_entities", "generate_embeddings", "write_to_databases"):
+        for name in (
+            "stage_document",
+            "parse_document",
+            "extract_entities",
+            "generate_embeddings",
+            "write_to_databases",
+        ):
             try:
                 members.take(await self._step(name, members.step, large=run.large))
             except ActivityError as error:

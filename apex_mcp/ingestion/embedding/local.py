@@ -8,7 +8,7 @@ from apex_mcp.errors import ApexError, Code, InputError, Unavailable
 from apex_mcp.ingestion.embedding.fetching import fetch_model
 from apex_mcp.ingestion.embedding.models import LocalModel
 from apex_mcp.ingestion.embedding.protocol import EmbedderState, FetchProgress, OnProgress, Readiness
-from apex_mcp.ingestion.embedding.vectors import unpack_many
+from apex_mcp.stores.vectors.packing import unpack_many
 from apex_mcp.ingestion.pool import ChildPool
 
 # A question waits for the batch that is running. Larger batches are hardly quicker a token.
@@ -42,6 +42,10 @@ class LocalEmbedder:
     @property
     def name(self) -> str:
         return self._model.identity
+
+    @property
+    def local(self) -> bool:
+        return True
 
     @property
     def dimension(self) -> int | None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import EmbedderState, OnProgress, Readiness
-from apex_mcp.ingestion.embedding.vectors import unit, unpack
+from apex_mcp.stores.vectors.packing import unit, unpack
 
 # A token is at least one byte, so limits in bytes hold for every tokenizer: OpenAI takes 8,191 tokens a text
 # and 300,000 a request.
@@ -89,6 +89,10 @@ class OpenAICompatibleEmbedder:
     @property
     def name(self) -> str:
         return f"openai:{self._model}@{self._place}"
+
+    @property
+    def local(self) -> bool:
+        return False
 
     @property
     def dimension(self) -> int | None:

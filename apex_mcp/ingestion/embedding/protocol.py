@@ -61,6 +61,11 @@ class Embedder(Protocol):
         ...
 
     @property
+    def local(self) -> bool:
+        """Whether it runs on this machine: free and quick enough to wait for when a document is written."""
+        ...
+
+    @property
     def dimension(self) -> int | None:
         """Length of its vectors; None until it has been ready once."""
         ...

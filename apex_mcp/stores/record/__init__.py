@@ -1,6 +1,6 @@
 """PostgreSQL, the record."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Record:
 
 
 @asynccontextmanager
-async def open_record(conninfo: str) -> AsyncIterator[Record]:
+async def open_record(conninfo: str) -> AsyncGenerator[Record]:
     """Migrate if needed and open the pool.
 
     Raises:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
-from apex_mcp.models import IndexPoint
+from apex_mcp.models import IndexPoint, Retirement
 from apex_mcp.stores.record.database import Database
-from apex_mcp.stores.record.versions import Retirement
+from apex_mcp.stores.vectors.packing import unpack
 
 _POINTS: LiteralString = """
 SELECT c.id, c.text, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
@@ -37,10 +37,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Which record this is, and whose vectors it holds."""
+    """Which record this is, and whose vectors it holds; `dimension` is None while it holds none."""
 
     record_id: UUID
     embedder: str | None
+    dimension: int | None
 
 
 class IndexLog:
@@ -55,9 +56,23 @@ class IndexLog:
 
     async def identity(self) -> Identity:
         """The record's id and the embedder whose vectors it holds."""
-        row = await self._database.fetch_one("SELECT record_id, embedder FROM identity")
+        row = await self._database.fetch_one(
+            "SELECT record_id, embedder, (SELECT octet_length(vector) / 4 FROM chunk_vectors v "
+            "WHERE v.embedder = i.embedder LIMIT 1) AS dimension FROM identity i"
+        )
         assert row is not None
-        return Identity(record_id=row["record_id"], embedder=row["embedder"])
+        return Identity(record_id=row["record_id"], embedder=row["embedder"], dimension=row["dimension"])
+
+    async def index_name(self) -> str:
+        """Name of the folder of the index in use."""
+        row = await self._database.fetch_one("SELECT index_name FROM identity")
+        assert row is not None
+        return str(row["index_name"])
+
+    async def set_index_name(self, name: str) -> None:
+        """From now on the index in this folder is the one in use."""
+        async with self._database.connection() as connection:
+            await connection.execute("UPDATE identity SET index_name = %s", (name,))
 
     async def set_embedder(self, embedder: str) -> None:
         """From now on the record's vectors are this embedder's; those of others go."""
@@ -108,8 +123,6 @@ class IndexLog:
 
     async def points(self, version_ids: Sequence[UUID], embedder: str | None) -> list[IndexPoint]:
         """The points of versions, with the vectors of `embedder` where they are there."""
-        from apex_mcp.ingestion.embedding.vectors import unpack
-
         rows = await self._database.fetch_all(_POINTS, {"versions": list(version_ids), "embedder": embedder})
         return [
             IndexPoint(

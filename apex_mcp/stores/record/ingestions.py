@@ -181,7 +181,7 @@ class IngestionStore:
         Raises:
             Unavailable: the database does not answer; nothing was accepted.
         """
-        senders = request_ids or [None] * len(requests)
+        senders: list[str | None] = list(request_ids or ()) or [None] * len(requests)
         rows = [
             _row(ord_, request, sender)
             for ord_, (request, sender) in enumerate(zip(requests, senders, strict=True))
@@ -298,9 +298,7 @@ class IngestionStore:
     ) -> None:
         """Put claimed entries back to wait; `alone`: to run in a workflow of their own from now on."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                _RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone}
-            )
+            await connection.execute(_RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone})
 
     async def renew_leases(self, owner: str, lease_seconds: float) -> None:
         """Keep the leases of a dispatcher that is alive."""
@@ -426,12 +424,13 @@ def _plain(value: Any) -> str:
 
 
 def _ingestion(row: dict[str, Any]) -> Ingestion:
-    return Ingestion(**{
+    typed: dict[str, Any] = {
         **row,
         "lane": Lane(row["lane"]),
         "state": IngestionState(row["state"]),
         "step": Step(row["step"]),
-    })
+    }
+    return Ingestion(**typed)
 
 
 def request_of(ingestion: Ingestion, text: str | None) -> IngestionRequest:
@@ -455,7 +454,14 @@ def request_of(ingestion: Ingestion, text: str | None) -> IngestionRequest:
             for one in body["entities"]
         ),
         facts=tuple(
-            FactInput(**{**one, "valid_at": _time(one["valid_at"]), "invalid_at": _time(one["invalid_at"])})
+            FactInput(
+                subject=one["subject"],
+                predicate=one["predicate"],
+                object=one["object"],
+                sentence=one["sentence"],
+                valid_at=_time(one["valid_at"]),
+                invalid_at=_time(one["invalid_at"]),
+            )
             for one in body["facts"]
         ),
         size_bytes=body["size_bytes"],

@@ -1,6 +1,6 @@
 """Reads: each in one snapshot, showing what is visible in one namespace at one revision."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -219,7 +219,7 @@ class Reader:
         self._database = database
 
     @asynccontextmanager
-    async def view(self, namespace: str, *, known_at: datetime | None = None) -> AsyncIterator[View]:
+    async def view(self, namespace: str, *, known_at: datetime | None = None) -> AsyncGenerator[View]:
         """A snapshot of a namespace, now or as it was known at a time; an unknown namespace is empty (revision 0).
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
-from apex_mcp.models import Chunk, Extraction, IngestionState, ParsedDocument, SourceType
+from apex_mcp.models import Chunk, Extraction, IngestionState, ParsedDocument, Retirement, SourceType
 from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.ingestions import lock_claimed
 
@@ -171,15 +171,6 @@ class NewVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retirement:
-    """A version that a commit made past, and the revisions at which it was current."""
-
-    version_id: UUID
-    revision_from: int
-    revision_to: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
     """How each ingestion came out; ingestions that belong to another claim by now are in `lost`."""
 
@@ -256,11 +247,15 @@ class VersionStore:
         rows = await self._database.fetch_all(_OWED, {"embedder": embedder, "limit": limit})
         return [OwedChunk(**row) for row in rows]
 
-    async def add_vectors(self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes]) -> list[UUID]:
+    async def add_vectors(
+        self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes]
+    ) -> list[UUID]:
         """Store vectors of chunks; returns the versions that lack none any more, for the index to take up."""
         versions = list({chunk.version_id for chunk in chunks})
         async with self._database.transaction() as connection:
-            await connection.execute(_INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors)))
+            await connection.execute(
+                _INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors))
+            )
             rows = await (
                 await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
             ).fetchall()

@@ -8,6 +8,7 @@ dropped, because queries rarely have them. In other languages a word is found by
 
 import re
 import unicodedata
+from itertools import pairwise
 
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
@@ -23,7 +24,9 @@ _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003134f]+"
 )
-_HEBREW_AND_ARABIC_MARKS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]")
+_HEBREW_AND_ARABIC_MARKS = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]"
+)
 
 
 def embed_passage(text: str) -> SparseVector:
@@ -48,5 +51,5 @@ def _prepare(text: str, *, single_characters: bool) -> str:
 def _pairs(run: str, *, single_characters: bool) -> str:
     # Marks (of tone, of vowels) would end a token.
     letters = [letter for letter in run if not unicodedata.category(letter).startswith("M")]
-    pairs = [first + second for first, second in zip(letters, letters[1:], strict=False)]
+    pairs = [first + second for first, second in pairwise(letters)]
     return f" {' '.join([*letters, *pairs] if single_characters or not pairs else pairs)} "

@@ -36,7 +36,9 @@ class VectorIndex(Protocol):
         """Remove every point of these versions."""
         ...
 
-    async def search_words(self, query: str, where: IndexFilter, *, limit: int, offset: int = 0) -> list[Candidate]:
+    async def search_words(
+        self, query: str, where: IndexFilter, *, limit: int, offset: int = 0
+    ) -> list[Candidate]:
         """Candidates by BM25, its statistics taken from exactly the points that the filter's scope holds."""
         ...
 

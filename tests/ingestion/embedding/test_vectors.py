@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apex_mcp.ingestion.embedding.vectors import pack, unit, unpack, unpack_many
+from apex_mcp.stores.vectors.packing import pack, unit, unpack, unpack_many
 
 vectors = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
 

@@ -4,7 +4,8 @@
 CREATE TABLE identity (
     only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     record_id  uuid NOT NULL DEFAULT gen_random_uuid(),
-    embedder   text,
+    embedder   text,                             -- whose vectors the record holds
+    index_name text NOT NULL DEFAULT 'index-0',  -- folder of the vector index in use
     created_at timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO identity DEFAULT VALUES;

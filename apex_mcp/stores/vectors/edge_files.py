@@ -1,0 +1,95 @@
+"""The files beside a shard: `state.json`, written whole and only after a flush, and copies of shards."""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# Raised when points are stored in a way that an older shard does not have; such a shard is rebuilt.
+FORMAT = 1
+
+_FILE = "state.json"
+_DISK_FACTOR = 4
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Which record an index belongs to, and how far it goes.
+
+    Attributes:
+        shard: name of the folder with the shard in use; any other is left over.
+        position: the record's own word for how far the shard is durable; None until it is complete.
+        points: how many there were at the last flush.
+        changed: points written, retired and deleted since the last build.
+    """
+
+    record_id: str
+    embedder: str | None
+    dimension: int | None
+    shard: str
+    position: str | None = None
+    points: int = 0
+    changed: int = 0
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Replace the file at once, durably."""
+        new = folder / f"{_FILE}.new"
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(folder / _FILE)
+        _sync_folder(folder)
+
+
+def read_state(folder: Path) -> State | None:
+    """The state, or None where there is none that this version understands."""
+    try:
+        data: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        state = State(**data)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        _log.warning("the vector index's state cannot be read (%s)", type(error).__name__)
+        return None
+    return state if state.format == FORMAT else None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names in a folder durable; Windows neither has nor needs it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def copy_shard(source: Path, target: Path) -> None:
+    """Copy a shard that is flushed and not written to.
+
+    Raises:
+        OSError: among others, where a copy and what is built from it would fill the disk.
+    """
+    size = sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
+    if shutil.disk_usage(source).free < _DISK_FACTOR * size:
+        raise OSError(errno.ENOSPC, "no room for a copy of the vector index")
+    shutil.copytree(source, target)
+
+
+def sync_files(folder: Path) -> None:
+    """Make a shard durable that other processes wrote."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
+        else:
+            _sync_folder(path)
+    _sync_folder(folder)
