@@ -4,6 +4,7 @@ Run it with `make demo`. It starts `apex-mcp` as any MCP client does, on a memor
 removes that memory at the end. The exit status is 0 only if every question was answered from the right place.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any, TypedDict, cast
 from urllib.parse import unquote, urlsplit
 
 import anyio
+import psutil
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.dispatcher import ProgressFnT
@@ -40,6 +42,7 @@ HOME = REPOSITORY / ".demo"
 HITS_ASKED = 3
 WAIT_SECONDS = 20  # of one call; then the driver asks again
 LONGEST_INGESTION_SECONDS = 300
+STOP_SECONDS = 10
 WIDTH = 100
 
 
@@ -152,12 +155,29 @@ def _remove_memory(command: str, environment: dict[str, str]) -> None:
     """Stop what runs on the demo's own memory, and remove it."""
     if not HOME.exists():
         return
+    running = _processes()
     stopped = subprocess.run(
         [command, "stop"], env=environment, capture_output=True, encoding="utf-8", check=False
     )
     if stopped.returncode:
         raise DemoError(f"`apex-mcp stop` failed, {HOME} is left: {stopped.stderr.strip()}")
+    _, alive = psutil.wait_procs(running, timeout=STOP_SECONDS)
+    if alive:
+        raise DemoError(
+            f"still running after `apex-mcp stop`: {', '.join(str(process) for process in alive)}"
+        )
     shutil.rmtree(HOME)
+
+
+def _processes() -> list[psutil.Process]:
+    """The daemon of the demo's memory, and what it runs."""
+    found: set[psutil.Process] = set()
+    for process in psutil.process_iter(["cmdline"]):
+        # Where the system does not tell, it is another user's.
+        if str(HOME) in (process.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {process, *process.children(recursive=True)}
+    return list(found)
 
 
 async def _ingest_and_ask(
