@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import psutil
 
 from apex_mcp.errors import ApexError, Code, Unavailable
+from apex_mcp.runtime.doctor import Check, checks
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
@@ -72,6 +73,10 @@ class Embedded:
     async def ui(self) -> str:
         """Start Temporal's web UI; its address."""
         return await self._temporal.start_ui()
+
+    async def doctor(self) -> list[Check]:
+        """A check of each part."""
+        return await checks(self.app)
 
     async def workflows(self, limit: int) -> list[dict[str, Any]]:
         """The most recent workflow runs, newest first.

@@ -40,6 +40,10 @@ class Services(Protocol):
         """Start Temporal's web UI; its address."""
         ...
 
+    async def doctor(self) -> list[Any]:
+        """A `Check` of each part."""
+        ...
+
     async def workflows(self, limit: int) -> list[dict[str, Any]]:
         """The most recent workflow runs."""
         ...

@@ -248,6 +248,7 @@ class Daemon:
                 "stop": self._op_stop,
                 "drain": self._op_drain,
                 "ui": self._ui,
+                "doctor": self._doctor,
                 "workflows": self._workflows,
             },
         ).serve()
@@ -276,6 +277,7 @@ class Daemon:
                     logger.info("idle for %g s", self._settings.idle_stop_seconds)
                     self.stop()
                     return
+                logger.debug("no connection, but not idle")
                 patience = min(self._settings.idle_stop_seconds, _BUSY_CHECK_SECONDS)
             else:
                 patience = self._settings.idle_stop_seconds
@@ -316,6 +318,9 @@ class Daemon:
     async def _op_drain(self) -> bool:
         asyncio.get_running_loop().call_soon(self.stop, wire.FAREWELL_MOVED)
         return True
+
+    async def _doctor(self) -> list[Any]:
+        return await (await self._keeper.services()).doctor()
 
     async def _ui(self) -> str:
         return await (await self._keeper.services()).ui()

@@ -36,7 +36,6 @@ FAREWELL_STOPPED = "stopped"
 FAREWELL_MOVED = "moved"
 
 INFO_FILE = "daemon.json"
-LOCK_FILE = "daemon.lock"
 
 REQUEST_ID_META = "apex-mcp/request-id"
 """Key in a call's `_meta` of the pump's own id of the request: the same when it sends the call again."""
