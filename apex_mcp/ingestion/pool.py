@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
@@ -43,14 +43,21 @@ class ChildPool:
         self._memory_bytes = memory_mb * 1_000_000
         self._idle_seconds = idle_seconds
         self._order = itertools.count()
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._queued = threading.Condition(lock)
+        self._changed = threading.Condition(lock)
         self._queue: list[_Call] = []
         self._running: list[_Call] = []
         self._idle: list[_Child] = []
         self._closed = False
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"{name}-pool")
-        self._watcher = threading.Thread(target=self._watch, name=f"{name}-pool-watch", daemon=True)
-        self._watcher.start()
+        # Daemon threads, unlike an executor's: a process that ends without closing the pool waits for no call, and
+        # its children end by themselves.
+        self._threads = [
+            threading.Thread(target=target, name=f"{name}-pool", daemon=True)
+            for target in (self._watch, *[self._work] * size)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def run(self, function: str, *args: Any, timeout_seconds: float, priority: int = 0) -> Any:
         """Call `function` ("module:callable") in a child.
@@ -75,7 +82,7 @@ class ChildPool:
             if self._closed:
                 raise _closed()
             heapq.heappush(self._queue, call)
-        self._threads.submit(self._run_next)
+            self._queued.notify()
         try:
             return await asyncio.wrap_future(call.future)
         finally:
@@ -90,9 +97,11 @@ class ChildPool:
             for call in self._running:
                 call.kill(_closed())
             self._changed.notify_all()
+            self._queued.notify_all()
         for call in waiting:
             call.fail(_closed())
-        await asyncio.to_thread(self._threads.shutdown)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
         for child in idle:
             child.end()
 
@@ -103,17 +112,24 @@ class ChildPool:
             if call in self._running:
                 call.kill(_closed())
 
-    def _run_next(self) -> None:
-        """Take the most urgent call and see it through; runs in one of the pool's threads."""
-        with self._changed:
-            call = heapq.heappop(self._queue) if self._queue else None
-            if call is None or call.abandoned:
-                return
-            child = self._idle.pop() if self._idle else None
-            self._running.append(call)
-            call.child = child
-            call.deadline = time.monotonic() + (call.timeout_seconds if child else _START_SECONDS)
-            self._changed.notify_all()
+    def _work(self) -> None:
+        """See calls through, the most urgent first; in as many threads as there may be children."""
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._queued.wait()
+                if self._closed:
+                    return
+                call = heapq.heappop(self._queue)
+                if call.abandoned:
+                    continue
+                call.child = self._idle.pop() if self._idle else None
+                call.deadline = time.monotonic() + (call.timeout_seconds if call.child else _START_SECONDS)
+                self._running.append(call)
+                self._changed.notify()
+            self._see_through(call, call.child)
+
+    def _see_through(self, call: "_Call", child: "_Child | None") -> None:
         try:
             child = child or self._start_child(call)
             worked, value = child.ask(call.message)
@@ -148,7 +164,7 @@ class ChildPool:
             if kept is not None:
                 kept.idle_since = time.monotonic()
                 self._idle.append(kept)
-            self._changed.notify_all()
+            self._changed.notify()
         if kept is None and call.child is not None:
             call.child.end()
 

@@ -29,6 +29,12 @@ def hang(started: str) -> None:
     time.sleep(600)
 
 
+def hold(started: str, until: str) -> None:
+    Path(started).touch()
+    while not Path(until).exists():
+        time.sleep(0.01)
+
+
 def swell(megabytes: int) -> int:
     held: list[bytearray] = []
     while len(held) < megabytes:

@@ -11,7 +11,7 @@ from typing import cast
 import psutil
 import pytest
 
-from apex_mcp.errors import ApexError, Code, InputError, Invariant, Unavailable
+from apex_mcp.errors import Code, InputError, Invariant, Unavailable
 from apex_mcp.ingestion.pool import ChildPool
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,10 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def test_a_call_returns_what_the_function_returns(pool: ChildPool) -> None:
@@ -127,11 +130,13 @@ async def test_what_a_child_prints_or_reads_does_not_disturb_the_conversation(
 
 async def test_urgent_calls_overtake_those_that_wait(tmp_path: Path) -> None:
     pool = ChildPool(size=1, memory_mb=200, name="test")
-    first = asyncio.create_task(run(pool, "hang", str(tmp_path / "pid"), limit=1))
-    await eventually((tmp_path / "pid").exists)
-    late = [run(pool, "note_order", str(tmp_path), "b", priority=5) for _ in range(3)]
-    soon = [run(pool, "note_order", str(tmp_path), "a", priority=1) for _ in range(3)]
-    await asyncio.gather(first, *late, *soon, return_exceptions=True)
+    first = asyncio.create_task(run(pool, "hold", str(tmp_path / "started"), str(tmp_path / "go")))
+    await eventually((tmp_path / "started").exists)
+    late = [asyncio.create_task(run(pool, "note_order", str(tmp_path), "b", priority=5)) for _ in range(3)]
+    soon = [asyncio.create_task(run(pool, "note_order", str(tmp_path), "a", priority=1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    (tmp_path / "go").touch()
+    await asyncio.gather(first, *late, *soon)
     assert (tmp_path / "order").read_text(encoding="utf-8") == "aaabbb"
     await pool.close()
 
@@ -151,13 +156,13 @@ async def test_cancelling_a_call_ends_it_in_the_child_too(pool: ChildPool, tmp_p
 
 async def test_a_call_cancelled_before_its_turn_never_runs(tmp_path: Path) -> None:
     pool = ChildPool(size=1, memory_mb=200, name="test")
-    hanging = asyncio.create_task(run(pool, "hang", str(tmp_path / "pid"), limit=1))
-    await eventually((tmp_path / "pid").exists)
+    first = asyncio.create_task(run(pool, "hold", str(tmp_path / "started"), str(tmp_path / "go")))
+    await eventually((tmp_path / "started").exists)
     waiting = asyncio.create_task(run(pool, "note_order", str(tmp_path), "x"))
     await asyncio.sleep(0)
     waiting.cancel()
-    with pytest.raises(ApexError):
-        await hanging
+    (tmp_path / "go").touch()
+    await first
     assert await run(pool, "double", 1) == 2
     assert not (tmp_path / "order").exists()
     await pool.close()
@@ -197,6 +202,25 @@ async def test_children_give_way_to_the_daemon(pool: ChildPool) -> None:
     niceness = await run(pool, "niceness")
     assert isinstance(niceness, int)
     assert niceness > os.nice(0)
+
+
+async def test_a_process_that_forgets_its_pool_ends_all_the_same(tmp_path: Path) -> None:
+    script = f"""
+        import asyncio, pathlib
+        from apex_mcp.ingestion.pool import ChildPool
+        async def main():
+            pool = ChildPool(size=1, memory_mb=200, name="test")
+            run = pool.run("{HERE}hang", {str(tmp_path / "pid")!r}, timeout_seconds=600)
+            main.task = asyncio.create_task(run)
+            while not pathlib.Path({str(tmp_path / "pid")!r}).exists():
+                await asyncio.sleep(0.01)
+            raise SystemExit(7)
+        asyncio.run(main())
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(script), cwd=Path(__file__).parents[2]
+    )
+    assert await asyncio.wait_for(process.wait(), 30) == 7
 
 
 async def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
