@@ -33,9 +33,9 @@ class Fused:
 def fuse(proposals: Mapping[str, Sequence[Candidate]]) -> list[Fused]:
     """Candidates of all retrievers, best first; ties in the order of their ids.
 
-    The weights of retrievers that were asked are scaled to add up to 1, so that a score means the same without embedder.
+    The weights of retrievers that propose something are scaled to add up to 1: the best passage of all of them has 1.
     """
-    total = sum(WEIGHTS[name] for name in proposals) or 1.0
+    total = sum(WEIGHTS[name] for name, candidates in proposals.items() if candidates) or 1.0
     fused: dict[UUID, Fused] = {}
     for name, candidates in proposals.items():
         best = max((candidate.score for candidate in candidates), default=0.0)

@@ -1,12 +1,13 @@
 import asyncio
 from datetime import UTC, datetime
-from uuid import uuid4
 
+import psycopg
 import pytest
 
 from apex_mcp import ids
 from apex_mcp.models import IngestionState
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.schema import HEAD, ensure_schema
 from tests.record.notes import claim, commit, note, remember, version, visible_texts
 
 pytestmark = pytest.mark.anyio
@@ -123,18 +124,7 @@ async def test_positions_of_the_index_log_never_miss_a_change(record: Record) ->
     assert result.lost == []
 
 
-async def test_two_processes_that_start_at_once_migrate_once(template: str) -> None:
-    import psycopg
-    from psycopg import sql
-    from psycopg.conninfo import make_conninfo
-
-    from apex_mcp.stores.record.schema import ensure_schema
-
-    name = f"fresh_{uuid4().hex}"
-    with psycopg.connect(make_conninfo(template, dbname="postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    conninfo = make_conninfo(template, dbname=name)
-    await asyncio.gather(*(ensure_schema(conninfo) for _ in range(3)))
-    with psycopg.connect(conninfo) as connection:
-        row = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
-    assert row == (1,)
+async def test_processes_that_start_at_once_migrate_once(empty_conninfo: str) -> None:
+    await asyncio.gather(*(ensure_schema(empty_conninfo) for _ in range(3)))
+    with psycopg.connect(empty_conninfo) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]

@@ -75,19 +75,17 @@ ORDER BY i.seq DESC LIMIT %(limit)s
 # Fair over namespaces, in order for one document: its earlier entry, claimed or not, holds back the later one.
 _CLAIM: LiteralString = """
 WITH waiting AS (
-    SELECT w.ingestion_id FROM namespaces n
+    SELECT w.ingestion_id, w.seq, row_number() OVER (PARTITION BY n.name ORDER BY w.seq) AS turn FROM namespaces n
     CROSS JOIN LATERAL (
-        SELECT o.ingestion_id, o.seq, row_number() OVER (ORDER BY o.seq) AS turn FROM outbox o
+        SELECT o.ingestion_id, o.seq FROM outbox o
         WHERE o.namespace = n.name AND o.lane = %(lane)s AND o.bulk = %(bulk)s AND o.lease_owner IS NULL
           AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.document_id = o.document_id AND e.seq < o.seq)
-        ORDER BY o.seq LIMIT %(limit)s
+        ORDER BY o.seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) AS w
-    ORDER BY w.turn, w.seq LIMIT %(limit)s
 ),
 leased AS (
     UPDATE outbox o SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease_seconds)s)
-    FROM (SELECT ingestion_id FROM outbox WHERE ingestion_id IN (SELECT ingestion_id FROM waiting)
-          AND lease_owner IS NULL FOR UPDATE SKIP LOCKED) AS mine
+    FROM (SELECT ingestion_id FROM waiting ORDER BY turn, seq LIMIT %(limit)s) AS mine
     WHERE o.ingestion_id = mine.ingestion_id
     RETURNING o.ingestion_id
 )
