@@ -109,6 +109,8 @@ class Daemon:
         # In a thread, so that the loop hears meanwhile; the server first, since clients wait for it.
         self._keeper = Keeper(_opener(services, self._settings, self._folder))
         lowlevel = await asyncio.to_thread(_build_server, self._keeper)
+        # Loading the SDK holds the interpreter's lock for half a second; nobody is being served before it is over.
+        self._watch.longest_seconds = 0.0
         async with lowlevel.lifespan(lowlevel) as lifespan_state:
             self._server.set_result((lowlevel, lifespan_state))
             self._keeper.start()
@@ -295,7 +297,9 @@ class Daemon:
     async def _status(self) -> dict[str, Any]:
         services = self._keeper.now()
         failure = self._keeper.failure
-        shown = await services.status() if services is not None else {}
+        shown: dict[str, Any] = {"services": [], "notices": [], "unfinished": None}
+        if services is not None:
+            shown |= await services.status()
         return {
             "pid": os.getpid(),
             "version": __version__,
