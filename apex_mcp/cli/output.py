@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 
+_PIPE_WIDTH = 1000
+
 # Stored texts come from anywhere; none of them may move the cursor or change the terminal's title.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -32,6 +34,9 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.console = Console(highlight=False)
+        if not self.console.is_terminal:
+            # A program reads it: no line is folded.
+            self.console.width = _PIPE_WIDTH
         self.errors = Console(stderr=True, highlight=False)
 
     def show(

@@ -23,6 +23,8 @@ from apex_mcp.views import (
     StatsView,
 )
 
+_ID_COLUMNS = frozenset({"id", "document", "ingestion"})
+
 _STATE_STYLES = {
     IngestionState.READY: "green",
     IngestionState.UNCHANGED: "green",
@@ -238,10 +240,10 @@ def _more(cursor: str | None) -> list[Text]:
 
 
 def _table(*columns: str) -> Table:
-    # Ids are there to be copied: never cut.
-    table = Table(*columns, box=None, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        # Ids are there to be copied: never cut, and broken last of all.
+        table.add_column(name, overflow="fold", no_wrap=name in _ID_COLUMNS)
     return table
 
 

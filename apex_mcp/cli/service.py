@@ -45,10 +45,12 @@ def status(namespace: Namespace = None, as_json: AsJson = False) -> None:
     if output.as_json:
         output.show(data, lambda: "")
         return
-    services, notices, failure = (answer.pop(name, None) for name in ("services", "notices", "failure"))
+    services: list[dict[str, Any]] = answer.pop("services", [])
+    notices: list[str] = answer.pop("notices", [])
+    failure: dict[str, Any] | None = answer.pop("failure", None)
     output.console.print(rendering.fields(answer))
-    output.console.print(rendering.rows(services or []))
-    for notice in notices or []:
+    output.console.print(rendering.rows(services))
+    for notice in notices:
         output.say(f"note: {notice}")
     if failure:
         output.say(f"failed: {error_from(failure)}")
@@ -107,8 +109,8 @@ def reindex(as_json: AsJson = False) -> None:
     with daemon(output) as client:
         for last in client.stream("reindex"):
             if output.errors.is_terminal:
-                output.note(", ".join(f"{name} {value}" for name, value in last.items()))
-    output.show(last, lambda: "the index is up to date")
+                output.note(f"{last['what']}: {last['number']}")
+    output.show(last, lambda: ": ".join(str(value) for value in last.values()) or "nothing to do")
 
 
 @reports_errors

@@ -1,6 +1,7 @@
 """One client's connection in the daemon: who it is, and its MCP session over the socket."""
 
 import asyncio
+import json
 from types import TracebackType
 from typing import Any, Self
 
@@ -67,8 +68,9 @@ class McpSession:
             if not self._accepting:
                 continue
             try:
-                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-            except ValueError as error:
+                # Not pydantic's own JSON parser: it refuses lone surrogates, and that request got no answer at all.
+                message = jsonrpc_message_adapter.validate_python(json.loads(line), by_name=False)
+            except (ValueError, RecursionError) as error:
                 return error
             self._note_incoming(message)
             return SessionMessage(message)

@@ -23,13 +23,21 @@ _HINTS = {
 def tool_failure(error: BaseException) -> CallToolResult:
     """The result of a tool call that failed: a text to act on, and the error as data in `_meta`."""
     failure = translate(error)
-    text = str(failure)
+    # Names of tools and arguments are the client's own words: what is not Unicode could not be sent back.
+    text = str(failure).encode(errors="replace").decode()
     if failure.retry_after_seconds is not None:
         text = f"{text}; try again in {failure.retry_after_seconds:g} s"
     return CallToolResult(
         content=[TextContent(type="text", text=text)],
         is_error=True,
-        _meta={"apex-mcp/error": failure.to_dict()},
+        _meta={
+            "apex-mcp/error": {
+                "code": str(failure.code),
+                "retryable": failure.retryable,
+                "retry_after_seconds": failure.retry_after_seconds,
+                "details": failure.details,
+            }
+        },
     )
 
 

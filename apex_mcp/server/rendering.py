@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, time
+from urllib.parse import unquote
 
 from apex_mcp.models import IngestionState
 from apex_mcp.views import (
@@ -24,7 +25,7 @@ _FACTS_SHOWN = 12
 
 def ingestion(view: IngestionView) -> str:
     """One ingestion: state, what it is, and what to do if it is not searchable."""
-    name = view.title or view.key
+    name = called(view)
     ids = f"ingestion {view.ingestion_id}, document {view.document_id}"
     lines: list[str] = []
     if not view.finished:
@@ -39,6 +40,11 @@ def ingestion(view: IngestionView) -> str:
         lines.append(ids)
     lines.extend(f"warning: {warning}" for warning in view.warnings)
     return "\n".join(lines)
+
+
+def called(view: IngestionView) -> str:
+    """What to call a document before its title is known: the end of its address."""
+    return view.title or unquote(view.key.rstrip("/").rpartition("/")[2]) or view.key
 
 
 def _counts(view: IngestionView) -> str:
@@ -82,7 +88,7 @@ def ingestions(view: IngestionList) -> str:
 
 def _ingestion_line(view: IngestionView) -> str:
     progress = "" if view.finished else f" {view.step} ({view.steps_done}/{view.steps_total})"
-    return f"{view.state}{progress}: {view.title or view.key}{_outcome(view)} | ingestion {view.ingestion_id}"
+    return f"{view.state}{progress}: {called(view)}{_outcome(view)} | ingestion {view.ingestion_id}"
 
 
 def search(view: SearchView) -> str:

@@ -230,6 +230,6 @@ class _Progress:
             # The same step goes on: come nearer to the next one without reaching it.
             progress = self._last + (int(self._last) + 1 - self._last) / 2
         self._last = progress
-        what = view.title or view.key
+        what = rendering.called(view)
         waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
         await self._ctx.report_progress(progress, view.steps_total, f"{view.step}: {what}{waiting}")
