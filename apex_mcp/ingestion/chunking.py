@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from apex_mcp.ingestion.detection import MediaType
 from apex_mcp.models import Chunk, HeadingSpan, PageSpan, ParsedDocument, Place
 
 MIN_TOKENS = 120
@@ -29,6 +30,9 @@ _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _LINE = re.compile(r"\n\s*")
 # An ending before a small letter is an abbreviation's; Chinese and Japanese put no space after theirs.
 _SENTENCE = re.compile(r"(?:[.!?…]['\")\]’”»]*\s+|[。！？]['\")\]’”」』]*\s*)(?=[^a-z\s])")  # noqa: RUF001
+
+# A slide is cited as itself, however few its words.
+_PAGES_APART = frozenset({MediaType.PPTX})
 
 # Passages are ranges of tokens, [first, last): they cover all that is no space exactly once by being adjacent.
 _Range = tuple[int, int]
@@ -45,7 +49,8 @@ def chunk_document(document: ParsedDocument) -> tuple[Chunk, ...]:
     outline = _Outline(text, document.headings)
     pages = _Pages(document.pages)
     chunks: list[Chunk] = []
-    for first, last in _cut(text, outline):
+    apart = document.pages if document.media_type in _PAGES_APART else ()
+    for first, last in _cut(text, outline, apart):
         start, end = text.span(first, last)
         page_from, page_to = pages.at(start), pages.at(end - 1)
         place = Place(
@@ -161,8 +166,16 @@ class _Pages:
         return self._pages[index].number if index >= 0 else None
 
 
-def _cut(text: _Text, outline: _Outline) -> list[_Range]:
-    return _cut_section(text, outline.headings, 0, len(text)) if len(text) else []
+def _cut(text: _Text, outline: _Outline, pages_apart: Sequence[PageSpan]) -> list[_Range]:
+    """Cut a text; no passage goes over from one of `pages_apart` to the next."""
+    borders = sorted({0, len(text), *(text.token_at(page.start) for page in pages_apart)})
+    return [
+        piece
+        for first, last in pairwise(borders)
+        for piece in _cut_section(
+            text, [one for one in outline.headings if first <= one.first < last], first, last
+        )
+    ]
 
 
 def _cut_section(text: _Text, headings: Sequence[_Heading], first: int, last: int) -> list[_Range]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -20,6 +20,7 @@ from apex_mcp.stores.vectors.packing import pack
 
 _FLUSH_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
+_RETRY_SECONDS = 60.0
 _EMBED_BATCH = 64
 # Longer than any step may take, so that a paused one that wakes up finds its work removed once more.
 _SECOND_PASS_SECONDS = 900.0
@@ -54,6 +55,7 @@ class IndexKeeper:
         self._writers: dict[int, str | None] = {}
         self._next_writer = 0
         self._dirty = asyncio.Event()
+        self._written = asyncio.Event()
         self._rebuilding = asyncio.Lock()
 
     @classmethod
@@ -109,6 +111,7 @@ class IndexKeeper:
         finally:
             del self._writers[token]
             self._dirty.set()
+            self._written.set()
 
     async def run(self) -> None:
         """Rebuild if that is due, flush, purge, embed what is owed and have the index built, until cancelled."""
@@ -232,8 +235,8 @@ class IndexKeeper:
                 await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async def _until_idle(self, writers: set[int]) -> None:
-        while writers & set(self._writers):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  (some milliseconds, once a reindex)
+        while writers & set(self._writers):  # noqa: ASYNC110  (some milliseconds, once a reindex)
+            await asyncio.sleep(0.01)
 
     def _ready_embedder(self) -> Embedder | None:
         embedder = self._embedder
@@ -248,7 +251,12 @@ class IndexKeeper:
             return  # only the user can help; the embedder's state says how
         if embedder.name == self.embedder_name:
             await self.vectors.enable_dense(embedder.name, embedder.dimension)
-        await self._repeat(self._embed_owed, _FLUSH_SECONDS)
+        while True:
+            self._written.clear()
+            if not await self._guarded(self._embed_owed()):
+                # What is owed comes with a write, or was left by an embedder that failed for a while.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._written.wait(), _RETRY_SECONDS)
 
     async def _flush_when_dirty(self) -> None:
         while True:
@@ -285,7 +293,9 @@ class IndexKeeper:
         """Background work goes on after a failure: the record keeps what is owed."""
         try:
             return await work
-        except ApexError as error:
-            _log.warning("index upkeep: %s", error.code)
+        except Exception as error:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
+            _log.warning(
+                "index upkeep: %s", error.code if isinstance(error, ApexError) else type(error).__name__
+            )
             await asyncio.sleep(_FLUSH_SECONDS)
             return None

@@ -1,15 +1,52 @@
-"""What the pool's children run: a staged file to its parsed document and passages."""
+"""What the pool's children run: content in; text, passages and extraction out."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from apex_mcp.errors import ApexError, Code, Unavailable
 from apex_mcp.ingestion.chunking import chunk_document
+from apex_mcp.ingestion.extraction.rules import extract
 from apex_mcp.ingestion.parsing import parse
-from apex_mcp.models import Chunk, ParsedDocument
+from apex_mcp.ingestion.sources.local import read_file
+from apex_mcp.models import Chunk, EntityInput, Extraction, FactInput, IngestionRequest, ParsedDocument
 
 Prepared = tuple[ParsedDocument, tuple[Chunk, ...]]
-Item = tuple[str, str, str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One small document: a file, or a text."""
+
+    path: str | None
+    text: str | None
+    title: str
+    media_type: str
+    entities: tuple[EntityInput, ...]
+    facts: tuple[FactInput, ...]
+
+    @classmethod
+    def of(cls, request: IngestionRequest) -> "Item":
+        """What of a request preparing needs."""
+        return cls(
+            path=request.path,
+            text=request.text,
+            title=request.title,
+            media_type=request.media_type,
+            entities=request.entities,
+            facts=request.facts,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A prepared document; `digest` is the SHA-256 of its raw content."""
+
+    digest: str
+    parsed: ParsedDocument
+    chunks: tuple[Chunk, ...]
+    extraction: Extraction
 
 
 def parse_and_chunk(path: str, name: str, media_type: str, max_text_chars: int) -> Prepared:
@@ -33,15 +70,35 @@ def parse_and_chunk(path: str, name: str, media_type: str, max_text_chars: int) 
     return document, chunk_document(document)
 
 
-def parse_and_chunk_many(items: Sequence[Item]) -> list[Prepared | ApexError]:
-    """Read several small files, one after another; the arguments of each are those of `parse_and_chunk`.
-
-    One that can't be taken has its error in its place and stops none of the others.
-    """
-    results: list[Prepared | ApexError] = []
+def prepare_together(items: Sequence[Item], max_bytes: int, max_chars: int) -> list[Outcome | ApexError]:
+    """Prepare each item; one that cannot be prepared gives its error and stops no other."""
+    outcomes: list[Outcome | ApexError] = []
     for item in items:
         try:
-            results.append(parse_and_chunk(*item))
+            outcomes.append(_prepare(item, max_bytes, max_chars))
         except ApexError as error:
-            results.append(error)
-    return results
+            outcomes.append(error)
+    return outcomes
+
+
+def extract_all(
+    parsed: ParsedDocument,
+    chunks: tuple[Chunk, ...],
+    entities: tuple[EntityInput, ...],
+    facts: tuple[FactInput, ...],
+) -> Extraction:
+    """Extraction of one document, as a call of a child process."""
+    return extract(parsed, chunks, given_entities=entities, given_facts=facts)
+
+
+def _prepare(item: Item, max_bytes: int, max_chars: int) -> Outcome:
+    if item.path is not None:
+        data, digest = read_file(Path(item.path), max_bytes=max_bytes)
+        name = Path(item.path).name
+    else:
+        data = (item.text or "").encode()
+        digest, name = hashlib.sha256(data).hexdigest(), item.title
+    parsed = parse(data, name=name, media_type=item.media_type, max_text_chars=max_chars)
+    chunks = chunk_document(parsed)
+    extraction = extract_all(parsed, chunks, item.entities, item.facts)
+    return Outcome(digest=digest, parsed=parsed, chunks=chunks, extraction=extraction)

@@ -15,9 +15,9 @@ from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
 from apex_mcp.ingestion.drafts import RAW, Draft, Drafts
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.pool import ChildPool
+from apex_mcp.ingestion.prepare import Item, Outcome, prepare_together
 from apex_mcp.ingestion.sources.local import read_file
 from apex_mcp.ingestion.staging import Staging
-from apex_mcp.ingestion.together import Item, Outcome, prepare_together
 from apex_mcp.models import IndexPoint, IngestionState, Lane, Step
 from apex_mcp.settings import Settings
 from apex_mcp.stores.progress import Progress
@@ -202,7 +202,7 @@ class Steps:
         try:
             if in_child:
                 outcomes = await self._in_child(
-                    "together:prepare_together", items, *limits, bulk=drafts[0].request.bulk
+                    "prepare:prepare_together", items, *limits, bulk=drafts[0].request.bulk
                 )
             else:
                 outcomes = await asyncio.to_thread(prepare_together, items, *limits)
@@ -267,7 +267,7 @@ class Steps:
             return
         request = draft.request
         draft.extraction = await self._in_child(
-            "together:extract_all",
+            "prepare:extract_all",
             draft.parsed,
             draft.chunks,
             request.entities,
@@ -322,6 +322,8 @@ class Steps:
             for draft in drafts:
                 if result.states.get(draft.id) is not IngestionState.READY:
                     await self._index.purge_run(draft.ingestion.document_id, draft.id, claim)
+        for draft in drafts:
+            self._drafts.drop(draft.id, claim)
         self._progress.publish(draft.id for draft in drafts)
 
 

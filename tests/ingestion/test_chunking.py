@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex_mcp.ingestion.chunking import MAX_TOKENS, MIN_TOKENS, WINDOW, chunk_document, count_tokens
+from apex_mcp.ingestion.detection import MediaType
 from apex_mcp.ingestion.formats.plain import read_markdown
 from apex_mcp.models import Chunk, HeadingSpan, PageSpan, ParsedDocument
 
@@ -215,3 +216,17 @@ def test_a_chunk_over_two_pages_names_both() -> None:
     pages = [PageSpan(number=1, start=0, end=99), PageSpan(number=2, start=101, end=len(text))]
     (chunk,) = checked(document(text, pages=pages))
     assert (chunk.place.page_from, chunk.place.page_to) == (1, 2)
+
+
+def test_a_slide_never_shares_a_passage_with_the_next_one() -> None:
+    text = "Goals\n\nDunlin\n\nThanks"
+    pages = (
+        PageSpan(number=1, start=0, end=7),
+        PageSpan(number=2, start=7, end=15),
+        PageSpan(number=3, start=15, end=21),
+    )
+    document = ParsedDocument(text=text, title="Deck", media_type=MediaType.PPTX, pages=pages)
+    passages = [
+        (chunk.text, chunk.place.page_from, chunk.place.page_to) for chunk in chunk_document(document)
+    ]
+    assert passages == [("Goals", 1, 1), ("Dunlin", 2, 2), ("Thanks", 3, 3)]

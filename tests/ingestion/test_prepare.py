@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from apex_mcp.errors import Code, InputError, Unavailable
+from apex_mcp.errors import Code, InputError
 from apex_mcp.ingestion.pool import ChildPool
-from apex_mcp.ingestion.prepare import Item, parse_and_chunk, parse_and_chunk_many
+from apex_mcp.ingestion.prepare import Item, Outcome, parse_and_chunk, prepare_together
 from tests.ingestion.documents import make_docx
 
 pytestmark = pytest.mark.anyio
@@ -47,17 +47,22 @@ async def test_an_error_crosses_from_the_child_whole(pool: ChildPool, tmp_path: 
     assert (caught.value.code, caught.value.details) == (Code.TOO_LARGE, {"max_text_chars": 10})
 
 
+def item(path: Path | None = None, text: str | None = None) -> Item:
+    return Item(path=str(path) if path else None, text=text, title="", media_type="", entities=(), facts=())
+
+
 def test_a_document_that_fails_stops_no_other(tmp_path: Path) -> None:
-    items: list[Item] = [
-        (staged(tmp_path, b"one"), "a.txt", "", 1_000),
-        (staged(tmp_path, b"%PDF-1.4 broken"), "b.pdf", "", 1_000),
-        (str(tmp_path / "missing"), "c.txt", "", 1_000),
-        (staged(tmp_path, b"four"), "d.txt", "text/html", 1_000),
+    (tmp_path / "a.txt").write_bytes(b"one")
+    (tmp_path / "b.pdf").write_bytes(b"%PDF-1.4 broken")
+    items = [
+        item(tmp_path / "a.txt"),
+        item(tmp_path / "b.pdf"),
+        item(tmp_path / "missing"),
+        item(text="four"),
     ]
-    first, second, third, fourth = parse_and_chunk_many(items)
-    assert isinstance(first, tuple)
-    assert isinstance(fourth, tuple)
-    assert [first[0].text, fourth[0].text] == ["one", "four"]
-    assert isinstance(second, InputError)
-    assert second.code is Code.MALFORMED
-    assert isinstance(third, Unavailable)
+    outcomes = prepare_together(items, 1_000, 1_000)
+    assert [outcome.parsed.text for outcome in outcomes if isinstance(outcome, Outcome)] == ["one", "four"]
+    assert [outcome.code for outcome in outcomes if isinstance(outcome, InputError)] == [
+        Code.MALFORMED,
+        Code.PATH_NOT_FOUND,
+    ]

@@ -134,7 +134,8 @@ class _Entities:
 
     def _twin(self, key: str, aliases: tuple[str, ...]) -> ExtractedEntity | None:
         """Takes out the found entity that the given one names, by its name first, then by an alias of either."""
-        for candidate in (key, self._found_by_alias.get(key, ""), *map(normalise_name, aliases)):
+        keys = (key, *map(normalise_name, aliases))
+        for candidate in (*keys, *(self._found_by_alias.get(name, "") for name in keys)):
             if twin := self._found.pop(candidate, None):
                 self._replaced[candidate] = key
                 return twin
