@@ -1,4 +1,6 @@
-"""The domain's words, as plain data. Who produces what, in the order that data flows:
+"""The domain's words, as plain data.
+
+Who produces what, in the order that data flows:
 
 source -> StagedContent -> ParsedDocument -> Chunk -> Extraction -> vectors -> a committed version -> Passage
 
@@ -144,7 +146,7 @@ class ParsedDocument:
     """A document's text and structure.
 
     Attributes:
-        text: the whole text, in Unicode, with \\n line ends and without control characters.
+        text: the whole text, in Unicode, with single line feeds and without control characters.
         media_type: the type that was recognised from the content.
         document_time: creation or sending time that the document itself carries (metadata, e-mail Date).
         warnings: what was left out, in words for the user ("3 of 10 pages have no text").
@@ -237,7 +239,7 @@ class IndexPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retirement:
-    """A version that a commit made past, and the revisions in which it was current: from `revision_from` until before `revision_to`."""
+    """A version that is past: it was current from `revision_from` until before `revision_to`."""
 
     version_id: UUID
     revision_from: int

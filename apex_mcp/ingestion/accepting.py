@@ -80,7 +80,7 @@ class Door:
                 unchanged=_NOTHING,
                 next_step="give a path of this machine, or pass the content as `text`",
             )
-        found = find_file(source, caller, max_bytes=self._settings.max_file_bytes)
+        found = find_file(source, caller, home=self._settings.home, max_bytes=self._settings.max_file_bytes)
         given = _given(metadata, entities, facts, title, document_time)
         return IngestionRequest(
             namespace=check_namespace(namespace),

@@ -33,7 +33,9 @@ def note(key: str = "note", text: str = "hello", namespace: str = "default", **m
     )
 
 
-async def claim(record: Record, *, limit: int = 64, owner: str = "me", lane: Lane = Lane.FAST) -> tuple[UUID, list[UUID]]:
+async def claim(
+    record: Record, *, limit: int = 64, owner: str = "me", lane: Lane = Lane.FAST
+) -> tuple[UUID, list[UUID]]:
     token, claimed = await record.ingestions.claim(
         owner=owner, lane=lane, bulk=False, limit=limit, lease_seconds=60
     )
@@ -77,7 +79,9 @@ async def commit(record: Record, token: UUID, texts: dict[UUID, str]) -> CommitR
     return await record.versions.commit([version(one, token, texts[one.id]) for one in owned], token)
 
 
-async def remember(record: Record, text: str, *, key: str = "note", namespace: str = "default") -> CommitResult:
+async def remember(
+    record: Record, text: str, *, key: str = "note", namespace: str = "default"
+) -> CommitResult:
     """Accept, claim and commit one note."""
     (ingestion,) = await record.ingestions.accept([note(key, text, namespace)])
     token, claimed = await claim(record)
@@ -87,4 +91,6 @@ async def remember(record: Record, text: str, *, key: str = "note", namespace: s
 
 async def visible_texts(record: Record, namespace: str = "default") -> Sequence[str]:
     async with record.reader.view(namespace) as view:
-        return sorted(row["title"] for row in await view.list_documents(source_types=[], limit=100, before=None))
+        return sorted(
+            row["title"] for row in await view.list_documents(source_types=[], limit=100, before=None)
+        )

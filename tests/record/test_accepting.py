@@ -17,7 +17,9 @@ async def test_the_same_unfinished_request_twice_is_one_ingestion(record: Record
     assert await record.ingestions.unfinished() == 2
 
 
-async def test_a_finished_request_sent_anew_is_a_new_ingestion_unless_it_carries_a_key(record: Record) -> None:
+async def test_a_finished_request_sent_anew_is_a_new_ingestion_unless_it_carries_a_key(
+    record: Record,
+) -> None:
     await remember(record, "plain")
     (again,) = await record.ingestions.accept([note(text="plain")])
     assert (await record.ingestions.get_one(again)).state is IngestionState.PENDING
@@ -69,13 +71,17 @@ async def test_two_dispatchers_never_claim_the_same_entry(record: Record) -> Non
     assert len(claimed) == len(set(claimed))
 
 
-async def test_a_pending_ingestion_is_cancelled_at_once_and_a_finished_one_says_that_it_is_over(record: Record) -> None:
+async def test_a_pending_ingestion_is_cancelled_at_once_and_a_finished_one_says_that_it_is_over(
+    record: Record,
+) -> None:
     (pending,) = await record.ingestions.accept([note("a")])
     assert (await record.ingestions.request_cancel(pending)).state is IngestionState.CANCELLED
     assert (await claim(record))[1] == []
     await remember(record, "done", key="b")
     (done,) = [
-        one for one in await record.ingestions.recent("default", state=None, limit=9, before=None) if one.key == "b"
+        one
+        for one in await record.ingestions.recent("default", state=None, limit=9, before=None)
+        if one.key == "b"
     ]
     with pytest.raises(Conflict) as raised:
         await record.ingestions.request_cancel(done.id)
@@ -89,7 +95,9 @@ async def test_a_cancelled_ingestion_can_be_retried_and_runs_alone(record: Recor
     assert (await claim(record, lane=Lane.OWN))[1] == [ingestion]
 
 
-async def test_a_failed_ingestion_is_not_retried_over_a_later_one_of_the_same_document(record: Record) -> None:
+async def test_a_failed_ingestion_is_not_retried_over_a_later_one_of_the_same_document(
+    record: Record,
+) -> None:
     (failed,) = await record.ingestions.accept([note("a", "old")])
     await record.ingestions.request_cancel(failed)
     await remember(record, "new", key="a")

@@ -70,9 +70,9 @@ async def test_a_run_that_was_replaced_commits_nothing(record: Record) -> None:
 
 async def test_commits_of_many_groups_that_name_the_same_entities_all_succeed(record: Record) -> None:
     async def group(number: int) -> None:
-        wanted = await record.ingestions.accept(
-            [note(f"{number}-{one}", f"Ann works at Acme {number} {one}") for one in range(8)]
-        )
+        wanted = await record.ingestions.accept([
+            note(f"{number}-{one}", f"Ann works at Acme {number} {one}") for one in range(8)
+        ])
         token, claimed = await claim(record, limit=8, owner=str(number))
         await commit(record, token, {one: f"Ann works at Acme {one}" for one in claimed})
         assert len(wanted) == 8
@@ -97,7 +97,9 @@ async def test_nothing_of_one_namespace_shows_in_another(record: Record) -> None
         assert await view.facts_of([acme["id"]], limit=5) == []
 
 
-async def test_a_purged_version_takes_its_entities_and_facts_with_it_and_leaves_shared_ones(record: Record) -> None:
+async def test_a_purged_version_takes_its_entities_and_facts_with_it_and_leaves_shared_ones(
+    record: Record,
+) -> None:
     await remember(record, "Ann works at Acme", key="one")
     (ingestion,) = await record.ingestions.accept([note("two", "Ann works at Acme too")])
     token, _ = await claim(record)

@@ -26,11 +26,17 @@ class LocalFile:
         return self.path.as_uri()
 
 
-def find_file(source: str, caller: Caller, *, max_bytes: int) -> LocalFile:
+def find_file(source: str, caller: Caller, *, home: Path, max_bytes: int) -> LocalFile:
     """The file that a caller names by path or `file://` URI, if it may be read.
 
+    Args:
+        source: path or URI.
+        caller: whose roots count.
+        home: the data folder; nothing in it is ever read, whatever the roots.
+        max_bytes: largest size.
+
     Raises:
-        InputError: it is missing, a folder, unreadable, too large, or outside the roots.
+        InputError: it is missing, a folder, unreadable, too large, outside the roots or in the data folder.
     """
     given = _absolute(source, caller)
     try:
@@ -48,6 +54,8 @@ def find_file(source: str, caller: Caller, *, max_bytes: int) -> LocalFile:
     except (OSError, RuntimeError, ValueError) as error:
         raise _unreadable(given) from error
     _check_roots(real, caller)
+    if real.is_relative_to(home.resolve()):
+        raise _outside("the path is in the data folder of apex-mcp", "documents belong outside of it", {})
     if stat.S_ISDIR(status.st_mode):
         raise InputError(
             f"{given.name!r} is a folder",
@@ -121,13 +129,21 @@ def _check_roots(real: Path, caller: Caller) -> None:
     if not roots:
         raise _no_roots()
     if not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise InputError(
+        raise _outside(
             "the path is outside the folders that may be read",
-            code=Code.PATH_OUTSIDE_ROOTS,
-            unchanged="nothing was read",
-            next_step="move the file below one of them, or add its folder to APEX_ROOTS in the client's configuration",
-            details={"roots": [str(root) for root in roots]},
+            "move the file below one of them, or add its folder to APEX_ROOTS in the client's configuration",
+            {"roots": [str(root) for root in roots]},
         )
+
+
+def _outside(message: str, next_step: str, details: dict[str, list[str]]) -> InputError:
+    return InputError(
+        message,
+        code=Code.PATH_OUTSIDE_ROOTS,
+        unchanged="nothing was read",
+        next_step=next_step,
+        details=details,
+    )
 
 
 def _no_roots() -> InputError:
