@@ -190,11 +190,12 @@ class IngestionStore:
         missing = [row for row in rows if UUID(row["id"]) not in accepted]
         if missing:
             known = await self._database.fetch_all(_SAME, {"rows": json.dumps(missing)})
-            same = {row["ord"]: row["id"] for row in known}
+            same: dict[int, UUID] = {row["ord"]: row["id"] for row in known}
             for row in missing:
-                if row["ord"] not in same:  # the one it equalled ended in between: this one is new
-                    (same[row["ord"]],) = await self.accept([requests[row["ord"]]], [senders[row["ord"]]])
-                found[row["ord"]] = same[row["ord"]]
+                place: int = row["ord"]
+                if place not in same:  # the one it equalled ended in between: this one is new
+                    (same[place],) = await self.accept([requests[place]], [senders[place]])
+                found[place] = same[place]
         return found
 
     async def get(self, ingestion_ids: Sequence[UUID]) -> list[Ingestion]:
