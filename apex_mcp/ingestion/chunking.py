@@ -138,7 +138,10 @@ class _Outline:
         self.firsts = [heading.first for heading in self.headings]
 
     def path(self, first: int, last: int) -> tuple[str, ...]:
-        """Titles of the innermost section that holds all of a range but the headings it begins with."""
+        """Titles of the innermost section that holds all of a range but the headings it begins with.
+
+        Where no section holds it all: of the one in which it starts.
+        """
         body = first
         index = bisect_left(self.firsts, first)
         while index < len(self.firsts) and self.firsts[index] == body and self.headings[index].last < last:
@@ -149,7 +152,7 @@ class _Outline:
             if one != other:
                 break
             common.append(self.headings[one].title)
-        return tuple(common)
+        return tuple(common or (self.headings[one].title for one in self._section(first)))
 
     def _section(self, token: int) -> tuple[int, ...]:
         index = bisect_right(self.firsts, token) - 1

@@ -196,7 +196,7 @@ def test_a_short_introduction_goes_with_what_it_introduces() -> None:
 
 def test_headings_that_say_the_same_are_different_sections() -> None:
     chunks = markdown(f"# A\n\n## Notes\n\n{words(30)}\n\n# B\n\n## Notes\n\n{words(30)}")
-    assert [chunk.place.heading_path for chunk in chunks] == [()]
+    assert [chunk.place.heading_path for chunk in chunks] == [("A",)]
 
 
 def test_pages_are_those_that_a_chunk_touches() -> None:
