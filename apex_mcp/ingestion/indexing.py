@@ -178,10 +178,10 @@ class IndexKeeper:
         await self._record.index_log.forget_before(complete)
 
     async def purge_run(self, document_id: UUID, ingestion_id: UUID, claim: UUID) -> None:
-        """Remove everything that one run of an ingestion wrote; once more later, should a paused step wake up."""
+        """Remove what a run of an ingestion wrote without committing it; once more later, should a paused step wake up."""
         version_id = ids.version_id(document_id, ingestion_id, claim)
-        await self._record.purges.tombstone(version_id, ingestion_id)
-        await self._purge([Purge(version_id=version_id, ingestion_id=ingestion_id)])
+        if await self._record.purges.tombstone(version_id, ingestion_id):
+            await self._purge([Purge(version_id=version_id, ingestion_id=ingestion_id)])
 
     async def _purge(self, purges: Sequence[Purge]) -> None:
         version_ids = [purge.version_id for purge in purges]

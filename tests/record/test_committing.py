@@ -105,14 +105,26 @@ async def test_a_purged_version_takes_its_entities_and_facts_with_it_and_leaves_
     token, _ = await claim(record)
     await commit(record, token, {ingestion: "Ann works at Acme too"})
     (second,) = await record.ingestions.get([ingestion])
-    gone = version(second, token, "").id
-    await record.purges.tombstone(gone, ingestion)
-    assert [one.version_id for one in await record.purges.due()] == [gone]
-    await record.purges.delete_rows([gone])
-    await record.purges.passed([gone], again_after_seconds=3600)
-    assert await record.purges.due() == []
+    await record.purges.delete_rows([version(second, token, "").id])
     async with record.reader.view("default") as view:
         assert await view.counts() == {"documents": 1, "versions": 1, "chunks": 1, "entities": 2, "facts": 1}
+
+
+async def test_a_purged_run_can_no_longer_commit_and_a_committed_one_can_no_longer_be_purged(
+    record: Record,
+) -> None:
+    paused, done = await record.ingestions.accept([note("a"), note("b")])
+    token, _ = await claim(record)
+    first, second = await record.ingestions.get([paused, done])
+    gone, kept = version(first, token, "gone"), version(second, token, "kept")
+    assert await record.purges.tombstone(gone.id, paused)
+    assert [one.version_id for one in await record.purges.due()] == [gone.id]
+    result = await record.versions.commit([gone, kept], token)
+    assert result.lost == [paused]
+    assert not await record.purges.tombstone(kept.id, done)
+    assert await visible_texts(record) == ["kept"]
+    await record.purges.passed([gone.id], again_after_seconds=3600)
+    assert await record.purges.due() == []
 
 
 async def test_positions_of_the_index_log_never_miss_a_change(record: Record) -> None:

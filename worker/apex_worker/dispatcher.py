@@ -162,11 +162,10 @@ class Dispatcher:
         await handle.result()
 
     async def _release_unfinished(self, ingestion_ids: Sequence[UUID], claim: UUID, alone: bool) -> None:
-        left = await self._ingestions.owned(ingestion_ids, claim)
-        for one in left:
-            await self._index.purge_run(one.document_id, one.id, claim)
-        if left:
-            await self._ingestions.release([one.id for one in left], claim=claim, alone=alone)
+        left = {one.id: one for one in await self._ingestions.owned(ingestion_ids, claim)}
+        # Released first: from then on nothing of this claim can be committed any more.
+        for one in await self._ingestions.release(list(left), claim=claim, alone=alone) if left else []:
+            await self._index.purge_run(left[one].document_id, one, claim)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -176,12 +175,11 @@ class Dispatcher:
 
     async def _reclaim(self, *, all_others: bool) -> None:
         """Take back what a dispatcher that is gone had claimed. Its workflows, where they still run, can change nothing."""
-        for lost in await self._ingestions.expired(not_owner=self._owner, all_others=all_others):
-            if lost.claim is not None:
-                await self._index.purge_run(lost.document_id, lost.id, lost.claim)
-            if lost.workflow_id:
-                with suppress(RPCError):
-                    await self._terminate(lost.workflow_id)
+        expired = await self._ingestions.expired(not_owner=self._owner, all_others=all_others)
+        for workflow_id in {lost.workflow_id for lost in expired if lost.workflow_id}:
+            with suppress(RPCError):
+                await self._terminate(workflow_id)
+        for lost in expired:
             if lost.attempts >= _MAX_ATTEMPTS:
                 error = Invariant(
                     f"the worker ended {lost.attempts} times while it ran this",
@@ -192,7 +190,10 @@ class Dispatcher:
                 await self._ingestions.finish(lost.id, IngestionState.ROLLED_BACK, error=error)
             else:
                 await self._ingestions.release([lost.id], claim=lost.claim, alone=True)
-        self._bell.ring()
+            if lost.claim is not None:
+                await self._index.purge_run(lost.document_id, lost.id, lost.claim)
+        if expired:
+            self._bell.ring()
 
     async def _terminate(self, workflow_id: str) -> None:
         try:

@@ -112,7 +112,7 @@ WITH freed AS (
     RETURNING id, lane
 )
 UPDATE outbox o SET lease_owner = NULL, lease_until = NULL, lane = freed.lane
-FROM freed WHERE o.ingestion_id = freed.id
+FROM freed WHERE o.ingestion_id = freed.id RETURNING o.ingestion_id
 """
 
 _RETRY: LiteralString = """
@@ -294,10 +294,15 @@ class IngestionStore:
 
     async def release(
         self, ingestion_ids: Sequence[UUID], *, claim: UUID | None, alone: bool = False
-    ) -> None:
-        """Put claimed entries back to wait; `alone`: to run in a workflow of their own from now on."""
-        async with self._database.connection() as connection:
-            await connection.execute(_RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone})
+    ) -> list[UUID]:
+        """Put claimed entries back to wait; `alone`: to run in a workflow of their own from now on.
+
+        Those that are over, or belong to another claim by now, stay as they are; the others are returned.
+        """
+        rows = await self._database.fetch_all(
+            _RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone}
+        )
+        return [row["ingestion_id"] for row in rows]
 
     async def renew_leases(self, owner: str, lease_seconds: float) -> None:
         """Keep the leases of a dispatcher that is alive."""

@@ -9,11 +9,12 @@ from apex_mcp.stores.record.database import Database
 
 _TOMBSTONE: LiteralString = """
 WITH marked AS (
-    INSERT INTO purges (version_id, ingestion_id) VALUES (%(version)s, %(ingestion)s)
+    INSERT INTO purges (version_id, ingestion_id)
+    SELECT %(version)s, %(ingestion)s
+    WHERE NOT EXISTS (SELECT 1 FROM versions WHERE id = %(version)s AND revision_from IS NOT NULL)
     ON CONFLICT (version_id) DO UPDATE SET passes = 0, next_pass_at = clock_timestamp() RETURNING version_id
-),
-logged AS (INSERT INTO index_log (version_id) SELECT version_id FROM marked)
-UPDATE versions SET tombstoned_at = coalesce(tombstoned_at, clock_timestamp()) FROM marked WHERE id = marked.version_id
+)
+INSERT INTO index_log (version_id) SELECT version_id FROM marked RETURNING version_id
 """
 
 _PASSED: LiteralString = """
@@ -42,10 +43,17 @@ class PurgeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def tombstone(self, version_id: UUID, ingestion_id: UUID) -> None:
-        """From now on the version is invisible and cannot be committed; its removal is due at once."""
-        async with self._database.connection() as connection:
-            await connection.execute(_TOMBSTONE, {"version": version_id, "ingestion": ingestion_id})
+    async def tombstone(self, version_id: UUID, ingestion_id: UUID) -> bool:
+        """From now on the version cannot be committed, and its removal is due; False if it is committed already.
+
+        The ingestion's row is locked meanwhile, as it is by a commit, so one of the two comes first.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT 1 FROM ingestions WHERE id = %s FOR UPDATE", (ingestion_id,))
+            rows = await (
+                await connection.execute(_TOMBSTONE, {"version": version_id, "ingestion": ingestion_id})
+            ).fetchall()
+            return bool(rows)
 
     async def due(self, *, limit: int = 200) -> list[Purge]:
         """Removals to do now, the oldest first."""

@@ -172,7 +172,7 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """How each ingestion came out; ingestions that belong to another claim by now are in `lost`."""
+    """How each ingestion came out; ingestions that belong to another claim by now, or were purged, are in `lost`."""
 
     states: dict[UUID, IngestionState] = field(default_factory=dict[UUID, IngestionState])
     retired: list[Retirement] = field(default_factory=list[Retirement])
@@ -198,6 +198,8 @@ class VersionStore:
         result = CommitResult()
         async with self._database.transaction() as connection:
             owned = await lock_claimed(connection, list(by_ingestion), claim)
+            purged = await _purged(connection, [version.id for version in versions])
+            owned = [row for row in owned if by_ingestion[row["id"]].id not in purged]
             result.lost.extend(set(by_ingestion) - {row["id"] for row in owned})
             standing = {
                 row["document_id"]: row
@@ -268,6 +270,15 @@ def content_hash(raw_hash: str, given: Any) -> str:
     """Hash of a version: its content's hash and what the caller gave with it (title, facts, metadata, ...)."""
     body = json.dumps(given, sort_keys=True, default=str, ensure_ascii=True)
     return hashlib.sha256(f"{raw_hash}\x1f{body}".encode()).hexdigest()
+
+
+async def _purged(connection: Connection, version_ids: Sequence[UUID]) -> set[UUID]:
+    rows = await (
+        await connection.execute(
+            "SELECT version_id FROM purges WHERE version_id = ANY(%s)", (list(version_ids),)
+        )
+    ).fetchall()
+    return {row["version_id"] for row in rows}
 
 
 def _verdict(row: dict[str, Any], version: NewVersion, current: dict[str, Any]) -> IngestionState:
