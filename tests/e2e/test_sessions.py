@@ -1,0 +1,127 @@
+"""Clients over stdio: what an assistant does all day, and what happens when the ground goes away under it."""
+
+import json
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psutil
+import pytest
+
+from tests.e2e.homes import ERAS, Home, Session, session
+from tests.ingestion.documents import make_docx
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo"
+QUESTIONS: list[dict[str, Any]] = json.loads((DEMO / "questions.json").read_text("utf-8"))
+FILES = sorted(path for path in DEMO.iterdir() if path.name != "questions.json")
+INGESTIONS = 50
+CLIENTS = 3
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_every_demo_file_goes_in_and_answers_its_question(shared_home: Home, era: str) -> None:
+    async with session(shared_home.reading(DEMO, namespace=f"demo-{era}"), era) as client:
+        ended = {path.name: await client.ended("ingest_document", source=path.name) for path in FILES}
+        assert {name: view["state"] for name, view in ended.items()} == {path.name: "ready" for path in FILES}
+        for question in QUESTIONS:
+            hits = await client.hits(question["question"], limit=3)
+            assert any(_answers(hit, question) for hit in hits), question["question"]
+        for path in FILES:
+            document = ended[path.name]["document_id"]
+            middle = await client.call("get_document", document_id=document, start=300, length=200)
+            (hit, *_) = await client.hits(middle["text"])
+            assert hit["source"]["uri"] == path.as_uri()
+
+
+async def test_three_clients_share_one_memory(shared_home: Home) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(session(shared_home)) for _ in range(CLIENTS)]
+        async with anyio.create_task_group() as tasks:
+            for number, client in enumerate(clients):
+                tasks.start_soon(_remember, client, f"Client {number} likes the herb lovage.", "shared")
+        for client in clients:
+            assert len(await client.hits("lovage", namespace="shared")) == CLIENTS
+
+
+async def test_ingestions_and_sessions_outlive_a_killed_daemon(home: Home) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(session(home)) for _ in range(CLIENTS)]
+        ended: dict[int, dict[str, Any]] = {}
+
+        async def ingest(number: int) -> None:
+            client = clients[number % CLIENTS]
+            ended[number] = await client.ended("ingest_document", **_document(home, number))
+
+        async def kill_in_the_middle() -> None:
+            await eventually(lambda: _accepted(home) >= INGESTIONS // 5)
+            daemon = home.daemon()
+            daemon.kill()
+            daemon.wait()
+
+        await clients[0].call("get_stats")  # the daemon and its database are there
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill_in_the_middle)
+            for number in range(INGESTIONS):
+                tasks.start_soon(ingest, number)
+
+        assert {number: view["state"] for number, view in ended.items()} == dict.fromkeys(range(INGESTIONS), "ready")
+        for number in range(INGESTIONS):
+            hits = await clients[(number + 1) % CLIENTS].hits(_word(number), limit=50)
+            assert len(hits) == 1, _word(number)
+            assert hits[0]["source"]["version"] == 1
+    once = "SELECT (SELECT count(*) FROM ingestions), (SELECT count(*) FROM documents), (SELECT count(*) FROM versions)"
+    assert home.rows(once) == [(INGESTIONS, INGESTIONS, INGESTIONS)]
+    assert home.footprint()["outbox"] == 0
+    assert home.staged() == set()
+
+
+async def test_what_was_acknowledged_outlives_the_death_of_every_process(home: Home) -> None:
+    async with session(home) as client:
+        async with anyio.create_task_group() as tasks:
+            for number in range(INGESTIONS):
+                tasks.start_soon(_acknowledged, client, f"Note about {_word(number)}.")
+        everything = home.processes()
+        for process in everything:
+            process.kill()
+        psutil.wait_procs(everything)
+    async with session(home) as client:
+        await client.call("get_stats")  # the database is there again
+        await eventually(lambda: home.footprint()["outbox"] == 0)
+        found = [len(await client.hits(_word(number))) for number in range(INGESTIONS)]
+        assert found == [1] * INGESTIONS
+
+
+async def _remember(client: Session, text: str, namespace: str) -> None:
+    view = await client.ended("add_memory", text=text, namespace=namespace)
+    assert view["state"] == "ready"
+
+
+async def _acknowledged(client: Session, text: str) -> None:
+    await client.call("add_memory", text=text, wait_seconds=0)
+
+
+def _accepted(home: Home) -> int:
+    return home.number("SELECT count(*) FROM ingestions")
+
+
+def _word(number: int) -> str:
+    """A word that no other document holds."""
+    return "quux" + "".join("abcdefghij"[int(digit)] for digit in f"{number:02}")
+
+
+def _document(home: Home, number: int) -> dict[str, str]:
+    """Texts and small files for the fast lane, Word documents for a workflow of their own."""
+    sentence = f"The {_word(number)} was delivered to the harbour on time."
+    if number % 5 == 0:
+        return {"source": str(home.file(f"{number}.docx", make_docx([("", sentence)])))}
+    return {"text": sentence} if number % 2 else {"source": str(home.file(f"{number}.md", sentence))}
+
+
+def _answers(hit: dict[str, Any], question: dict[str, Any]) -> bool:
+    text = re.sub(r"\s+", " ", hit["text"])
+    return hit["source"]["uri"].endswith(question["file"]) and all(words in text for words in question["words"])
