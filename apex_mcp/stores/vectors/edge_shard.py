@@ -28,7 +28,6 @@ from qdrant_edge import (
     IntegerIndexParams,
     KeywordIndexParams,
     MatchAny,
-    MatchValue,
     Memory,
     Modifier,
     Point,
@@ -40,7 +39,6 @@ from qdrant_edge import (
     SearchParams,
     SparseVector,
     UpdateOperation,
-    UuidIndexParams,
 )
 
 from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
@@ -50,16 +48,12 @@ from apex_mcp.stores.vectors.protocol import MAX_DEPTH
 _DENSE = "dense"
 _WORDS = "words"
 
-# `live` holds the namespace of current points, and nothing once they are retired: one condition finds what is
-# current, and the graph of the dense vectors is linked within each of its values.
+# Few fields, because each costs nine more waits for the disk in every flush: all that is matched exactly is in `tags`.
+# `scope` says whose a point is and whether it is current, so that one condition finds what is current in a namespace,
+# and the graph of the dense vectors is linked within each of its values.
 _INDEXES = {
-    "live": KeywordIndexParams(is_tenant=True, memory=Memory.Cold),
-    "namespace": KeywordIndexParams(enable_hnsw=False, memory=Memory.Cold),
-    "version": UuidIndexParams(enable_hnsw=False, memory=Memory.Cold),
-    "document": UuidIndexParams(enable_hnsw=False, memory=Memory.Cold),
-    "source": KeywordIndexParams(enable_hnsw=False, memory=Memory.Cold),
-    "media": KeywordIndexParams(enable_hnsw=False, memory=Memory.Cold),
-    "metadata": KeywordIndexParams(enable_hnsw=False, memory=Memory.Cold),
+    "scope": KeywordIndexParams(is_tenant=True, memory=Memory.Cold),
+    "tags": KeywordIndexParams(enable_hnsw=False, memory=Memory.Cold),
     "time": DatetimeIndexParams(enable_hnsw=False, memory=Memory.Cold),
     "from": IntegerIndexParams(lookup=False, range=True, enable_hnsw=False, memory=Memory.Cold),
     "to": IntegerIndexParams(lookup=False, range=True, enable_hnsw=False, memory=Memory.Cold),
@@ -70,6 +64,7 @@ _HNSW_EF = 256
 
 # As the stubs spell it; they are no module at run time.
 NamedVector = list[float] | SparseVector | list[list[float]]
+Scalar = str | int | float | bool | UUID
 Condition = FieldCondition | HasIdCondition | Filter
 
 
@@ -107,7 +102,14 @@ class Shard:
     def retire(self, ids: Sequence[UUID], retirement: Retirement) -> None:
         # By filter, because an id that is gone meanwhile would be an error.
         these: Condition = HasIdCondition(set(ids))
-        payload = {"live": None, "from": retirement.revision_from, "to": retirement.revision_to}
+        known = self._engine.retrieve(list(ids), with_payload=["namespace"], with_vector=False)
+        if not known:
+            return
+        payload = {
+            "scope": _past((known[0].payload or {})["namespace"]),  # a version is of one namespace
+            "from": retirement.revision_from,
+            "to": retirement.revision_to,
+        }
         self._engine.update(UpdateOperation.set_payload_by_filter(Filter(must=[these]), payload))
 
     def delete(self, ids: Sequence[UUID]) -> None:
@@ -118,7 +120,7 @@ class Shard:
     ) -> tuple[list[UUID], UUID | None]:
         """Ids of these versions' points, and where the next page starts."""
         request = ScrollRequest(
-            filter=Filter(must=[_one_of("version", version_ids)]),
+            filter=Filter(must=[_tagged("version", *version_ids)]),
             limit=limit,
             offset=start,
             with_payload=False,
@@ -158,9 +160,9 @@ class Shard:
     def count(self, namespace: str | None = None, version_id: UUID | None = None) -> int:
         conditions: list[Condition] = []
         if namespace is not None:
-            conditions.append(_is("namespace", namespace))
+            conditions.append(_one_of("scope", [_current(namespace), _past(namespace)]))
         if version_id is not None:
-            conditions.append(_is("version", str(version_id)))
+            conditions.append(_tagged("version", version_id))
         return self._engine.count(CountRequest(exact=True, filter=Filter(must=list(conditions))))
 
     def size(self) -> int:
@@ -231,13 +233,16 @@ def point(source: IndexPoint) -> Point:
         vectors[_DENSE] = source.dense
     payload = {
         "namespace": source.namespace,
-        "live": source.namespace,
         "version": str(source.version_id),
-        "document": str(source.document_id),
-        "source": source.source_type,
-        "media": source.media_type,
+        "scope": _current(source.namespace),
+        "tags": [
+            _tag("version", source.version_id),
+            _tag("document", source.document_id),
+            _tag("source", source.source_type),
+            _tag("media", source.media_type),
+            *(_tag(f"metadata {name}", value) for name, value in source.metadata.items()),
+        ],
         "time": source.document_time.isoformat() if source.document_time else None,
-        "metadata": [_metadata_key(name, value) for name, value in source.metadata.items()],
     }
     return Point(source.id, vectors, payload)
 
@@ -259,51 +264,58 @@ def _config(dimension: int | None, hnsw: HnswIndexConfig | None = None) -> EdgeC
 
 
 def _scope(where: IndexFilter) -> Filter:
-    live = _is("live", where.namespace)
+    current = _one_of("scope", [_current(where.namespace)])
     if where.revision is None:
-        return Filter(must=[live])
+        return Filter(must=[current])
     past = Filter(
         must=[
-            _is("namespace", where.namespace),
+            _one_of("scope", [_past(where.namespace)]),
             FieldCondition("from", range=RangeFloat(lte=where.revision)),
             FieldCondition("to", range=RangeFloat(gt=where.revision)),
         ]
     )
-    return Filter(should=[live, past])
+    return Filter(should=[current, past])
 
 
 def _filter(where: IndexFilter) -> Filter:
     narrowing: list[Condition] = []
     if where.source_types:
-        narrowing.append(_one_of("source", where.source_types))
+        narrowing.append(_tagged("source", *where.source_types))
     if where.media_types:
-        narrowing.append(_one_of("media", where.media_types))
+        narrowing.append(_tagged("media", *where.media_types))
     if where.document_ids:
-        narrowing.append(_one_of("document", where.document_ids))
+        narrowing.append(_tagged("document", *where.document_ids))
     if where.after or where.before:
         times = RangeDateTime(
             gte=where.after.isoformat() if where.after else None,
             lt=where.before.isoformat() if where.before else None,
         )
         narrowing.append(FieldCondition("time", range=times))
-    for name, values in where.metadata.items():
-        narrowing.append(_one_of("metadata", [_metadata_key(name, value) for value in values]))
+    narrowing += [_tagged(f"metadata {name}", *values) for name, values in where.metadata.items()]
     return Filter(must=[_scope(where), *narrowing]) if narrowing else _scope(where)
 
 
-def _is(field: str, value: str) -> FieldCondition:
-    return FieldCondition(field, match=MatchValue(value))
+def _current(namespace: str) -> str:
+    return f"current {namespace}"
 
 
-def _one_of(field: str, values: Sequence[str | UUID]) -> FieldCondition:
-    return FieldCondition(field, match=MatchAny([str(value) for value in values]))
+def _past(namespace: str) -> str:
+    return f"past {namespace}"
 
 
-def _metadata_key(name: str, value: str | int | float | bool) -> str:
-    """A field with its value as one keyword of fixed length: a field's name could be read as a path, and floats don't match."""
+def _one_of(field: str, values: Sequence[str]) -> FieldCondition:
+    return FieldCondition(field, match=MatchAny(list(values)))
+
+
+def _tagged(name: str, *values: Scalar) -> FieldCondition:
+    return _one_of("tags", [_tag(name, value) for value in values])
+
+
+def _tag(name: str, value: Scalar) -> str:
+    """A name and a value as one keyword, short and of plain characters whatever they are."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return hashlib.blake2b(json.dumps([name, value]).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(json.dumps([name, value], default=str).encode(), digest_size=12).hexdigest()
 
 
 def _uuid(engine_id: int | UUID | str) -> UUID:
