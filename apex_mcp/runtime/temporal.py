@@ -215,7 +215,8 @@ class EmbeddedTemporal:
 
     async def _answers(self, child: Child, *, seconds: float = _READY_SECONDS) -> bool:
         """Wait until the server is healthy; False when it died, or took longer than any healthy start."""
-        await asyncio.to_thread(importlib.import_module, "temporalio.service")
+        # Not the submodule: another thread imports the app meanwhile, and the two orders of the import locks deadlock.
+        await asyncio.to_thread(importlib.import_module, "temporalio")
         from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
         service = await ServiceClient.connect(ConnectConfig(target_host=self.address, lazy=True))
