@@ -12,7 +12,7 @@ from uuid import UUID
 import apex_mcp
 from apex_mcp.caller import Caller
 from apex_mcp.errors import ApexError, InputError, NotFound
-from apex_mcp.ingestion.accepting import Door, check_namespace
+from apex_mcp.ingestion.accepting import Door, Given, check_namespace
 from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -110,21 +110,21 @@ class Memory:
                 unchanged="nothing was accepted",
                 next_step="`source` is a path of this machine, `text` is content",
             )
-        shared: dict[str, Any] = {
-            "namespace": namespace or caller.namespace,
-            "key": key,
-            "title": _one_line(title),
-            "media_type": media_type or "",
-            "document_time": document_time,
-            "metadata": metadata,
-            "entities": entities,
-            "facts": facts,
-            "idempotency_key": idempotency_key,
-        }
+        given = Given(
+            namespace=namespace or caller.namespace,
+            key=key,
+            title=_one_line(title),
+            media_type=media_type or "",
+            document_time=document_time,
+            metadata=metadata or {},
+            entities=entities,
+            facts=facts,
+            idempotency_key=idempotency_key,
+        )
         if source is not None:
-            request = self._door.file(caller, source, bulk=bulk, **shared)
+            request = self._door.file(caller, source, given, bulk=bulk)
         else:
-            request = self._door.text(text or "", **shared)
+            request = self._door.text(text or "", given)
         return await self._accept(request, caller.request_id)
 
     async def ingest_paths(
@@ -145,11 +145,11 @@ class Memory:
             raise InputError(
                 f"at most {_MAX_PAGE_OF_PATHS} paths go into one call", next_step="send the list in pages"
             )
-        name = check_namespace(namespace or caller.namespace)
+        given = Given(namespace=check_namespace(namespace or caller.namespace), metadata=metadata or {})
         outcomes: list[IngestionRequest | ApexError] = []
         for path in paths:
             try:
-                outcomes.append(self._door.file(caller, path, namespace=name, metadata=metadata, bulk=True))
+                outcomes.append(self._door.file(caller, path, given, bulk=True))
             except ApexError as error:
                 outcomes.append(error)
         requests = [one for one in outcomes if isinstance(one, IngestionRequest)]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,21 @@ def check_namespace(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a caller gives with a document, beside its content."""
+
+    namespace: str
+    key: str | None = None
+    title: str = ""
+    media_type: str = ""
+    document_time: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    entities: Sequence[EntityInput] = ()
+    facts: Sequence[FactInput] = ()
+    idempotency_key: str | None = None
+
+
 class Door:
     """Makes requests of what callers ask.
 
@@ -52,22 +67,7 @@ class Door:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def file(
-        self,
-        caller: Caller,
-        source: str,
-        *,
-        namespace: str,
-        key: str | None = None,
-        title: str = "",
-        media_type: str = "",
-        document_time: datetime | None = None,
-        metadata: dict[str, Any] | None = None,
-        entities: Sequence[EntityInput] = (),
-        facts: Sequence[FactInput] = (),
-        idempotency_key: str | None = None,
-        bulk: bool = False,
-    ) -> IngestionRequest:
+    def file(self, caller: Caller, source: str, given: Given, *, bulk: bool = False) -> IngestionRequest:
         """A request for one file.
 
         Raises:
@@ -81,40 +81,19 @@ class Door:
                 next_step="give a path of this machine, or pass the content as `text`",
             )
         found = find_file(source, caller, home=self._settings.home, max_bytes=self._settings.max_file_bytes)
-        given = _given(metadata, entities, facts, title, document_time)
         return IngestionRequest(
-            namespace=check_namespace(namespace),
-            key=_key(key) or found.uri,
+            **_checked(given, [str(found.size_bytes), str(found.modified_ns), found.uri]),
+            key=_key(given.key) or found.uri,
             source_type=SourceType.LOCAL_UPLOAD,
             lane=_file_lane(found),
-            fingerprint=_fingerprint([str(found.size_bytes), str(found.modified_ns), found.uri], given),
-            title=title,
             uri=found.uri,
             path=str(found.path),
-            media_type=media_type,
-            document_time=document_time,
-            metadata=metadata or {},
-            entities=tuple(entities),
-            facts=tuple(facts),
+            media_type=given.media_type,
             size_bytes=found.size_bytes,
-            idempotency_key=_key(idempotency_key),
             bulk=bulk,
         )
 
-    def text(
-        self,
-        text: str,
-        *,
-        namespace: str,
-        key: str | None = None,
-        title: str = "",
-        media_type: str = "",
-        document_time: datetime | None = None,
-        metadata: dict[str, Any] | None = None,
-        entities: Sequence[EntityInput] = (),
-        facts: Sequence[FactInput] = (),
-        idempotency_key: str | None = None,
-    ) -> IngestionRequest:
+    def text(self, text: str, given: Given) -> IngestionRequest:
         """A request for inline text. Without a key the text itself is the key: the same text is remembered once.
 
         Raises:
@@ -135,26 +114,34 @@ class Door:
                 unchanged=_NOTHING,
                 next_step="send the text to be remembered",
             )
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        given = _given(metadata, entities, facts, title, document_time)
-        key = _key(key) or f"text:{digest[:32]}"
+        content = text.encode()
+        digest = hashlib.sha256(content).hexdigest()
+        key = _key(given.key) or f"text:{digest[:32]}"
         return IngestionRequest(
-            namespace=check_namespace(namespace),
+            **_checked(given, [digest]),
             key=key,
             source_type=SourceType.INLINE,
-            lane=Lane.FAST if len(text) <= _QUICK_BYTES else Lane.OWN,
-            fingerprint=_fingerprint([digest], given),
-            title=title,
-            uri=f"apex://documents/{ids.document_id(namespace, key)}",
+            lane=Lane.FAST if len(content) <= _QUICK_BYTES else Lane.OWN,
+            uri=f"apex://documents/{ids.document_id(given.namespace, key)}",
             text=text,
-            media_type=media_type or "text/markdown",
-            document_time=document_time,
-            metadata=metadata or {},
-            entities=tuple(entities),
-            facts=tuple(facts),
-            size_bytes=len(text.encode()),
-            idempotency_key=_key(idempotency_key),
+            media_type=given.media_type or "text/markdown",
+            size_bytes=len(content),
         )
+
+
+def _checked(given: Given, content: Sequence[str]) -> dict[str, Any]:
+    """The fields of a request that are the same for all sources; `content` is what tells one content from another."""
+    beside = _beside(given)
+    return {
+        "namespace": check_namespace(given.namespace),
+        "fingerprint": _fingerprint(content, beside),
+        "title": given.title,
+        "document_time": given.document_time,
+        "metadata": given.metadata,
+        "entities": tuple(given.entities),
+        "facts": tuple(given.facts),
+        "idempotency_key": _key(given.idempotency_key),
+    }
 
 
 def _file_lane(found: LocalFile) -> Lane:
@@ -171,29 +158,23 @@ def _key(key: str | None) -> str | None:
     return key or None
 
 
-def _given(
-    metadata: dict[str, Any] | None,
-    entities: Sequence[EntityInput],
-    facts: Sequence[FactInput],
-    title: str,
-    document_time: datetime | None,
-) -> dict[str, Any]:
+def _beside(given: Given) -> dict[str, Any]:
     """What the caller gives beside the content, as plain data, if it can be kept."""
-    if len(entities) > _MAX_GIVEN or len(facts) > _MAX_GIVEN:
+    if len(given.entities) > _MAX_GIVEN or len(given.facts) > _MAX_GIVEN:
         raise InputError(
             f"at most {_MAX_GIVEN} entities and {_MAX_GIVEN} facts can be given with one document",
             unchanged=_NOTHING,
             next_step="send the most important ones",
         )
-    given: dict[str, Any] = {
-        "metadata": metadata or {},
-        "entities": [asdict(one) for one in entities],
-        "facts": [asdict(one) for one in facts],
-        "title": title,
-        "document_time": document_time,
+    beside: dict[str, Any] = {
+        "metadata": given.metadata,
+        "entities": [asdict(one) for one in given.entities],
+        "facts": [asdict(one) for one in given.facts],
+        "title": given.title,
+        "document_time": given.document_time,
     }
     try:
-        plain = json.dumps(given, default=str, sort_keys=True, allow_nan=False)
+        plain = json.dumps(beside, default=str, sort_keys=True, allow_nan=False)
         plain.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
@@ -205,15 +186,15 @@ def _given(
         raise InputError(
             "a value holds a NUL character", unchanged=_NOTHING, next_step="remove it and send again"
         )
-    if len(json.dumps(metadata or {}, default=str)) > _MAX_METADATA_CHARS:
+    if len(json.dumps(given.metadata, default=str)) > _MAX_METADATA_CHARS:
         raise InputError(
             f"metadata has more than {_MAX_METADATA_CHARS} characters",
             unchanged=_NOTHING,
             next_step="put long content into the text",
         )
-    return given
+    return beside
 
 
-def _fingerprint(content: Sequence[str], given: dict[str, Any]) -> str:
-    body = json.dumps([list(content), given], sort_keys=True, default=str)
+def _fingerprint(content: Sequence[str], beside: dict[str, Any]) -> str:
+    body = json.dumps([list(content), beside], sort_keys=True, default=str)
     return hashlib.sha256(body.encode()).hexdigest()
