@@ -21,8 +21,12 @@ _MONTH_NAMES = (
     "November Nov noviembre novembre",
     "December Dec Dezember diciembre décembre dicembre dezembro december",
 )
-_MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, 1) for name in names.split()}
-_MONTHS |= {name.upper(): number for name, number in _MONTHS.items() if name[0].isupper()}
+_MONTHS = {
+    spelling: number
+    for number, names in enumerate(_MONTH_NAMES, 1)
+    for name in names.split()
+    for spelling in ({name, name.upper()} if name[0].isupper() else {name})
+}
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _SPACE = r"(?:[ \t\xa0]{1,2}\n?[ \xa0]{0,2}|\n[ \xa0]{0,2})"
 
@@ -33,7 +37,8 @@ _BEFORE_YEAR = re.compile(
 )
 _NUMERIC_BEFORE = re.compile(r"(?<![\d.,:/v-])(?P<first>\d{1,2})(?P<mark>[./])(?P<second>\d{1,2})(?P=mark)$")
 _PERIOD_BEFORE = re.compile(
-    rf"(?<![^\W_])(?:Q(?P<q>[1-4])(?:{_SPACE}(?:of{_SPACE})?|[/-])?(?:FY)?|(?P<word>[Ff]irst|[Ss]econd|[Tt]hird|[Ff]ourth)[ -]quarter"
+    rf"(?<![^\W_])(?:Q(?P<q>[1-4])(?:{_SPACE}(?:of{_SPACE})?|[/-])?(?:FY)?"
+    rf"|(?P<word>[Ff]irst|[Ss]econd|[Tt]hird|[Ff]ourth)[ -]quarter"
     rf"(?:{_SPACE}of)?{_SPACE}|(?P<fiscal>FY ?|[Ff]iscal (?:[Yy]ear )?|[Ff]inancial [Yy]ear ))$"
 )
 _AFTER_YEAR = re.compile(

@@ -11,9 +11,9 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Inc|Corp|Ltd|Co|No|Nr|vs|etc|approx|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct"
     r"|Nov|Dec)|\b[A-Z]\.[A-Z])$"
 )
-_BOUNDARY = re.compile(
-    r"[.!?…]['\"”’)\]]{0,2}(?=\s)|\n[ \t]*\n|\n(?=[ \t]{0,8}(?:[-*•#|>]|\d{1,3}[.)] ))|[。！？]"
-)
+_BOUNDARY = re.compile(r"[.!?…]['\"”’)\]]{0,2}(?:\[\d{1,3}\]){0,4}(?=\s)|\n(?:[ \t]*\n)?|[。！？]")
+_LIST_ITEM = re.compile(r"[ \t]{0,8}(?:[-*•#|>]|\d{1,3}[.)] )")
+_SHORTEST_WRAPPED_LINE = 40
 
 
 class ChunkLocator:
@@ -49,22 +49,21 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
     low = max(0, start - _LONGEST_SENTENCE)
     sentence_start = low
     for match in _BOUNDARY.finditer(text, low, start):
-        if not _is_abbreviation(text, match):
+        if _ends_sentence(text, match):
             sentence_start = match.end()
+    if sentence_start == low > 0:
+        sentence_start = max(text.find(" ", low, start), text.find("\n", low, start), low)
     high = min(len(text), end + _LONGEST_SENTENCE)
-    sentence_end = high
-    for match in _BOUNDARY.finditer(text, end, high):
-        if not _is_abbreviation(text, match):
-            sentence_end = match.end()
-            break
-    while sentence_start < start and text[sentence_start].isspace():
-        sentence_start += 1
-    return sentence_start, sentence_end
+    ends = (match.end() for match in _BOUNDARY.finditer(text, end, high) if _ends_sentence(text, match))
+    return sentence_start, next(ends, high)
 
 
-def _is_abbreviation(text: str, boundary: re.Match[str]) -> bool:
-    if text[boundary.start()] != ".":
-        return False
-    before = text[max(0, boundary.start() - 8) : boundary.start()]
-    # "Inc." and the like end a sentence when a capitalised word does not follow in the same line at once.
-    return bool(_ABBREVIATION.search(before))
+def _ends_sentence(text: str, boundary: re.Match[str]) -> bool:
+    mark = text[boundary.start()]
+    if mark == ".":
+        return not _ABBREVIATION.search(text, max(0, boundary.start() - 8), boundary.start())
+    if boundary.group() == "\n" and not _LIST_ITEM.match(text, boundary.end()):
+        # A line break ends a short line, as of a list, a header or a cell; running text goes on.
+        line_start = text.rfind("\n", max(0, boundary.start() - 200), boundary.start()) + 1
+        return boundary.start() - line_start < _SHORTEST_WRAPPED_LINE
+    return True

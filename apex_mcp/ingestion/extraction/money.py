@@ -26,7 +26,8 @@ _POINT_GROUPS_THOUSANDS = frozenset(["€", "CHF", "BRL", "DKK", "SEK", "NOK", "
 
 _POWERS = {
     "thousand": 3, "k": 3, "lakh": 5, "lakhs": 5, "million": 6, "millions": 6, "millones": 6, "m": 6, "mn": 6, "mio": 6, "mm": 6,
-    "crore": 7, "crores": 7, "billion": 9, "billions": 9, "bn": 9, "b": 9, "mrd": 9, "milliards": 9, "trillion": 12, "trillions": 12,
+    "crore": 7, "crores": 7, "billion": 9, "billions": 9, "bn": 9, "b": 9, "mrd": 9, "milliards": 9,
+    "trillion": 12, "trillions": 12,
     "tn": 12,
 }  # fmt: skip
 _NUMBER = r"(?P<number>[0-9]{1,15}(?:[.,'’\u202f\xa0][0-9]{2,3}(?![0-9])){0,5}(?:[.,][0-9]{1,4})?)"
@@ -40,7 +41,7 @@ _BEFORE_CURRENCY = re.compile(
     r"[0-9](?<![\w.,'’$€£¥₹-].)(?P<number>[0-9]{0,14}(?:[.,'’\u202f\xa0][0-9]{2,3}(?![0-9])){0,5}(?:[.,][0-9]{1,4})?)"
     rf"{_SCALE}(?:[ \xa0\n-]|[ \xa0]de[ \xa0]|[ \xa0]d['’])?(?P<currency>€|(?:{_CODES}|[Ee]uros?|dollars?)(?!\w))"
 )
-_RANGE_GOES_ON = re.compile(r"[ \xa0]?(?:[-–—/]|to|bis|à)[ \xa0]?[$€£¥₹₩₪]?[0-9]")
+_RANGE_GOES_ON = re.compile(rf"[ \xa0]?(?:[-–—/]|to|bis|à)[ \xa0]?(?P<symbol>[$€£¥₹₩₪])?{_NUMBER}{_SCALE}")
 _RANGE_BEFORE = re.compile(r"[0-9%][ \xa0]?(?:[-–—/]|to|bis|à)[ \xa0]?$")
 _IN_THOUSANDS = re.compile(r"\b[Ii][Nn] (?:thousands|millions|billions|THOUSANDS|MILLIONS)\b")
 _UNITS = ((Decimal(10) ** 12, "trillion"), (Decimal(10) ** 9, "billion"), (Decimal(10) ** 6, "million"))
@@ -80,17 +81,28 @@ def _amounts(text: str) -> Iterator[_Amount]:
         yield from _behind(text, start, symbol.end(), mark)
     for code in _CODE.finditer(text):
         if not code.start() or not (text[code.start() - 1].isalnum() or text[code.start() - 1] == "_"):
-            yield from _behind(text, code.start(), code.end(), code.group())
+            yield from _behind(text, code.start(), code.end(), _MARKS.get(code.group(), code.group()))
     for match in _BEFORE_CURRENCY.finditer(text):
         if not _RANGE_BEFORE.search(text, max(0, match.start() - 6), match.start()):
             number = text[match.start() : match.end("number")]
-            yield _Amount(match.start(), match.end(), number, _power(match), match["currency"])
+            word = match["currency"]
+            yield _Amount(
+                match.start(),
+                match.end(),
+                number,
+                _power(match),
+                _MARKS.get(word.lower(), _MARKS.get(word, word)),
+            )
 
 
 def _behind(text: str, start: int, currency_end: int, currency: str) -> Iterator[_Amount]:
     match = _BEHIND_CURRENCY.match(text, currency_end)
-    # Of "$5 to 10 million" the first number alone is no amount.
-    if match and (match["word"] or match["letter"] or not _RANGE_GOES_ON.match(text, match.end())):
+    if match is None:
+        return
+    # Of "$5 to 10 million" and "$5 to $10 million" the first number alone is no amount; of "$5 to $10" it is.
+    range_end = _RANGE_GOES_ON.match(text, match.end())
+    whole = match["word"] or match["letter"] or (range_end and range_end["symbol"] and not _power(range_end))
+    if whole or not range_end:
         yield _Amount(start, match.end(), match["number"], _power(match), currency)
 
 
@@ -118,14 +130,13 @@ def _value(number: str, currency: str) -> Decimal | None:
     if len(marks) > 1 and len(set(marks)) == 1:
         return Decimal(digits) if decimals == 3 else None
     if len(set(marks)) == 1 and decimals == 3 and not plain.startswith("0"):
-        if marks[0] == "," or _MARKS.get(currency, currency) in _POINT_GROUPS_THOUSANDS:
+        if marks[0] == "," or currency in _POINT_GROUPS_THOUSANDS:
             return Decimal(digits)
     return Decimal(digits).scaleb(-decimals)
 
 
 def _name(currency: str, value: Decimal) -> str:
-    mark = _MARKS.get(currency.lower() if currency.islower() or currency.istitle() else currency, currency)
-    mark = mark if len(mark) == 1 else f"{mark} "
+    mark = currency if len(currency) == 1 else f"{currency} "
     for unit, word in _UNITS:
         if value >= unit:
             scaled = f"{value / unit:f}"

@@ -30,9 +30,11 @@ def _p(between: str, predicate: str = "", *, swapped: bool = False, ended: bool 
 
 
 _HAS = "(?:has |have )?"
+_NAMED = "(?:appointed|named|elected|promoted to)"
+_IN_TOTAL = "(?:total |annual |quarterly |record )?"
 _PERSON_ORGANIZATION = (
     _p(rf",? (?:is |who is |serves as |has been )?(?:the |an? )?(?:current |new )?{ROLES} (?:of|at|for) (?:the )?"),
-    _p(rf" (?:was|has been|is) (?:appointed|named|elected|promoted to) (?:as )?(?:the |an? )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
+    _p(rf" (?:was|has been|is) {_NAMED} (?:as )?(?:the |an? )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
     _p(rf" (?:became|becomes|took over as|takes over as) (?:the )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
     _p(rf" (?:served as|was) (?:the |an? )?{ROLES} (?:of|at|for) (?:the )?", ended=True),
     _p(rf" {_HAS}joined (?:the )?", "joined"),
@@ -69,14 +71,20 @@ _ORGANIZATION_DATE = (
 )
 _ORGANIZATION_MONEY = (
     _p(
-        r" (?:reported|posted|recorded|announced|generated) (?:total |annual |quarterly |record )?(?:revenues?|sales) of (?:about |approximately )?",
+        rf" (?:reported|posted|recorded|announced|generated) {_IN_TOTAL}(?:revenues?|sales) of (?:about |approximately )?",
         "revenue",
     ),
-    _p(r"(?:['’]s)? (?:total |annual |quarterly )?revenues? (?:was|were|is|reached|totall?ed|rose to|grew to|increased to|fell to) ", "revenue"),
+    _p(
+        rf"(?:['’]s)? {_IN_TOTAL}revenues? (?:was|were|is|reached|totall?ed|rose to|grew to|increased to|fell to) ",
+        "revenue",
+    ),
     _p(rf" {_HAS}raised ", "raised"),
 )  # fmt: skip
 _PAPER_DATE = (
-    _p(r",? (?:is |becomes |became |shall be(?:come)? |will be(?:come)? )?(?:effective|valid|in force)(?: from| as of| as from| on)? ", "effective_from"),
+    _p(
+        r",? (?:is |becomes |became |shall be(?:come)? |will be(?:come)? )?(?:effective|valid|in force)(?: from| as of| on)? ",
+        "effective_from",
+    ),
     _p(r" (?:takes effect|enters into force|comes into force|took effect) on ", "effective_from"),
     _p(r",? (?:is )?(?:expires|terminates|ends|valid until) (?:on )?", "valid_until"),
     _p(r",? (?:was )?(?:signed|dated|executed) (?:on )?", "signed_on"),
@@ -103,11 +111,12 @@ TIMELESS = frozenset(["has_email", "headquartered_in", "valid_until"])
 
 # What must follow an organisation that is an object: "acquired Bosch's sensor division" says nothing of Bosch itself.
 AFTER_OBJECT = re.compile(
-    r"[ \n]?\(|[.,;:)\n!\"”]|$| (?:on|in|for|from|at|during|last|this|to|and|as|under|through|after|before|with|who|which|that|since|is|was|while"
-    r"|where|but|effective|earlier|later|by|until|because|when)\b"
+    r"[ \n]?\(|[.,;:)\n!\"”]|$| (?:on|in|for|from|at|during|last|this|to|and|as|under|through|after|before|with|who|which|that"
+    r"|since|is|was|while|where|but|effective|earlier|later|by|until|because|when)\b"
 )
 # What a sentence puts in doubt is no fact ("May" with a capital is a month).
 UNCERTAIN = re.compile(
     r"\b(?:[Ii]f|[Ww]hether|[Ww]ould|[Cc]ould|[Mm]ight|may|[Nn]ot|[Nn]ever|[Dd]enie[sd]|[Rr]umou?r\w*|[Aa]llege\w*|[Rr]eportedly|[Ss]uppose\w*"
-    r"|[Ii]magine|[Cc]laim\w*|[Ff]alse\w*|[Uu]nless|[Pp]lanned|[Pp]roposed|[Hh]ypothetical\w*|[Ff]or example|[Ff]ormer|[Ff]ormerly|[Ee]x)\b|e\.g\.|n['’]t\b"
+    r"|[Ii]magine|[Cc]laim\w*|[Ff]alse\w*|[Uu]nless|[Pp]lanned|[Pp]roposed|[Hh]ypothetical\w*|[Ff]or example|[Ff]ormer"
+    r"|[Ff]ormerly|[Ee]x)\b|e\.g\.|n['’]t\b"
 )

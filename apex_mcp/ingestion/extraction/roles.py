@@ -43,7 +43,10 @@ _LONGEST_FIRST = sorted(
     reverse=True,
 )
 # A department may follow ("director of engineering", "head of sales"); it becomes part of the predicate.
-_DEPARTMENT = r"(?:[Hh]ead|[Dd]irector|VP|[Vv]ice [Pp]resident|[Pp]rofessor) (?:of|for) [A-Za-z]+(?: (?:and|&) [A-Za-z]+| [a-z]+)?(?=,? (?:at|of) |,|\.|\n|\)|$)"
+_DEPARTMENT = (
+    r"(?:[Hh]ead|[Dd]irector|VP|[Vv]ice [Pp]resident|[Pp]rofessor) (?:of|for) [A-Za-z]+(?: (?:and|&) [A-Za-z]+| [a-z]+)?"
+    r"(?=,? (?:at|of) |,|\.|\n|\)|$)"
+)
 ROLE = rf"(?:{_DEPARTMENT}|{'|'.join(spelling for spelling, _ in _LONGEST_FIRST)})(?![\w-])"
 ROLE_PATTERN = re.compile(ROLE)
 _AND = re.compile(r"\s*(?:,? and |,? & |, |/)\s*(?:the )?")

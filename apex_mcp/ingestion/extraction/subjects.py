@@ -9,6 +9,7 @@ from apex_mcp.ingestion.extraction.mentions import Kind, Mention
 from apex_mcp.ingestion.extraction.words import UPPER
 
 _WINDOW = 120
+_NO_PRODUCTS = frozenset("hotel restaurant flight room villa museum train apartment house".split())
 _PRODUCT = rf"(?P<product>[{UPPER}][\w&+-]{{1,30}}(?: (?:[{UPPER}][\w&+-]{{0,30}}|\d[\w.]{{0,6}})){{0,4}})"
 _IS = r"(?:is|is now|was set (?:at|to)|has been set (?:at|to)|rises to|increases to|increased to|drops to|changes to|changed to)"
 _PRICE = re.compile(rf"[Pp]rice (?:of|for) (?:the |our |an? )?{_PRODUCT} {_IS} $")
@@ -53,7 +54,11 @@ def _product_before(text: str, position: int) -> Mention | None:
     name, function_words = found["product"], lexicon.lowered("function_words")
     known = lexicon.lowered("common_words") | function_words
     parts = name.lower().split()
-    if parts[0] in function_words or all(part in known or part.isdigit() for part in parts):
+    if (
+        parts[0] in function_words
+        or parts[0] in _NO_PRODUCTS
+        or all(part in known or part.isdigit() for part in parts)
+    ):
         return None
     start = at + found.start("product")
     return Mention(start=start, end=start + len(name), kind=Kind.PRODUCT, name=name, surface=name)

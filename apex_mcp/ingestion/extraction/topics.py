@@ -13,7 +13,7 @@ _NUMBERING = re.compile(
     re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r"[*_`#]+|\[|\]\([^)]*\)")
-_SENTENCE = re.compile(r"[.!?:;,]$|\s\d+$|[.!?] |[{}<>=|\\\x00]|https?:|www\.|\.{3}")
+_SENTENCE = re.compile(r"[.!?:;,]$|\s\d+$|\d{4}-\d\d-\d\d|[.!?] |[{}<>=|\\\x00]|https?:|www\.|\.{3}")
 _FILLER = frozenset(
     "how what why when where who which that can do does is are was were will should your you we our us i my let".split()
 )
@@ -40,26 +40,9 @@ def topic_of(heading: str) -> str | None:
         return None
     if sum(char.isdigit() for char in title) > len(title) // 4:
         return None
-    stop, common = lexicon.lowered("function_words"), lexicon.lowered("common_words")
+    stop, generic = lexicon.lowered("function_words"), lexicon.lowered("generic_headings")
     content = [word for word in low if word not in stop and len(word) > 2]
     # "Financial Performance" is about something although both words are common; "Key Findings" is in every report.
-    if len(content) < 2 or all(word in _GENERIC for word in content):
-        return None
-    if all(word in common and word in _GENERIC for word in content[:-1]) and content[-1] in _GENERIC:
+    if len(content) < 2 or all(word in generic for word in content):
         return None
     return title
-
-
-_GENERIC = frozenset(
-    """abstract acknowledgements acknowledgments action actions additional address agenda aims analysis annex any appendix appendices approach attendees
-    author authors background basic basics before bibliography brief business case chapter closing comments conclusion conclusions contact contents
-    content continued data date dates decisions definition definitions description details discussion document documents entry example examples
-    executive experiment experiments experimental external final findings first following further future general getting glossary goals guide heading help highlights home
-    how important index info information instructions introduction issues item items key last limitations line link links list main material materials
-    method methodology methods minutes miscellaneous more name navigation new news next note notes notice number objective objectives old open other
-    others outline output overview page paragraph part participants point points preface present present previous problem purpose questions quick
-    quick-start read readme recommendations reference references related remarks report resources response result results review sample scope second section
-    see setup setting settings short sign simple slide sources special start started statement step steps study sub subject summary supplementary
-    table tables terms test tests text third thank thanks this title todo tools topic topics total type types update updates usage use user using various
-    version view work works year""".split()
-)

@@ -10,6 +10,7 @@ from apex_mcp.ingestion.extraction.mentions import PRIORITY, Kind, Mention
 from apex_mcp.ingestion.extraction.organizations import base_and_form
 from apex_mcp.ingestion.extraction.words import Words
 
+_DOTTED_TITLES = frozenset(["Mr", "Mrs", "Ms", "Dr", "Prof"])
 _GENERATIONS = frozenset(["jr", "sr", "ii", "iii", "iv"])
 
 
@@ -77,17 +78,18 @@ def _people(mentions: list[Mention]) -> list[Named]:
             by_single_name[part].append(number)
     titles = [{title for member in group for title in member.title.split()} for group in groups]
     for mention in single:
-        part = _parts(mention.name)[0] if _parts(mention.name) else ""
-        candidates = [
-            number
-            for number in by_single_name[part]
-            if _may_mean(mention, part, groups[number][0], titles[number])
-        ]
+        part = " ".join(_parts(mention.name)[:1])
+        known = by_single_name.get(part, [])
+        # Where so many share a name, nobody in particular is meant.
+        candidates = (
+            [n for n in known if _may_mean(mention, part, groups[n][0], titles[n])] if len(known) < 20 else []
+        )
         if len(candidates) == 1:
             group = groups[candidates[0]]
             group.append(_renamed(mention, group[0].name))
         else:
-            name = f"{mention.title}{'.' if mention.title in ('Mr', 'Mrs', 'Ms', 'Dr', 'Prof') else ''} {mention.name}".strip()
+            dot = "." if mention.title in _DOTTED_TITLES else ""
+            name = f"{mention.title}{dot} {mention.name}".strip()
             alone[normalise_name(name)].append(_renamed(mention, name))
     return [_named(Kind.PERSON, group) for group in [*groups, *alone.values()]]
 
@@ -110,17 +112,16 @@ def _by_middle_name(mentions: list[Mention]) -> list[list[Mention]]:
 
 def _without_beginnings(groups: list[list[Mention]]) -> list[list[Mention]]:
     """Joins "Anna Pavlovna" to "Anna Pavlovna Scherer" where no other name begins so."""
-    by_beginning: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    by_beginning: defaultdict[tuple[str, ...], set[int]] = defaultdict(set)
     for number, group in enumerate(groups):
         for parts in {tuple(_parts(mention.name)) for mention in group}:
             for length in range(2, len(parts)):
-                if number not in by_beginning[parts[:length]]:
-                    by_beginning[parts[:length]].append(number)
+                by_beginning[parts[:length]].add(number)
     kept: list[list[Mention]] = []
     for number, group in enumerate(groups):
-        longer = by_beginning[tuple(_parts(group[0].name))]
-        if len(longer) == 1 and longer[0] != number:
-            groups[longer[0]].extend(group)
+        longer = by_beginning.get(tuple(_parts(group[0].name)), set[int]())
+        if len(longer) == 1 and number not in longer:
+            groups[next(iter(longer))].extend(group)
         else:
             kept.append(group)
     return kept
@@ -161,35 +162,23 @@ def _organizations(mentions: list[Mention]) -> list[Named]:
 def _add_short_mentions(
     words: Words, people: list[Named], organizations: list[Named], taken: list[Mention]
 ) -> None:
-    """Adds mentions by surname alone, or by an organisation's name without its form, where just one entity can be meant."""
-    short: dict[tuple[str, ...], list[Named]] = defaultdict(list)
-    for person in people:
-        if name := _surname(words, person):
-            short[name,].append(person)
-    for organization in organizations:
-        for name in _short_names(words, organization):
-            if organization not in short[name]:
-                short[name].append(organization)
-    by_first = defaultdict[str, list[tuple[str, ...]]](list)
-    for name, meant in short.items():
-        if len(meant) == 1:
-            by_first[name[0]].append(name)
-    if not by_first:
-        return
-    for first, last, name in _alone(words, by_first, taken):
-        entity = short[name][0]
-        surface = words.surface(first, last)
-        entity.mentions.append(
-            Mention(
-                start=words.start[first],
-                end=words.end[last],
-                kind=entity.kind,
-                name=entity.name,
-                surface=surface,
-            )
+    """Adds mentions by surname alone, or by an organisation's short name, where just one entity can be meant."""
+    meant: defaultdict[tuple[str, ...], list[Named]] = defaultdict(list)
+    for entity in (*people, *organizations):
+        for name in _surname(words, entity) if entity.kind is Kind.PERSON else _short_names(words, entity):
+            meant[name].append(entity)
+    by_first: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for name, entities in meant.items():
+        if len(entities) == 1:
+            by_first[" ".join(name[:1])].append(name)
+    for first, last, name in _alone(words, by_first, taken) if by_first else ():
+        entity, surface = meant[name][0], words.surface(first, last)
+        mention = Mention(
+            start=words.start[first], end=words.end[last], kind=entity.kind, name=entity.name, surface=surface
         )
-        # The first word alone ("Northwind" for "Northwind Traders, Inc.") is a name in this document only.
-        if entity.kind is Kind.ORGANIZATION and (len(name) > 1 or name[0] in _whole_short_names(entity)):
+        entity.mentions.append(mention)
+        # A surname, or "Northwind" for "Northwind Traders, Inc.", is a name in this document only.
+        if entity.kind is Kind.ORGANIZATION and " ".join(name) in _whole_short_names(entity):
             known = {normalise_name(alias) for alias in (entity.name, *entity.aliases)}
             if normalise_name(surface) not in known:
                 entity.aliases = (*entity.aliases, surface)
@@ -201,52 +190,51 @@ def _alone(
     words: Words, by_first: dict[str, list[tuple[str, ...]]], taken: list[Mention]
 ) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     """Places of the short names where no mention and no further capitalised word touches them."""
-    stop = lexicon.lowered("function_words")
     next_taken = 0
     for i, word in enumerate(words.word):
         for name in sorted(by_first.get(word, ()), key=len, reverse=True):
             last = i + len(name) - 1
-            if tuple(words.word[i : last + 1]) != name or any(
-                words.gap(k) not in (" ", " & ") for k in range(i, last)
-            ):
+            if tuple(words.word[i : last + 1]) != name:
+                continue
+            if any(words.gap(k) not in (" ", " & ") for k in range(i, last)):
                 continue
             while next_taken < len(taken) and taken[next_taken].end <= words.start[i]:
                 next_taken += 1
-            if next_taken < len(taken) and taken[next_taken].start < words.end[last]:
-                break
-            before, after = words.joined_before(i), words.joined_after(last)
-            if not (before and words.low[i - 1] not in stop) and not (
-                after and words.low[last + 1] not in stop
-            ):
+            free = next_taken == len(taken) or taken[next_taken].start >= words.end[last]
+            if free and not _part_of_longer(words, i, last):
                 yield i, last, name
             break
 
 
-def _surname(words: Words, person: Named) -> str | None:
-    parts = person.name.split()
-    if parts and parts[-1].lower().strip(".") in _GENERATIONS:
-        parts.pop()
+def _part_of_longer(words: Words, first: int, last: int) -> bool:
+    stop = lexicon.lowered("function_words")
+    if words.joined_before(first) and words.low[first - 1] not in stop:
+        return True
+    return words.joined_after(last) and words.low[last + 1] not in stop
+
+
+def _surname(words: Words, person: Named) -> set[tuple[str, ...]]:
+    parts = [part for part in person.name.split() if part.lower().strip(".") not in _GENERATIONS]
     surname = parts[-1] if len(parts) > 1 else ""
-    if surname.isupper() or len(surname) < 3 or not _is_name_only(words, surname):
-        return None
-    return surname
+    certain = len(surname) > 2 and not surname.isupper() and _is_name_only(words, surname)
+    return {(surname,)} if certain else set()
 
 
 def _short_names(words: Words, organization: Named) -> set[tuple[str, ...]]:
-    """The name without its legal form, and the short forms that the text itself gives."""
+    """The name without its legal form, its first word, and the short forms that the text itself gives."""
     found: set[tuple[str, ...]] = set()
     for mention in organization.mentions:
-        for extra in mention.extra_names:
-            found.add(tuple(extra.split()))
+        found.update(tuple(extra.split()) for extra in mention.extra_names)
         base, form = base_and_form(mention.name)
-        parts = tuple(part for part in base.split() if part != "&")
-        if form and (len(parts) > 1 or _is_name_only(words, parts[0])):
-            found.add(parts)
-        if form and len(parts) > 1 and len(parts[0]) >= 5 and _is_name_only(words, parts[0]):
-            found.add(parts[:1])
-    return {
-        name for name in found if not all(part.lower() in lexicon.lowered("common_words") for part in name)
-    }
+        parts = [part for part in base.split() if part != "&"]
+        if not form or not parts:
+            continue
+        if len(parts) > 1 or _is_name_only(words, parts[0]):
+            found.add(tuple(parts))
+        if len(parts) > 1 and len(parts[0]) >= 5 and _is_name_only(words, parts[0]):
+            found.add((parts[0],))
+    common = lexicon.lowered("common_words")
+    return {name for name in found if not all(part.lower() in common for part in name)}
 
 
 def _whole_short_names(organization: Named) -> set[str]:

@@ -16,13 +16,18 @@ _LONGEST_URL = 400
 _DIGITS = re.compile(r"[0-9](?<![a-zß-ÿ].)[A-Z0-9/._-]{0,30}(?![\w])")
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ-/._"
 _MARKS = frozenset(["#", "no", "number", "nr", "id", "nº", "n°", "№", "nummer"])
-_WORDS = {
-    "contract": Kind.CONTRACT, "agreement": Kind.CONTRACT, "vertrag": Kind.CONTRACT, "contrato": Kind.CONTRACT, "contrat": Kind.CONTRACT,
-    "vertragsnummer": Kind.CONTRACT, "invoice": Kind.DOCUMENT, "rechnung": Kind.DOCUMENT, "facture": Kind.DOCUMENT, "factura": Kind.DOCUMENT,
-    "order": Kind.DOCUMENT, "po": Kind.DOCUMENT, "ticket": Kind.DOCUMENT, "case": Kind.DOCUMENT, "policy": Kind.DOCUMENT, "license": Kind.DOCUMENT,
-    "licence": Kind.DOCUMENT, "patent": Kind.DOCUMENT, "report": Kind.DOCUMENT, "part": Kind.PRODUCT, "model": Kind.PRODUCT, "sku": Kind.PRODUCT,
-    "serial": Kind.PRODUCT,
-}  # fmt: skip
+_WORDS: dict[str, Kind] = {
+    word: kind
+    for kind, group in (
+        (Kind.CONTRACT, "contract agreement vertrag vertragsnummer contrato contrat"),
+        (Kind.PRODUCT, "part model sku serial"),
+        (
+            Kind.DOCUMENT,
+            "invoice rechnung facture factura order po ticket case policy license licence patent report",
+        ),
+    )
+    for word in group.split()
+}
 # Without "No." only these, and only before something that has the shape of an id: INV-1234, 2024-117.
 _UNMARKED = frozenset([
     "contract",
@@ -43,7 +48,8 @@ _SHAPED = re.compile(
 _WELL_KNOWN_STARTS = ("CVE-", "RFC", "ISO", "arXiv:", "DIN ", "JIS ", "10.", "ISBN")
 _WELL_KNOWN = re.compile(
     r"(?:CVE-\d{4}-\d{4,7}|RFC[ -]?\d{3,5}|ISO(?:/IEC)?[ -]\d{3,5}(?:[:-]\d{1,4}){0,2}|arXiv:\d{4}\.\d{4,5}"
-    r"|DIN (?:EN )?(?:ISO )?\d{3,5}|JIS [A-Z] ?\d{4}|10\.\d{4,9}/[A-Za-z0-9][\w./()-]{2,80}|ISBN(?:-1[03])?:? ?[\d-]{10,17}X?)(?![\w])"
+    r"|DIN (?:EN )?(?:ISO )?\d{3,5}|JIS [A-Z] ?\d{4}"
+    r"|10\.\d{4,9}/[A-Za-z0-9][\w./()-]{2,80}|ISBN(?:-1[03])?:? ?[\d-]{10,17}X?)(?![\w])"
 )
 
 
@@ -57,10 +63,10 @@ def find_values(text: str) -> Iterator[Mention]:
     if "://" not in text and "www." not in text:
         return
     for match in _URL.finditer(text):
-        if _is_wrapped(text, match):
+        if len(match.group()) > _LONGEST_URL or _is_cut(text, match):
             continue
         url = _trimmed(match.group())
-        if 10 < len(url) <= _LONGEST_URL and "." in url and not url.endswith("://"):
+        if len(url) > 10 and "." in url and not url.endswith("://"):
             yield Mention(
                 start=match.start(),
                 end=match.start() + len(url),
@@ -111,6 +117,10 @@ def _typed_id(text: str, digits: re.Match[str]) -> Mention | None:
 
 
 def _email(text: str, at: int) -> Mention | None:
+    if not text[at - 1 : at].isascii() or not (
+        text[at - 1 : at].isalnum() or text[at - 1 : at] in tuple("_%+-")
+    ):
+        return None
     local = _LOCAL_PART.search(text, max(0, at - 64), at)
     domain = _DOMAIN.match(text, at + 1)
     # A letter just before what we took, or a brace ("{ann,bob}@x.org"), means that we took a part only.
@@ -126,13 +136,15 @@ def _email(text: str, at: int) -> Mention | None:
     )
 
 
-def _is_wrapped(text: str, url: re.Match[str]) -> bool:
-    """Whether the URL may go on in the next line: it ends a long line, and a word in lower case or a digit follows."""
+def _is_cut(text: str, url: re.Match[str]) -> bool:
+    """Whether the URL was cut, or may go on in the next line: that goes on in lower case or with a digit."""
     end = url.end()
     following = text[end + 1 : end + 6]
+    if url.group().endswith(("...", "…")) or text.startswith((" ...", " …", " dot "), end):
+        return True
     if text[end : end + 1] != "\n" or following.startswith(("http", "www.")):
         return False
-    line_start = text.rfind("\n", 0, url.start()) + 1
+    line_start = text.rfind("\n", max(0, url.start() - 200), url.start()) + 1
     return end - line_start >= 60 and (
         following[:1].islower() or following[:1].isdigit() or following[:1] in tuple("/-_%.?=&")
     )

@@ -5,7 +5,8 @@ from functools import cached_property
 
 UPPER = "A-ZÀ-ÖØ-ÞŠŽČŁŚŻŹĆĐŐŰİŞĞŘŤŇĽĎŮĚŒŸŃĄĘ"
 
-# Every quantifier is possessive or bounded, so that no text makes it slow. A pattern that begins with a character class is found by the engine's fast scan; what stands before is checked behind it.
+# Every quantifier is possessive or bounded, so that no text makes it slow. A pattern that begins with a character class is
+# found by the engine's fast scan; what stands before is checked behind it.
 _CAPITALISED = re.compile(
     rf"[{UPPER}](?<![^\W_].)(?:\.(?:[{UPPER}pr]\.){{0,4}}+[{UPPER}]?(?!\w)|[^\W_]*+(?:['’&-][^\W_]++)*+)"
 )
@@ -13,6 +14,8 @@ _LOWER_CASE = re.compile(r"(?<![\w/.@-])[a-zß-öø-ÿ]{2,40}+(?![\w/@-])")
 
 # A mark behind a name, as in lists of authors.
 _FOOTNOTE = re.compile(r"((?:[^\W\d_]|['’-](?=[^\W\d_])){3,})\d{1,2}$")
+
+_LABEL = re.compile(r"[^\n:.]{1,30}:")
 
 _LONGEST_GAP = 14
 _SHORTEST_WRAPPED_LINE = 40
@@ -58,7 +61,8 @@ class Words:
         gap = self.text[start:end]
         if "\n" not in gap:
             return gap
-        if gap.count("\n") > 1 or not self._line_is_wrapped(start):
+        # A label begins a line of its own.
+        if gap.count("\n") > 1 or not self._line_is_wrapped(start) or _LABEL.match(self.text, end):
             return "\n"
         return re.sub(r" ?\n *", " ", gap)
 
@@ -66,6 +70,10 @@ class Words:
         """Whether the line that ends after `position` is long enough to be running text, not a heading or a cell."""
         line_start = self.text.rfind("\n", max(0, position - 200), position) + 1
         return position - line_start >= _SHORTEST_WRAPPED_LINE and "|" not in self.text[line_start:position]
+
+    def starts_line(self, i: int) -> bool:
+        """Whether word `i` is the first of its line."""
+        return self.text[max(0, self.start[i] - 1) : self.start[i]] in ("", "\n")
 
     def surface(self, first: int, last: int) -> str:
         """The text from word `first` to word `last`, in single spaces."""
