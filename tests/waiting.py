@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio
 
@@ -14,9 +14,8 @@ async def eventually(condition: Callable[[], Awaitable[T] | T], seconds: float =
     """The first true answer of `condition`; fails when none comes in time."""
     deadline = time.monotonic() + seconds
     while True:
-        answer = condition()
-        if inspect.isawaitable(answer):
-            answer = await answer
+        given = condition()
+        answer = cast("T", await given if inspect.isawaitable(given) else given)
         if answer:
             return answer
         assert time.monotonic() < deadline, f"it did not come about in {seconds:g} s"

@@ -69,7 +69,9 @@ async def test_ingestions_and_sessions_outlive_a_killed_daemon(home: Home) -> No
             for number in range(INGESTIONS):
                 tasks.start_soon(ingest, number)
 
-        assert {number: view["state"] for number, view in ended.items()} == dict.fromkeys(range(INGESTIONS), "ready")
+        assert {number: view["state"] for number, view in ended.items()} == dict.fromkeys(
+            range(INGESTIONS), "ready"
+        )
         for number in range(INGESTIONS):
             hits = await clients[(number + 1) % CLIENTS].hits(_word(number), limit=50)
             assert len(hits) == 1, _word(number)
@@ -124,4 +126,6 @@ def _document(home: Home, number: int) -> dict[str, str]:
 
 def _answers(hit: dict[str, Any], question: dict[str, Any]) -> bool:
     text = re.sub(r"\s+", " ", hit["text"])
-    return hit["source"]["uri"].endswith(question["file"]) and all(words in text for words in question["words"])
+    return hit["source"]["uri"].endswith(question["file"]) and all(
+        words in text for words in question["words"]
+    )

@@ -1,0 +1,73 @@
+"""A parser that dies takes its own document with it, and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.e2e.homes import Home, new_home, session
+from tests.ingestion.documents import make_docx
+
+pytestmark = pytest.mark.anyio
+
+_MARK = "lethal-content"
+
+# Python imports `sitecustomize` from PYTHONPATH in every process that it starts. In the parser's processes this
+# one makes `parse` end the whole process, as a bug in native code would, when a document holds the mark.
+_SABOTAGE = f'''
+import builtins, os, sys
+
+_import = builtins.__import__
+
+def _sabotaged(name, *args, **kwargs):
+    module = _import(name, *args, **kwargs)
+    parsing = sys.modules.get("apex_mcp.ingestion.parsing")
+    if parsing is not None and hasattr(parsing, "parse"):
+        builtins.__import__ = _import
+        parse = parsing.parse
+
+        def lethal(data, *args, **kwargs):
+            if b"{_MARK}" in data:
+                os.abort()
+            return parse(data, *args, **kwargs)
+
+        parsing.parse = lethal
+    return module
+
+if "apex_mcp.ingestion.pool_child" in sys.orig_argv:
+    builtins.__import__ = _sabotaged
+'''
+
+
+@pytest.fixture
+def sabotaged_home(tmp_path: Path) -> Iterator[Home]:
+    (tmp_path / "sitecustomize.py").write_text(_SABOTAGE, "utf-8")
+    with new_home(PYTHONPATH=str(tmp_path)) as home:
+        yield home
+
+
+async def test_a_document_whose_parser_aborts_fails_alone(sabotaged_home: Home) -> None:
+    home = sabotaged_home
+    lethal = [home.file("lethal.md", f"# {_MARK}"), home.file("lethal.txt", _MARK)]
+    good = [home.file(f"{number}.md", f"The herb number {number} is lovage.") for number in range(16)]
+    good += [
+        home.file(f"{number}.docx", make_docx([("", f"Lovage, number {number}.")])) for number in range(4)
+    ]
+    views: dict[Path, dict[str, Any]] = {}
+    async with session(home) as client:
+        await client.call("get_stats")
+
+        async def ingest(path: Path) -> None:
+            views[path] = await client.ended("ingest_document", source=str(path))
+
+        async with anyio.create_task_group() as tasks:
+            for path in sorted([*good, *lethal]):
+                tasks.start_soon(ingest, path)
+        assert {views[path]["state"] for path in good} == {"ready"}
+        assert [views[path]["state"] for path in lethal] == ["rolled_back", "rolled_back"]
+        assert [views[path]["failure"]["code"] for path in lethal] == ["parser_crashed", "parser_crashed"]
+        assert len(await client.hits("lovage", limit=50)) == len(good)
+    assert home.footprint()["versions"] == len(good)
+    assert home.footprint()["outbox"] == 0
