@@ -89,6 +89,9 @@ class NameReader:
                 following += 1
             if not self._goes_on(last, following):
                 return last
+            if words.wraps_after(last):
+                # The next line may go on with the name, or begin with another.
+                return None
             last = following
         return last if last - first < _MOST_WORDS else None
 

@@ -12,6 +12,7 @@ _NUMBERING = re.compile(
     r"\s+[\dIVXLC]+(?:\.\d+)*|§?\s*\d+(?:\.\d+)*|[IVXLC]+(?=[.)]\s)|[A-Za-z](?=[.)]\s))\s*[.:)–—-]?\s*",
     re.IGNORECASE,
 )
+_GENERALLY = re.compile(r"\s*[-–—:]\s*(?:generally|in general|overview|introduction)$", re.IGNORECASE)
 _EMPHASIS = re.compile(r"[*_`#]+|\[|\]\([^)]*\)")
 _SENTENCE = re.compile(r"[.!?:;,]$|\s\d+$|\d{4}-\d\d-\d\d|[.!?] |[{}<>=|\\\x00]|https?:|www\.|\.{3}")
 _FILLER = frozenset(
@@ -31,7 +32,7 @@ def find_topics(headings: tuple[HeadingSpan, ...]) -> Iterator[Mention]:
 def topic_of(heading: str) -> str | None:
     """What a heading is about, without its number; None where it names no subject of its own."""
     title = " ".join(_EMPHASIS.sub("", heading).split())
-    title = _NUMBERING.sub("", title, count=1).strip(" -–—:.")
+    title = _GENERALLY.sub("", _NUMBERING.sub("", title, count=1)).strip(" -–—:.")
     words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", title)
     if not 2 <= len(words) <= _MOST_WORDS or len(title) > 80 or _SENTENCE.search(title):
         return None

@@ -8,6 +8,7 @@ from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.extraction import lexicon
 from apex_mcp.ingestion.extraction.mentions import PRIORITY, Kind, Mention
 from apex_mcp.ingestion.extraction.organizations import base_and_form
+from apex_mcp.ingestion.extraction.person_names import RANKS
 from apex_mcp.ingestion.extraction.words import Words
 
 _DOTTED_TITLES = frozenset(["Mr", "Mrs", "Ms", "Dr", "Prof"])
@@ -208,6 +209,8 @@ def _alone(
 
 def _part_of_longer(words: Words, first: int, last: int) -> bool:
     stop = lexicon.lowered("function_words")
+    if words.text.startswith((" family", " families"), words.end[last]):
+        return True
     if words.joined_before(first) and words.low[first - 1] not in stop:
         return True
     return words.joined_after(last) and words.low[last + 1] not in stop
@@ -215,6 +218,9 @@ def _part_of_longer(words: Words, first: int, last: int) -> bool:
 
 def _surname(words: Words, person: Named) -> set[tuple[str, ...]]:
     parts = [part for part in person.name.split() if part.lower().strip(".") not in _GENERATIONS]
+    if parts[0] in RANKS:
+        # "Justinia" alone may be another than "Empress Justinia".
+        return set()
     surname = parts[-1] if len(parts) > 1 else ""
     certain = len(surname) > 2 and not surname.isupper() and _is_name_only(words, surname)
     return {(surname,)} if certain else set()

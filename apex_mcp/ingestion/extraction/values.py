@@ -9,6 +9,10 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+'-]{0,62}[A-Za-z0-9_%+-])
 _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}[A-Za-z]{2,18}(?![\w@])(?!\.\w)"
 )
+# "first last@x.org" at the head of a line: what joined the two words was lost on the way from a PDF.
+_LOST_JOINT = re.compile(
+    r"\n(?!e?-?mail|contact|write|ask|from|to|cc|or|and|via|at|by|user|call)[a-z]{2,20} $"
+)
 _URL = re.compile(r"(?:https?://|www\.(?<![\w./@]www\.))[^\s<>\"'`{}|\\^\x00]++")
 _LONGEST_URL = 400
 
@@ -130,6 +134,8 @@ def _email(text: str, at: int) -> Mention | None:
         or (local.start() and (text[local.start() - 1].isalnum() or text[local.start() - 1] in "}.@/:="))
     ):
         return None
+    if _LOST_JOINT.search(text, max(0, local.start() - 30), local.start()):
+        return None
     address = text[local.start() : domain.end()]
     return Mention(
         start=local.start(), end=domain.end(), kind=Kind.EMAIL, name=address.lower(), surface=address
@@ -142,7 +148,9 @@ def _is_cut(text: str, url: re.Match[str]) -> bool:
     following = text[end + 1 : end + 6]
     if url.group().endswith(("...", "…")) or text.startswith((" ...", " …", " dot "), end):
         return True
-    if text[end : end + 1] != "\n" or following.startswith(("http", "www.")):
+    if text[end : end + 1] != "\n" or (
+        following.startswith(("http", "www.")) and not url.group().endswith("/")
+    ):
         return False
     line_start = text.rfind("\n", max(0, url.start() - 200), url.start()) + 1
     return end - line_start >= 60 and (

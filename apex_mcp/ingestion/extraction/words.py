@@ -71,6 +71,10 @@ class Words:
         line_start = self.text.rfind("\n", max(0, position - 200), position) + 1
         return position - line_start >= _SHORTEST_WRAPPED_LINE and "|" not in self.text[line_start:position]
 
+    def wraps_after(self, i: int) -> bool:
+        """Whether a line ends between word `i` and the next."""
+        return i + 1 < len(self.word) and "\n" in self.text[self.end[i] : self.start[i + 1]]
+
     def starts_line(self, i: int) -> bool:
         """Whether word `i` is the first of its line."""
         return self.text[max(0, self.start[i] - 1) : self.start[i]] in ("", "\n")
