@@ -437,7 +437,7 @@ class Memory:
         """Counts, and the health of each store."""
         name = check_namespace(namespace or caller.namespace)
         async with self._record.reader.view(name) as view:
-            counts, revision = await view.counts(), view.revision
+            counts, revision = await view.counts() | await view.graph_counts(), view.revision
         stores, embedder = await self._stores()
         return StatsView(
             namespace=name,

@@ -18,8 +18,15 @@ from apex_worker.workflows import (
     MaintenanceWorkflow,
 )
 
+WORKFLOWS: list[type] = [
+    DocumentIngestionWorkflow,
+    DocumentGroupWorkflow,
+    GreetingWorkflow,
+    MaintenanceWorkflow,
+]
+
 # Passed through: the sandbox would import them again for every run, for a third of the throughput.
-_RUNNER = SandboxedWorkflowRunner(
+WORKFLOW_RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules("apex_mcp", "apex_worker")
 )
 
@@ -30,9 +37,9 @@ def make_worker(app: App) -> Worker:
     return Worker(
         app.temporal_client,
         task_queue=TASK_QUEUE,
-        workflows=[DocumentIngestionWorkflow, DocumentGroupWorkflow, GreetingWorkflow, MaintenanceWorkflow],
+        workflows=WORKFLOWS,
         activities=activities.all(),
-        workflow_runner=_RUNNER,
+        workflow_runner=WORKFLOW_RUNNER,
         max_concurrent_activities=8,
         max_concurrent_local_activities=16,
         max_concurrent_workflow_tasks=8,

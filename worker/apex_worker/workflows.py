@@ -21,7 +21,8 @@ with workflow.unsafe.imports_passed_through():
 
 # A store that is down makes a step wait, for as long as it takes; errors that no retry can cure end it at once.
 _PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=30))
-_SHORT = timedelta(seconds=120)
+# Longer than a parser may take (`APEX_PARSE_TIMEOUT_SECONDS`), which ends slow ones itself.
+_SHORT = timedelta(minutes=10)
 _LONG = timedelta(hours=2)
 _HEARTBEAT = timedelta(seconds=60)
 

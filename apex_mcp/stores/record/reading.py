@@ -172,10 +172,14 @@ class View:
         )
 
     async def counts(self) -> dict[str, int]:
-        """Numbers of documents, versions, chunks, entities and facts."""
-        (rows,) = await self._rows(_COUNTS)
-        (graph,) = await self._rows(_GRAPH_COUNTS)
-        return {key: int(value) for key, value in {**rows, **graph}.items()}
+        """Numbers of documents, versions and chunks."""
+        (row,) = await self._rows(_COUNTS)
+        return {key: int(value) for key, value in row.items()}
+
+    async def graph_counts(self) -> dict[str, int]:
+        """Numbers of entities and facts; reads every mention, so for those who ask for it only."""
+        (row,) = await self._rows(_GRAPH_COUNTS)
+        return {key: int(value) for key, value in row.items()}
 
     async def document(self, document_id: UUID, number: int | None) -> dict[str, Any] | None:
         """One version of a document of this namespace (the current one by default), without its text."""
