@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from apex_mcp.ingestion.contract import (
@@ -60,8 +60,9 @@ class _Members:
         return IngestionResult(states=self.ended, alone=self.alone)
 
 
-def _code(error: ActivityError) -> str:
-    cause = error.cause
+def _code(error: FailureError) -> str:
+    """The code that the activity failed with. A local activity's own failure comes as it is, others' wrapped."""
+    cause = error.cause if isinstance(error, ActivityError) else error
     return cause.type or "invariant" if isinstance(cause, ApplicationError) else "invariant"
 
 
@@ -81,7 +82,7 @@ class DocumentIngestionWorkflow:
         ):
             try:
                 members.take(await self._step(name, members.step, large=run.large))
-            except ActivityError as error:
+            except FailureError as error:
                 members.fail_all(_code(error))
             if not members.going_on:
                 return await members.roll_back()
@@ -121,7 +122,7 @@ class DocumentGroupWorkflow:
                         retry_policy=_PATIENT,
                     )
                 )
-            except ActivityError:
+            except FailureError:
                 # One of them may be the reason: each is tried alone.
                 members.alone.extend(members.going_on)
                 members.going_on = []
