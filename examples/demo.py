@@ -36,7 +36,7 @@ from apex_mcp.views import Hit, IngestionView, SearchView
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORPUS = REPOSITORY / "examples" / "demo"
-QUESTIONS = CORPUS / "questions.json"
+QUESTIONS = CORPUS.parent / "demo_questions.json"
 HOME = REPOSITORY / ".demo"
 
 HITS_ASKED = 3
@@ -47,7 +47,7 @@ WIDTH = 100
 
 
 class Question(TypedDict):
-    """One entry of `questions.json`: what a passage of which file has to say, and where in it."""
+    """One entry of `demo_questions.json`: what a passage of which file has to say, and where in it."""
 
     question: str
     answer: str
@@ -92,7 +92,7 @@ def main() -> int:
         "APEX_ROOTS": str(CORPUS),
     }
     questions = cast(list[Question], json.loads(QUESTIONS.read_text(encoding="utf-8")))
-    files = sorted(path for path in CORPUS.iterdir() if path != QUESTIONS)
+    files = sorted(CORPUS.iterdir())
     try:
         failures = _run(console, environment, files, questions)
     except* (DemoError, MCPError) as errors:

@@ -23,7 +23,7 @@ _IDLE_SECONDS = 15.0
 _RETRY_SECONDS = 60.0
 _EMBED_BATCH = 64
 # Longer than any step may take, so that a paused one that wakes up finds its work removed once more.
-_SECOND_PASS_SECONDS = 900.0
+_SECOND_PASS_SECONDS = 3 * 3600.0
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)

@@ -45,7 +45,7 @@ def test_recorded_answers_name_no_place_of_the_machine_that_they_were_recorded_o
 def test_the_picture_stands_alone_and_shows_the_demo() -> None:
     text = (REPOSITORY / "docs" / "images" / "demo.svg").read_text(encoding="utf-8")
     shown = "".join(ElementTree.fromstring(text).itertext()).replace("\xa0", " ")
-    questions = json.loads((REPOSITORY / "examples" / "demo" / "questions.json").read_text(encoding="utf-8"))
+    questions = json.loads((REPOSITORY / "examples" / "demo_questions.json").read_text(encoding="utf-8"))
     assert questions[0]["question"] in shown
     assert questions[0]["words"][0] in shown
     assert re.findall(r"https?://(?!www\.w3\.org/)\S+", text) == []

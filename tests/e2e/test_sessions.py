@@ -17,8 +17,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.anyio
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
-QUESTIONS: list[dict[str, Any]] = json.loads((DEMO / "questions.json").read_text("utf-8"))
-FILES = sorted(path for path in DEMO.iterdir() if path.name != "questions.json")
+QUESTIONS: list[dict[str, Any]] = json.loads((DEMO.parent / "demo_questions.json").read_text("utf-8"))
+FILES = sorted(DEMO.iterdir())
 INGESTIONS = 50
 CLIENTS = 3
 

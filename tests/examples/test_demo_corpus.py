@@ -15,7 +15,7 @@ from apex_mcp.models import Chunk, ParsedDocument
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORPUS = REPOSITORY / "examples" / "demo"
-FILES = sorted(path for path in CORPUS.iterdir() if path.name != "questions.json")
+FILES = sorted(CORPUS.iterdir())
 NO_END_TAG = {"meta", "link", "br", "hr", "img", "input"}
 
 
@@ -28,7 +28,7 @@ class Question(TypedDict):
     heading: str | None
 
 
-QUESTIONS = cast(list[Question], json.loads((CORPUS / "questions.json").read_text(encoding="utf-8")))
+QUESTIONS = cast(list[Question], json.loads((CORPUS.parent / "demo_questions.json").read_text(encoding="utf-8")))
 
 
 @cache

@@ -87,7 +87,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Dispatch until cancelled."""
         if self._sole:
-            await self._patiently(self._reclaim, all_others=True)
+            await self._patiently(self.reclaim, all_others=True)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_leases())
             for traffic in _TRAFFIC:
@@ -127,18 +127,18 @@ class Dispatcher:
     ) -> None:
         """One run, from its start to its end; whoever is not over then waits again, alone."""
         ids_ = [one.id for one in claimed]
-        alone = True
+        ran = True
         try:
             await self._execute(traffic, claim, claimed)
         except RPCError as error:
             self._health.note("temporal", "down", f"Temporal does not answer ({error.status.name.lower()})")
-            alone = traffic.lane is Lane.OWN
+            ran = False
             await asyncio.sleep(_PAUSE_SECONDS)
         except WorkflowFailureError:
             _log.warning("workflow of claim %s did not complete", claim)
         finally:
             slots.release()
-        await self._patiently(self._release_unfinished, ids_, claim, alone)
+        await self._patiently(self._release_unfinished, ids_, claim, ran)
         self._bell.ring()  # what waited for these documents may go now
 
     async def _execute(self, traffic: _Traffic, claim: UUID, claimed: Sequence[Claimed]) -> None:
@@ -161,19 +161,21 @@ class Dispatcher:
         self._health.note("temporal", "ok")
         await handle.result()
 
-    async def _release_unfinished(self, ingestion_ids: Sequence[UUID], claim: UUID, alone: bool) -> None:
+    async def _release_unfinished(self, ingestion_ids: Sequence[UUID], claim: UUID, ran: bool) -> None:
         left = {one.id: one for one in await self._ingestions.owned(ingestion_ids, claim)}
+        if not left:
+            return
         # Released first: from then on nothing of this claim can be committed any more.
-        for one in await self._ingestions.release(list(left), claim=claim, alone=alone) if left else []:
+        for one in await self._ingestions.release(list(left), claim=claim, alone=ran, ran=ran):
             await self._index.purge_run(left[one].document_id, one, claim)
 
     async def _keep_leases(self) -> None:
         while True:
             await asyncio.sleep(_LEASE_SECONDS / 3)
             await self._patiently(self._ingestions.renew_leases, self._owner, _LEASE_SECONDS)
-            await self._patiently(self._reclaim, all_others=False)
+            await self._patiently(self.reclaim, all_others=False)
 
-    async def _reclaim(self, *, all_others: bool) -> None:
+    async def reclaim(self, *, all_others: bool) -> None:
         """Take back what a dispatcher that is gone had claimed. Its workflows, where they still run, can change nothing."""
         expired = await self._ingestions.expired(not_owner=self._owner, all_others=all_others)
         for workflow_id in {lost.workflow_id for lost in expired if lost.workflow_id}:

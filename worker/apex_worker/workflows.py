@@ -157,7 +157,7 @@ class GreetingWorkflow:
 
 @workflow.defn(name=MAINTENANCE_WORKFLOW)
 class MaintenanceWorkflow:
-    """What a schedule runs: staged content past its time, and ingestions that nobody runs any more."""
+    """What a schedule runs: staged content past its time goes."""
 
     @workflow.run
     async def run(self) -> int:

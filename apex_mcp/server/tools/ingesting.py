@@ -57,7 +57,7 @@ class IngestingTools:
         key: Key = "",
         namespace: Namespace = "",
         media_type: Annotated[
-            Text, Field(description="Of `text`, e.g. text/markdown or text/html; plain text if not given.")
+            Text, Field(description="Of `text`, e.g. text/plain or text/html; Markdown if not given.")
         ] = "",
         document_time: DocumentTime = "",
         metadata: Metadata = None,
@@ -198,7 +198,7 @@ class IngestingTools:
     async def retry_ingestion(
         self, ctx: Context[Any, Any], ingestion_id: IngestionId
     ) -> Annotated[CallToolResult, IngestionView]:
-        """Try a failed or cancelled ingestion again, from its staged content.
+        """Try a failed or cancelled ingestion again, with its file as it is now.
 
         Use it after the reason that get_ingestion names is gone. Returns the ingestion, running again.
         """

@@ -19,6 +19,7 @@ from apex_mcp.models import (
     Step,
 )
 from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.gathering import Gathered
 
 # The same key, request or content among unfinished ingestions inserts nothing: the first one answers for all.
 _ACCEPT: LiteralString = """
@@ -65,6 +66,8 @@ _GET: LiteralString = (
     f"SELECT {_COLUMNS} FROM ingestions i JOIN documents d ON d.id = i.document_id WHERE i.id = ANY(%s)"
 )
 
+_OWNED: LiteralString = f"{_GET} AND i.claim = %s AND i.state = 'running'"
+
 _LIST: LiteralString = f"""
 SELECT {_COLUMNS} FROM ingestions i JOIN documents d ON d.id = i.document_id
 WHERE i.namespace = %(namespace)s AND i.seq < %(before)s
@@ -106,7 +109,7 @@ DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended) RETURNING ingest
 
 _RELEASE: LiteralString = """
 WITH freed AS (
-    UPDATE ingestions SET claim = NULL, state = 'pending', step = 'accepted',
+    UPDATE ingestions SET claim = NULL, state = 'pending', step = 'accepted', attempts = attempts - (NOT %(ran)s)::int,
         lane = CASE WHEN %(alone)s THEN 'own' ELSE lane END
     WHERE id = ANY(%(ids)s) AND state IN ('pending', 'running') AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
     RETURNING id, lane
@@ -166,6 +169,7 @@ class IngestionStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._looks = Gathered(self._by_id)
 
     async def accept(
         self, requests: Sequence[IngestionRequest], request_ids: Sequence[str | None] | None = None
@@ -200,8 +204,12 @@ class IngestionStore:
 
     async def get(self, ingestion_ids: Sequence[UUID]) -> list[Ingestion]:
         """The ingestions with these ids, in the given order; unknown ids are left out."""
-        rows = {row["id"]: row for row in await self._database.fetch_all(_GET, (list(ingestion_ids),))}
-        return [_ingestion(rows[id_]) for id_ in ingestion_ids if id_ in rows]
+        found = await self._by_id(ingestion_ids)
+        return [found[id_] for id_ in ingestion_ids if id_ in found]
+
+    async def _by_id(self, ingestion_ids: Sequence[UUID]) -> dict[UUID, Ingestion]:
+        rows = await self._database.fetch_all(_GET, (list(ingestion_ids),))
+        return {row["id"]: _ingestion(row) for row in rows}
 
     async def get_one(self, ingestion_id: UUID) -> Ingestion:
         """One ingestion.
@@ -209,13 +217,14 @@ class IngestionStore:
         Raises:
             NotFound: no ingestion has this id.
         """
-        found = await self.get([ingestion_id])
-        if not found:
+        # A commit wakes everybody who waits for a member of its group, and each looks for himself.
+        found = await self._looks.get(ingestion_id)
+        if found is None:
             raise NotFound(
                 f"no ingestion has the id {ingestion_id}",
                 next_step="get_ingestion without an id lists the recent ones",
             )
-        return found[0]
+        return found
 
     async def recent(
         self, namespace: str, *, state: IngestionState | None, limit: int, before: int | None
@@ -256,11 +265,18 @@ class IngestionStore:
 
     async def owned(self, ingestion_ids: Sequence[UUID], claim: UUID) -> list[Ingestion]:
         """Those of the given ingestions that still belong to `claim` and are not over; cancelled ones carry the mark."""
-        return [
-            one
-            for one in await self.get(ingestion_ids)
-            if one.claim == claim and one.state is IngestionState.RUNNING
-        ]
+        rows = await self._database.fetch_all(_OWNED, (list(ingestion_ids), claim))
+        by_id = {row["id"]: row for row in rows}
+        return [_ingestion(by_id[id_]) for id_ in ingestion_ids if id_ in by_id]
+
+    async def still_owned(self, ingestion_ids: Sequence[UUID], claim: UUID) -> dict[UUID, bool]:
+        """As `owned`, of ingestions that are known already: whether each carries the mark of a cancellation."""
+        rows = await self._database.fetch_all(
+            "SELECT id, cancel_requested_at IS NOT NULL AS cancelled FROM ingestions "
+            "WHERE id = ANY(%s) AND claim = %s AND state = 'running'",
+            (list(ingestion_ids), claim),
+        )
+        return {row["id"]: row["cancelled"] for row in rows}
 
     async def set_step(self, ingestion_ids: Sequence[UUID], claim: UUID, step: Step) -> None:
         """Note the step that runs now."""
@@ -293,14 +309,15 @@ class IngestionStore:
         return row is not None
 
     async def release(
-        self, ingestion_ids: Sequence[UUID], *, claim: UUID | None, alone: bool = False
+        self, ingestion_ids: Sequence[UUID], *, claim: UUID | None, alone: bool = False, ran: bool = True
     ) -> list[UUID]:
-        """Put claimed entries back to wait; `alone`: to run in a workflow of their own from now on.
+        """Put claimed entries back to wait.
 
+        With `alone` they run in a workflow of their own from now on; without `ran` the attempt does not count.
         Those that are over, or belong to another claim by now, stay as they are; the others are returned.
         """
         rows = await self._database.fetch_all(
-            _RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone}
+            _RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone, "ran": ran}
         )
         return [row["ingestion_id"] for row in rows]
 
