@@ -136,27 +136,33 @@ class Steps:
         """
         claim, wanted = UUID(step.claim), list(map(UUID, step.ingestion_ids))
         result = StepResult()
+        kept = {id_: draft for id_ in wanted if (draft := self._drafts.get(id_, claim)) is not None}
+        # Most steps find the drafts of the step before, and need to know only whether to go on.
+        cancelled = await self._record.ingestions.still_owned(list(kept), claim) if kept else {}
+        begun = await self._begin([id_ for id_ in wanted if id_ not in kept], claim)
         drafts: list[Draft] = []
-        fresh: list[UUID] = []
-        owned = await self._record.ingestions.owned(wanted, claim)
-        for ingestion in owned:
-            if ingestion.cancel_requested_at is not None:
-                result.ended[str(ingestion.id)] = Code.CANCELLED
-            elif (draft := self._drafts.get(ingestion.id, claim)) is not None:
-                drafts.append(draft)
+        for draft in [*(draft for id_, draft in kept.items() if id_ in cancelled), *begun]:
+            if cancelled.get(draft.id) or draft.ingestion.cancel_requested_at is not None:
+                result.ended[str(draft.id)] = Code.CANCELLED
             else:
-                fresh.append(ingestion.id)
-        texts = await self._record.ingestions.contents(fresh) if fresh else {}
-        for ingestion in owned:
-            if ingestion.id in fresh:
-                request = request_of(ingestion, texts.get(ingestion.id))
-                draft = Draft(ingestion=ingestion, request=request, claim=claim)
-                self._drafts.keep(draft)
                 drafts.append(draft)
         if name is not None and len(wanted) == 1 and drafts and drafts[0].ingestion.lane is Lane.OWN:
             await self._record.ingestions.set_step(wanted, claim, name)
             self._progress.publish(wanted)
         return drafts, result
+
+    async def _begin(self, ingestion_ids: Sequence[UUID], claim: UUID) -> list[Draft]:
+        """New drafts of those that the claim owns."""
+        if not ingestion_ids:
+            return []
+        owned = await self._record.ingestions.owned(ingestion_ids, claim)
+        texts = await self._record.ingestions.contents([one.id for one in owned])
+        drafts = [
+            Draft(ingestion=one, request=request_of(one, texts.get(one.id)), claim=claim) for one in owned
+        ]
+        for draft in drafts:
+            self._drafts.keep(draft)
+        return drafts
 
     async def _each(
         self, step: StepInput, name: Step, part: Callable[[Draft], Awaitable[None]]
