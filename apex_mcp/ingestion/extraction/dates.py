@@ -66,7 +66,7 @@ def find_dates(text: str) -> Iterator[Mention]:
             yield mention
             continue
         numeric = _NUMERIC_BEFORE.search(text, max(0, start - 7), start)
-        if not numeric or text[end : end + 1] in ("/", "-"):
+        if not numeric or (text[end : end + 1].isalnum() or text[end : end + 1] in ("/", "-")):
             continue
         first, second = int(numeric["first"]), int(numeric["second"])
         if numeric["mark"] == "." or (first > 12 >= second):

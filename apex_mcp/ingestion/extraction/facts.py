@@ -20,7 +20,8 @@ from apex_mcp.ingestion.extraction.roles import ROLE, predicates
 from apex_mcp.ingestion.extraction.subjects import Shown
 
 _LONGEST_BETWEEN = 120
-_BRACKET = re.compile(r" ?\([\"“”'‘]?[\w& .:-]{1,40}[\"“”'’]?\)")
+# "ACME Corporation (NYSE: ACME)", or the end of such a bracket where the short name is the mention.
+_BRACKET = re.compile(r" ?\([\"“”'‘]?[\w& .:-]{1,40}[\"“”'’]?\)|[\"”'’]?\)")
 _DATE_AFTER = re.compile(
     r",? (?:(?:back )?(?:on|in|since|from|as of|starting|effective(?: as of| from)?|for|during) )(?:the )?"
 )
@@ -103,9 +104,7 @@ class _Facts:
         for pattern in patterns:
             match = pattern.between.fullmatch(between)
             if match:
-                if second.kind is not Kind.ORGANIZATION or AFTER_OBJECT.match(
-                    self._text, self._behind_bracket(second)
-                ):
+                if second.kind is not Kind.ORGANIZATION or self._ends_here(second):
                     names = [pattern.predicate] if pattern.predicate else predicates(match["roles"])
                     yield from self._matched(i, pattern, names)
                 return
@@ -169,6 +168,12 @@ class _Facts:
     def _date(self, i: int) -> Mention | None:
         mention = self._mentions[i] if i < len(self._mentions) else None
         return mention if mention and mention.kind is Kind.DATE else None
+
+    def _ends_here(self, target: Mention) -> bool:
+        """Whether the object is this organisation, and not something of it."""
+        end = self._behind_bracket(target)
+        sentence_ends = self._text[end - 1] == "." and self._text[end : end + 2].strip().isupper()
+        return sentence_ends or AFTER_OBJECT.match(self._text, end) is not None
 
     def _behind_bracket(self, mention: Mention) -> int:
         """End of a mention with the bracket that explains it: "ACME Corporation (NYSE: ACME)"."""

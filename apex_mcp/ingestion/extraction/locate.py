@@ -4,14 +4,18 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from apex_mcp.ingestion.extraction import lexicon
 from apex_mcp.models import Chunk
 
 _LONGEST_SENTENCE = 400
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Inc|Corp|Ltd|Co|No|Nr|vs|etc|approx|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct"
+    r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|No|Nr|vs|etc|approx|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct"
     r"|Nov|Dec)|\b[A-Z]\.[A-Z])$"
 )
 _BOUNDARY = re.compile(r"[.!?…]['\"”’)\]]{0,2}(?:\[\d{1,3}\]){0,4}(?=\s)|\n(?:[ \t]*\n)?|[。！？]")
+_NEXT_WORD = re.compile(r"\s{1,3}([^\W\d_]+)")
+# These end a sentence only where the next word begins one: "Acme Inc. It ...".
+_LEGAL_FORMS = ("Inc", "Corp", "Ltd", "Co")
 _LIST_ITEM = re.compile(r"[ \t]{0,8}(?:[-*•#|>]|\d{1,3}[.)] )")
 _SHORTEST_WRAPPED_LINE = 40
 
@@ -61,7 +65,13 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
 def _ends_sentence(text: str, boundary: re.Match[str]) -> bool:
     mark = text[boundary.start()]
     if mark == ".":
-        return not _ABBREVIATION.search(text, max(0, boundary.start() - 8), boundary.start())
+        following = _NEXT_WORD.match(text, boundary.end())
+        if following and following[1][0].islower():
+            return False
+        before = text[max(0, boundary.start() - 8) : boundary.start()]
+        if following and before.endswith(_LEGAL_FORMS):
+            return following[1].lower() in lexicon.lowered("function_words")
+        return not _ABBREVIATION.search(before)
     if boundary.group() == "\n" and not _LIST_ITEM.match(text, boundary.end()):
         # A line break ends a short line, as of a list, a header or a cell; running text goes on.
         line_start = text.rfind("\n", max(0, boundary.start() - 200), boundary.start()) + 1

@@ -63,6 +63,13 @@ _LEADING = frozenset(
 # These begin a place's name, and don't end one: New South Wales.
 _COMPASS = frozenset("new north south east west northern southern eastern western central".split())
 _MOST_WORDS = 6
+# Alone before a legal form they are the end of a longer name that a line break cut.
+_NAME_ENDS = frozenset(
+    (
+        "associates holdings holding group partners services solutions systems technologies international industries "
+        "enterprises consulting ventures capital management gaming labs company companies public private limited"
+    ).split()
+)
 # Function words that names begin with or hold: "Delta Four Consulting", "First Solar".
 _NUMBERS = frozenset("one two three four five six seven eight nine ten first second third".split())
 _ROMANCE_OF = frozenset([
@@ -172,7 +179,7 @@ class _Organizations:
         base = words.low[first:i]
         if not base or all(part in FORM_WORDS for part in base) or self._cut_off(first):
             return None
-        if len(base) == 1 and (base[0] in self._common or len(base[0]) == 1):
+        if len(base) == 1 and (base[0] in _NAME_ENDS or len(base[0]) == 1):
             return None
         return first
 
@@ -192,10 +199,9 @@ class _Organizations:
         if low in ("court", "bank", "bureau") and words.low[last] in self._common:
             return None
         first = i
-        if words.gap(i - 1) == " " and words.low[i - 1] not in self._stop:
-            if words.word[i - 1] in _BEFORE_HEAD or (
-                low == "university" and words.low[i - 1] not in _LEADING
-            ):
+        country = words.word[i - 1] in _BEFORE_HEAD
+        if words.gap(i - 1) == " " and (country or words.low[i - 1] not in self._stop):
+            if country or (low == "university" and words.low[i - 1] not in _LEADING):
                 # "U.S. Department of ...", "Technical University of ...".
                 first -= 1
             elif low in _TAILS:

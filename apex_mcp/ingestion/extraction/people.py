@@ -117,7 +117,7 @@ def _name_after_title(reader: NameReader, title: int, first: int) -> int | None:
         before = words.text[max(0, words.start[title] - 2) : words.start[title]].strip()
         if not before.endswith((",", "“", '"')) and not before[-1:].islower():
             return None
-        if low in words.lower_case:
+        if low in words.lower_case or low in reader.named_after:
             return None
     return reader.with_further_surnames(first, first)
 

@@ -26,11 +26,11 @@ _BEHIND_PLACE = re.compile(
     r",\s[A-Z]\w|\s(?:offices?|headquarters|plant|airport|area|region)\b"
     r"|\s(?:has|have|had|is|was|will|would|can|could|must|seeks?|sought|said|says|agreed|announced)\b"
 )
-# In quotes, or its football club and the like: another thing of that name.
 _JOINS_PLACES = re.compile(r"(?:\s(?:and|or|et|und|e|y)|,)\s(?:the\s)?")
+# In quotes, or its football club and the like: another thing of that name.
 _ANOTHER_THING = re.compile(
-    r"[\"”]|\s(?:Wednesday|fans?|supporters?|managers?|strikers?|midfielders?|defenders?|goalkeepers?|first team|squad|side|reach|beat"
-    r"|won|drew|interbank|battalion|regiment|brigade|style)\b"
+    r"[\"”]|\s(?:Wednesday|fans?|supporters?|managers?|strikers?|midfielders?|defenders?|goalkeepers?|first team|squad"
+    r"|side|reach|beat|won|drew|interbank|battalion|regiment|brigade|style)\b"
 )
 
 

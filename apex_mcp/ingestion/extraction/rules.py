@@ -121,11 +121,12 @@ def _limited(entities: list[Named], statements: list[Statement], locator: ChunkL
             or subject is target
         ):
             continue
-        if len(in_facts | {subject.name, *([target.name] if target else [])}) > MAX_ENTITIES:
+        named = {subject.name, target.name} if target else {subject.name}
+        if len(in_facts) + len(named - in_facts) > MAX_ENTITIES:
             continue
         fact = _fact(statement, subject, target, locator)
-        if facts.setdefault((fact.subject, fact.predicate, fact.object, fact.valid_at), fact) is fact:
-            in_facts.update([subject.name], [target.name] if target else [])
+        facts.setdefault((fact.subject, fact.predicate, fact.object, fact.valid_at), fact)
+        in_facts |= named
     ranked = sorted(entities, key=lambda entity: (entity.name not in in_facts, -len(entity.mentions)))
     kept = sorted(ranked[:MAX_ENTITIES], key=lambda entity: entity.mentions[0].start)
     return Extraction(

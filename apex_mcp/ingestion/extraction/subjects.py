@@ -14,7 +14,7 @@ _PRODUCT = rf"(?P<product>[{UPPER}][\w&+-]{{1,30}}(?: (?:[{UPPER}][\w&+-]{{0,30}
 _IS = r"(?:is|is now|was set (?:at|to)|has been set (?:at|to)|rises to|increases to|increased to|drops to|changes to|changed to)"
 _PRICE = re.compile(rf"[Pp]rice (?:of|for) (?:the |our |an? )?{_PRODUCT} {_IS} $")
 _COSTS = re.compile(
-    rf"(?:^|[\n.!?*-] ?|[Tt]he ){_PRODUCT} (?:(?:now )?costs|is (?:now )?priced at|sells for|retails for) $"
+    rf"(?:^|[\n.!?*-] ?|[Tt]he )(?:[Tt]he )?{_PRODUCT} (?:(?:now )?costs|is (?:now )?priced at|sells for|retails for) $"
 )
 _THIS_IS_EFFECTIVE = re.compile(
     r"(?P<this>[Tt]his (?:[A-Z]\w+ )?(?:Agreement|Contract|Lease|Policy|Amendment|License|Licence|policy|agreement|contract))"

@@ -15,6 +15,7 @@ _LOST_JOINT = re.compile(
 )
 _URL = re.compile(r"(?:https?://|www\.(?<![\w./@]www\.))[^\s<>\"'`{}|\\^\x00]++")
 _LONGEST_URL = 400
+_BRACKETS = {")": "(", "]": "["}
 
 # An id is found by its first digit; then the words before it are looked at.
 _DIGITS = re.compile(r"[0-9](?<![a-zß-ÿ].)[A-Z0-9/._-]{0,30}(?![\w])")
@@ -146,7 +147,11 @@ def _is_cut(text: str, url: re.Match[str]) -> bool:
     """Whether the URL was cut, or may go on in the next line: that goes on in lower case or with a digit."""
     end = url.end()
     following = text[end + 1 : end + 6]
-    if url.group().endswith(("...", "…")) or text.startswith((" ...", " …", " dot "), end):
+    if (
+        "(dot)" in url.group()
+        or url.group().endswith(("...", "…"))
+        or text.startswith((" ...", " …", " dot "), end)
+    ):
         return True
     if text[end : end + 1] != "\n" or (
         following.startswith(("http", "www.")) and not url.group().endswith("/")
@@ -160,9 +165,9 @@ def _is_cut(text: str, url: re.Match[str]) -> bool:
 
 def _trimmed(url: str) -> str:
     """Without the punctuation that ends a sentence, a bracket or a Markdown link."""
-    # Only the last characters can be closing punctuation that does not belong to it.
     for position, char in enumerate(url):
-        if char in "])" and url.count("(["["])".index(char)], 0, position) <= url.count(char, 0, position):
+        opening = _BRACKETS.get(char)
+        if opening and url.count(opening, 0, position) <= url.count(char, 0, position):
             url = url[:position]
             break
     return url.rstrip(".,;:!?*_~…”’")

@@ -1,0 +1,99 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.ingestion.extraction.documents import extraction, facts, only_fact
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("John Smith, CEO of Acme Corp., spoke.", ("John Smith", "ceo_of", "Acme Corp.")),
+        ("Acme Corp.'s chief executive officer, John Smith, spoke.", ("John Smith", "ceo_of", "Acme Corp.")),
+        ("The CEO, John Smith, presented it.", ("John Smith", "holds_role", "CEO")),
+        ("Victor Chen (CFO) agreed.", ("Victor Chen", "holds_role", "CFO")),
+        ("John Smith, head of sales at Acme Corp., spoke.", ("John Smith", "head_of_sales_at", "Acme Corp.")),
+        ("Acme Corp. was acquired by Beta Ltd. in 2020.", ("Beta Ltd.", "acquired", "Acme Corp.")),
+        ("Acme Corp. (NYSE: ACM) has merged with Beta Ltd.", ("Acme Corp.", "merged_with", "Beta Ltd.")),
+        ("Acme Corp., a subsidiary of Beta Ltd., grew.", ("Acme Corp.", "subsidiary_of", "Beta Ltd.")),
+        ("Acme Corp. is headquartered in Berlin.", ("Acme Corp.", "headquartered_in", "Berlin")),
+        ("Acme Corp. was founded by Jane Smith.", ("Jane Smith", "founded", "Acme Corp.")),
+        ("Acme Corp. was founded in 1998.", ("Acme Corp.", "founded_in", "1998")),
+        ("Acme Corp. reported revenue of $5.2M.", ("Acme Corp.", "revenue", "$5.2 million")),
+        ("Jane Smith <jane@acme.org> wrote", ("Jane Smith", "has_email", "jane@acme.org")),
+        ("Jane Smith lives in Berlin.", ("Jane Smith", "lives_in", "Berlin")),
+        ("Jane Smith works at Google.", ("Jane Smith", "works_for", "Google")),
+        ("The price of the Widget Pro is $49.", ("Widget Pro", "price", "$49")),
+        ("The Widget Pro costs $49 a month.", ("Widget Pro", "price", "$49")),
+    ],
+)
+def test_a_sentence_that_says_it_plainly_gives_the_fact(text: str, fact: tuple[str, str, str]) -> None:
+    assert facts(text) == [fact]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "If Acme Corp. acquired Beta Ltd., prices would rise.",
+        "It is rumoured that Acme Corp. acquired Beta Ltd.",
+        "Acme Corp. has not acquired Beta Ltd.",
+        "Has it come to pass that Acme Corp. acquired Beta Ltd.?",
+        "Acme Corp. acquired Beta Ltd.'s sensor division.",
+        "Acme Corp. acquired Beta Ltd. shares.",
+        "Acme Corp. plans to acquire Beta Ltd.",
+        "John Smith, former CEO of Acme Corp., spoke.",
+        "John Smith was CEO of Acme Corp.",
+        "Acme Corp. grew. Beta Ltd. shrank.",
+        "John Smith\n\nCEO of Acme Corp.",
+        "Shipping costs $5. It costs $5. The Hotel Bellini costs $140.",
+    ],
+)
+def test_doubt_denial_and_distance_give_no_fact(text: str) -> None:
+    assert facts(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "valid_at"),
+    [
+        ("Acme Corp. acquired Beta Ltd. in March 2024.", datetime(2024, 3, 1, tzinfo=UTC)),
+        ("On 2 April 2024, Acme Corp. acquired Beta Ltd.", datetime(2024, 4, 2, tzinfo=UTC)),
+        ("In May 2023, Acme Corp. acquired Beta Ltd.", datetime(2023, 5, 1, tzinfo=UTC)),
+        ("Acme Corp. acquired Beta Ltd. in 2019.", datetime(2019, 1, 1, tzinfo=UTC)),
+        ("In 2019, Acme Corp. acquired Beta Ltd.", datetime(2019, 1, 1, tzinfo=UTC)),
+        ("Acme Corp. acquired Beta Ltd. after all.", None),
+        ("The price of the Widget Pro is $49 from April 1, 2024.", datetime(2024, 4, 1, tzinfo=UTC)),
+        ("Contract No. 2024-117 is effective from 1 February 2024.", datetime(2024, 2, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_fact_is_valid_from_the_date_beside_it(text: str, valid_at: datetime | None) -> None:
+    assert only_fact(text).valid_at == valid_at
+
+
+def test_a_role_that_ended_has_the_time_between() -> None:
+    fact = only_fact("Susan Whitfield served as CFO of Acme Corp. from January 2018 to March 2022.")
+    assert (fact.predicate, fact.valid_at, fact.invalid_at) == (
+        "cfo_of",
+        datetime(2018, 1, 1, tzinfo=UTC),
+        datetime(2022, 3, 1, tzinfo=UTC),
+    )
+
+
+def test_joining_in_a_role_gives_both_facts_with_the_date() -> None:
+    found = extraction("Maria Gonzalez joined Acme Corp. as CFO on May 1, 2023.").facts
+    assert [(fact.predicate, fact.valid_at) for fact in found] == [
+        ("joined", datetime(2023, 5, 1, tzinfo=UTC)),
+        ("cfo_of", datetime(2023, 5, 1, tzinfo=UTC)),
+    ]
+
+
+def test_a_document_that_names_no_number_is_effective_under_its_title() -> None:
+    text = "This Agreement is effective as of January 1, 2024, between us."
+    assert facts(text, title="Supply agreement with Hartmann") == [
+        ("Supply agreement with Hartmann", "effective_from", "2024-01-01")
+    ]
+    assert facts(text) == []
+
+
+def test_a_fact_keeps_the_sentence_that_says_it() -> None:
+    text = "We met Dr. Jane Smith of Acme Corp. at 5 p.m. today. In May 2023 Acme Corp. acquired Beta Ltd. It was cheap."
+    assert only_fact(text).sentence == "In May 2023 Acme Corp. acquired Beta Ltd."
