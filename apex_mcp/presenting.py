@@ -54,10 +54,10 @@ def _waiting_for(ingestion: Ingestion, health: Health | None) -> str:
         return "the running step, to stop"
     if ingestion.failure is not None:
         return str(ingestion.failure["message"])
-    if ingestion.state is IngestionState.PENDING:
-        temporal = health.of("temporal") if health else None
-        return temporal.detail if temporal and temporal.detail else "its turn"
-    return ""
+    # A claimed one waits as well: it has not begun, or its next step does not come.
+    if health is not None and (temporal := health.of("temporal")).detail:
+        return temporal.detail
+    return "its turn" if ingestion.state is IngestionState.PENDING else ""
 
 
 def present_source(row: dict[str, Any]) -> Source:

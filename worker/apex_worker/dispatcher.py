@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from apex_mcp.errors import ApexError, Code, Invariant
+from apex_mcp.errors import ApexError, Invariant
 from apex_mcp.ingestion.contract import (
     DOCUMENT_WORKFLOW,
     GROUP_WORKFLOW,
@@ -24,13 +24,13 @@ from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IngestionState, Lane
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
-from apex_mcp.stores.record.ingestions import Claimed, IngestionStore
+from apex_mcp.stores.record.ingestions import Claimed, Ingestion, IngestionStore
 
 _LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0
 _LARGE_BYTES = 2_000_000
-# An ingestion that was running at this many ends of its worker is taken to be their cause.
+# An ingestion that ended this many workers or workflows is taken to be the cause.
 _MAX_ATTEMPTS = 8
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Dispatcher:
             _log.warning("workflow of claim %s did not complete", claim)
         finally:
             slots.release()
-        await self._patiently(self._release_unfinished, ids_, claim, ran)
+        await self._patiently(self._release_unfinished, ids_, claim, ran=ran)
         self._bell.ring()  # what waited for these documents may go now
 
     async def _execute(self, traffic: _Traffic, claim: UUID, claimed: Sequence[Claimed]) -> None:
@@ -161,13 +161,20 @@ class Dispatcher:
         self._health.note("temporal", "ok")
         await handle.result()
 
-    async def _release_unfinished(self, ingestion_ids: Sequence[UUID], claim: UUID, ran: bool) -> None:
+    async def _release_unfinished(self, ingestion_ids: Sequence[UUID], claim: UUID, *, ran: bool) -> None:
+        """Put back who is not over; `ran` is False where it was Temporal that failed, and nobody's attempt counts."""
         left = {one.id: one for one in await self._ingestions.owned(ingestion_ids, claim)}
         if not left:
             return
+        spent = [one for one in left.values() if ran and one.attempts >= _MAX_ATTEMPTS]
+        for one in spent:
+            await self._ingestions.finish(
+                one.id, IngestionState.ROLLED_BACK, claim=claim, error=_given_up(one)
+            )
         # Released first: from then on nothing of this claim can be committed any more.
-        for one in await self._ingestions.release(list(left), claim=claim, alone=ran, ran=ran):
-            await self._index.purge_run(left[one].document_id, one, claim)
+        released = await self._ingestions.release(list(left), claim=claim, alone=ran, ran=ran)
+        for id_ in [*released, *(one.id for one in spent)]:
+            await self._index.purge_run(left[id_].document_id, id_, claim)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -183,13 +190,7 @@ class Dispatcher:
                 await self._terminate(workflow_id)
         for lost in expired:
             if lost.attempts >= _MAX_ATTEMPTS:
-                error = Invariant(
-                    f"the worker ended {lost.attempts} times while it ran this",
-                    code=Code.PARSER_CRASHED,
-                    unchanged="nothing of it was stored",
-                    next_step="call retry_ingestion to try again, or send the document in another format",
-                )
-                await self._ingestions.finish(lost.id, IngestionState.ROLLED_BACK, error=error)
+                await self._ingestions.finish(lost.id, IngestionState.ROLLED_BACK, error=_given_up(lost))
             else:
                 await self._ingestions.release([lost.id], claim=lost.claim, alone=True)
             if lost.claim is not None:
@@ -215,3 +216,11 @@ class Dispatcher:
             except ApexError as error:
                 _log.warning("the record does not answer: %s", error.code)
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _given_up(ingestion: Ingestion) -> ApexError:
+    return Invariant(
+        f"it was begun {ingestion.attempts} times and never came to an end",
+        unchanged="nothing of it was stored",
+        next_step="call retry_ingestion to try again, or send the document in another format",
+    )
