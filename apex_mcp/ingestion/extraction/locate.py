@@ -58,7 +58,9 @@ def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
     if sentence_start == low > 0:
         sentence_start = max(text.find(" ", low, start), text.find("\n", low, start), low)
     high = min(len(text), end + _LONGEST_SENTENCE)
-    ends = (match.end() for match in _BOUNDARY.finditer(text, end, high) if _ends_sentence(text, match))
+    # The last dot of "Beta Ltd." may end the sentence too.
+    first = end - 1 if text[end - 1 : end] == "." else end
+    ends = (match.end() for match in _BOUNDARY.finditer(text, first, high) if _ends_sentence(text, match))
     return sentence_start, next(ends, high)
 
 

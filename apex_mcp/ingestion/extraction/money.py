@@ -42,6 +42,7 @@ _BEFORE_CURRENCY = re.compile(
     rf"{_SCALE}(?:[ \xa0\n-]|[ \xa0]de[ \xa0]|[ \xa0]d['’])?(?P<currency>€|(?:{_CODES}|[Ee]uros?|dollars?)(?!\w))"
 )
 _RANGE_GOES_ON = re.compile(rf"[ \xa0]?(?:[-–—/]|to|bis|à)[ \xa0]?(?P<symbol>[$€£¥₹₩₪])?{_NUMBER}{_SCALE}")
+_THOUSANDS_BEFORE = re.compile(r"(?<![\w.,])[0-9]{1,3} (?:[0-9]{3} )*$")
 _RANGE_BEFORE = re.compile(r"[0-9%][ \xa0]?(?:[-–—/]|to|bis|à)[ \xa0]?$")
 _IN_THOUSANDS = re.compile(r"\b[Ii][Nn] (?:thousands|millions|billions|THOUSANDS|MILLIONS)\b")
 _UNITS = ((Decimal(10) ** 12, "trillion"), (Decimal(10) ** 9, "billion"), (Decimal(10) ** 6, "million"))
@@ -84,15 +85,18 @@ def _amounts(text: str) -> Iterator[_Amount]:
             yield from _behind(text, code.start(), code.end(), _MARKS.get(code.group(), code.group()))
     for match in _BEFORE_CURRENCY.finditer(text):
         if not _RANGE_BEFORE.search(text, max(0, match.start() - 6), match.start()):
-            number = text[match.start() : match.end("number")]
+            start, number = _with_thousands(text, match.start(), text[match.start() : match.end("number")])
             word = match["currency"]
-            yield _Amount(
-                match.start(),
-                match.end(),
-                number,
-                _power(match),
-                _MARKS.get(word.lower(), _MARKS.get(word, word)),
-            )
+            currency = _MARKS.get(word.lower(), _MARKS.get(word, word))
+            yield _Amount(start, match.end(), number, _power(match), currency)
+
+
+def _with_thousands(text: str, start: int, number: str) -> tuple[int, str]:
+    """The start and the whole of a number whose thousands stand apart, as in French: "12 000 €"."""
+    if len(number) < 3 or not number[:3].isdigit() or number[3:4].isdigit():
+        return start, number
+    before = _THOUSANDS_BEFORE.search(text, max(0, start - 13), start)
+    return (before.start(), before.group().replace(" ", "") + number) if before else (start, number)
 
 
 def _behind(text: str, start: int, currency_end: int, currency: str) -> Iterator[_Amount]:

@@ -20,6 +20,8 @@ from tests.ingestion.extraction.documents import extraction, names
         ("rund 3,5 Mio. Euro.", "€3.5 million"),
         ("por 1,2 millones de euros", "€1.2 million"),
         ("paid £850,000.", "£850,000"),
+        ("une subvention de 12 000 € versée", "€12,000"),
+        ("im Jahr 2023 500 € mehr", "€500"),
         ("₹1,00,000 and more", "₹100,000"),
         ("CHF 1'000", "CHF 1,000"),
         ("worth 2.4 billion euros", "€2.4 billion"),
