@@ -35,7 +35,7 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED_TYPE = "unsupported_type"
     TYPE_MISMATCH = "type_mismatch"
-    PASSWORD_PROTECTED = "password_protected"  # noqa: S105  (a code, not a secret)
+    PASSWORD_PROTECTED = "password_protected"
     MALFORMED = "malformed"
     # parsing
     PARSER_CRASHED = "parser_crashed"
@@ -45,6 +45,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     ALREADY_FINISHED = "already_finished"
     NOT_RETRYABLE = "not_retryable"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CANCELLED = "cancelled"
     # unavailable
     RECORD_UNAVAILABLE = "record_unavailable"

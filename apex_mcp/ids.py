@@ -35,8 +35,14 @@ def fact_id(namespace: str, subject: UUID, predicate: str, object_key: str, vali
     return uuid5(APEX, f"fact\x1f{namespace}\x1f{subject}\x1f{predicate}\x1f{object_key}\x1f{valid_at}")
 
 
+def normalise_type(type_: str) -> str:
+    """One spelling of an entity's type: a capital first, single spaces, American spelling ("Organization")."""
+    words = re.sub(r"\s+", " ", type_.replace("_", " ")).strip()
+    return re.sub(r"(?i)organisation", "Organization", words[:1].upper() + words[1:])
+
+
 def normalise_name(name: str) -> str:
     """Casefolded, NFKC, single spaces, no quotes and no closing dot: what two spellings of one name share."""
     folded = unicodedata.normalize("NFKC", name).casefold()
-    folded = re.sub(r"[\"'`´\u2018\u2019\u201c\u201d]", "", folded)
+    folded = re.sub(r"[\"'`\u00b4\u2018\u2019\u201c\u201d]", "", folded)
     return re.sub(r"\s+", " ", folded).strip(" .,;:")

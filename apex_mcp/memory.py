@@ -154,7 +154,7 @@ class Memory:
                 outcomes.append(error)
         requests = [one for one in outcomes if isinstance(one, IngestionRequest)]
         ids = await self._record.ingestions.accept(requests)
-        self._bell.ring()
+        self._bell.ring({(one.lane, one.bulk) for one in requests})
         views = {one.id: present_ingestion(one) for one in await self._record.ingestions.get(ids)}
         accepted = iter(ids)
         return [one if isinstance(one, ApexError) else views[next(accepted)] for one in outcomes]
@@ -189,7 +189,7 @@ class Memory:
 
     async def _accept(self, request: IngestionRequest, request_id: str | None) -> IngestionView:
         (ingestion_id,) = await self._record.ingestions.accept([request], [request_id])
-        self._bell.ring()
+        self._bell.ring([(request.lane, request.bulk)])
         return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
 
     # --- following ---------------------------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ class Memory:
                 )
             )
             return stores, "none"
-        owed = await self._index.owed()
+        owed = self._index.owed
         if embedder.name != self._index.embedder_name:
             state, detail = "degraded", "the embedder was changed; run `apex-mcp reindex`"
         elif not embedder.state.ready:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+Scalar = str | int | float | bool
+
 
 class SourceType(StrEnum):
     """Where a document comes from."""
@@ -222,7 +224,8 @@ class IndexPoint:
     Attributes:
         id: the chunk's id.
         dense: the embedder's unit vector, or None while there is none.
-        metadata: flat scalar metadata of the document, for filters.
+        text: what it is searched by: the passage, with its title and headings.
+        metadata: the document's, as flat fields, for filters.
     """
 
     id: UUID
@@ -233,7 +236,7 @@ class IndexPoint:
     source_type: str
     media_type: str
     document_time: datetime | None
-    metadata: dict[str, str | int | float | bool]
+    metadata: dict[str, Scalar | list[Scalar]]
     dense: list[float] | None = None
 
 

@@ -42,7 +42,9 @@ class IngestionView(View):
     entities: int | None = None
     facts: int | None = None
     warnings: list[str] = Field(default_factory=list[str], description="What was left out, in words.")
-    waiting_for: str = Field(default="", description="What an unfinished ingestion waits for, if it is not running.")
+    waiting_for: str = Field(
+        default="", description="What an unfinished ingestion waits for, if it is not running."
+    )
     failure: FailureView | None = None
     accepted_at: datetime
     finished_at: datetime | None = None
@@ -77,7 +79,9 @@ class Hit(View):
     chunk_id: UUID
     text: str
     score: float = Field(description="0 to 1; comparable within one answer only.")
-    why: dict[str, float] = Field(description="Each retriever's part of the score, for instance words, meaning, entity.")
+    why: dict[str, float] = Field(
+        description="Each retriever's part of the score, for instance words, meaning, entity."
+    )
     source: Source
     page: int | None = None
     page_to: int | None = None
@@ -95,7 +99,9 @@ class SearchView(View):
     namespace: str
     hits: list[Hit]
     revision: int = Field(description="State of the namespace that was searched.")
-    degraded: list[str] = Field(default_factory=list[str], description="What was missing, and what the answer lacks by it.")
+    degraded: list[str] = Field(
+        default_factory=list[str], description="What was missing, and what the answer lacks by it."
+    )
 
 
 class FactView(View):

@@ -11,11 +11,12 @@ from apex_mcp.ingestion.detection import SUPPORTED_EXTENSIONS
 
 @dataclass(slots=True)
 class Found:
-    """Files to ingest, and what was passed over: unsupported files by extension, hidden ones by number."""
+    """Files to ingest, and what was passed over: by extension what is not supported, by number hidden files and links out."""
 
     files: list[Path] = field(default_factory=list[Path])
     unsupported: Counter[str] = field(default_factory=Counter[str])
     hidden: int = 0
+    elsewhere: int = 0
     unreadable: list[Path] = field(default_factory=list[Path])
 
     def passed_over(self) -> str:
@@ -29,6 +30,8 @@ class Found:
             parts.append(f"{self.unsupported.total()} of unsupported types ({kinds})")
         if self.hidden:
             parts.append(f"{self.hidden} hidden")
+        if self.elsewhere:
+            parts.append(f"{self.elsewhere} links out of the folder")
         if self.unreadable:
             parts.append(f"{len(self.unreadable)} unreadable folders")
         return f"passed over: {', '.join(parts)}" if parts else ""
@@ -53,6 +56,7 @@ def _walk(folder: Path, found: Found) -> None:
     def unreadable(error: OSError) -> None:
         found.unreadable.append(Path(error.filename))
 
+    inside = folder.resolve()
     for name, folders, files in os.walk(folder.absolute(), onerror=unreadable):
         visible = sorted(entry for entry in folders if not entry.startswith("."))
         found.hidden += len(folders) - len(visible)
@@ -62,6 +66,9 @@ def _walk(folder: Path, found: Found) -> None:
             # `~$report.docx` is what Word keeps beside an open document.
             if file.startswith((".", "~$")):
                 found.hidden += 1
+            elif not Path(name, file).resolve().is_relative_to(inside):
+                # The user named this folder, not what a link in it leads to.
+                found.elsewhere += 1
             elif extension in SUPPORTED_EXTENSIONS:
                 found.files.append(Path(name, file))
             else:

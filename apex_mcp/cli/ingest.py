@@ -65,7 +65,11 @@ class Run:
         """Everything, for `--json`."""
         return {
             **self.summary(),
-            "passed_over": {"unsupported": dict(found.unsupported), "hidden": found.hidden},
+            "passed_over": {
+                "unsupported": dict(found.unsupported),
+                "hidden": found.hidden,
+                "links": found.elsewhere,
+            },
             "ingestions": [
                 {"path": str(path), **view.model_dump(mode="json")} for path, view in self.views.items()
             ],

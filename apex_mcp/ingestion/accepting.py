@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_KEY = 1024
 _MAX_METADATA_CHARS = 20_000
 _MAX_GIVEN = 500
+_MAX_NAME = 300
+_MAX_SENTENCE = 4000
 # Text that needs no parser worth speaking of; small ones go together in a group.
 _QUICK_SUFFIXES = frozenset({".txt", ".md", ".markdown", ".html", ".htm", ".json", ".csv", ".eml"})
 _QUICK_BYTES = 256_000
@@ -73,7 +75,7 @@ class Door:
         Raises:
             InputError: the file, or an argument, cannot be taken.
         """
-        if "://" in source and not source.startswith("file:"):
+        if "://" in source and source[:5].casefold() != "file:":
             raise InputError(
                 f"documents cannot be fetched from {source.split(':', 1)[0][:20]!r} addresses yet",
                 code=Code.SOURCE_NOT_SUPPORTED,
@@ -138,7 +140,7 @@ def _checked(given: Given, content: Sequence[str]) -> dict[str, Any]:
         "title": given.title,
         "document_time": given.document_time,
         "metadata": given.metadata,
-        "entities": tuple(given.entities),
+        "entities": tuple(replace(one, type=ids.normalise_type(one.type)) for one in given.entities),
         "facts": tuple(given.facts),
         "idempotency_key": _key(given.idempotency_key),
     }
@@ -166,6 +168,19 @@ def _beside(given: Given) -> dict[str, Any]:
             unchanged=_NOTHING,
             next_step="send the most important ones",
         )
+    for entity in given.entities:
+        _check_name(entity.name, "an entity's name")
+        _check_name(entity.type, "an entity's type")
+        for alias in entity.aliases:
+            _check_name(alias, "an alias")
+    for fact in given.facts:
+        _check_name(fact.subject, "a fact's subject")
+        _check_name(fact.predicate, "a fact's predicate")
+        _check_name(fact.object, "a fact's object", longest=_MAX_SENTENCE)
+        if len(fact.sentence) > _MAX_SENTENCE:
+            raise _unfit("a fact's sentence", f"is longer than {_MAX_SENTENCE} characters")
+        if fact.valid_at and fact.invalid_at and _utc(fact.invalid_at) <= _utc(fact.valid_at):
+            raise _unfit("a fact's `invalid_at`", "is not after its `valid_at`, so it would never be true")
     beside: dict[str, Any] = {
         "metadata": given.metadata,
         "entities": [asdict(one) for one in given.entities],
@@ -193,6 +208,21 @@ def _beside(given: Given) -> dict[str, Any]:
             next_step="put long content into the text",
         )
     return beside
+
+
+def _check_name(name: str, what: str, *, longest: int = _MAX_NAME) -> None:
+    if len(name) > longest:
+        raise _unfit(what, f"is longer than {longest} characters")
+    if not ids.normalise_name(name):
+        raise _unfit(what, "has no letters or digits")
+
+
+def _unfit(what: str, why: str) -> InputError:
+    return InputError(f"{what} {why}", unchanged=_NOTHING, next_step="correct it and send the whole again")
+
+
+def _utc(time_: datetime) -> datetime:
+    return time_ if time_.tzinfo else time_.replace(tzinfo=UTC)
 
 
 def _fingerprint(content: Sequence[str], beside: dict[str, Any]) -> str:

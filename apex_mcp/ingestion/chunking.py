@@ -31,8 +31,8 @@ _LINE = re.compile(r"\n\s*")
 # An ending before a small letter is an abbreviation's; Chinese and Japanese put no space after theirs.
 _SENTENCE = re.compile(r"(?:[.!?…]['\")\]’”»]*\s+|[。！？]['\")\]’”」』]*\s*)(?=[^a-z\s])")  # noqa: RUF001
 
-# A slide is cited as itself, however few its words.
-_PAGES_APART = frozenset({MediaType.PPTX})
+# A slide, a sheet or a chapter is cited as itself, however few its words.
+_PAGES_APART = frozenset({MediaType.PPTX, MediaType.XLSX, MediaType.EPUB})
 
 # Passages are ranges of tokens, [first, last): they cover all that is no space exactly once by being adjacent.
 _Range = tuple[int, int]

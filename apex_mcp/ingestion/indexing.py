@@ -15,6 +15,7 @@ from apex_mcp.errors import ApexError, Code, Conflict
 from apex_mcp.ingestion.embedding.protocol import Embedder, prepare_until_ready
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.purging import Purge
+from apex_mcp.stores.record.versions import OwedChunk
 from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from apex_mcp.stores.vectors.packing import pack
 
@@ -35,6 +36,7 @@ class IndexKeeper:
     Attributes:
         vectors: the index; another object after `reindex`.
         embedder_name: whose vectors the record holds; differs from the embedder's own name until `reindex`.
+        owed: number of passages that wait for their vectors, as last counted.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class IndexKeeper:
     ) -> None:
         self.vectors = vectors
         self.embedder_name = embedder_name
+        self.owed = 0
         self._record = record
         self._folder = folder
         self._embedder = embedder
@@ -154,15 +157,11 @@ class IndexKeeper:
         await old.close()
         async for done in self._rebuild():
             yield "passages", done
-        yield "vectors owed", await self.owed()
+        self._written.set()
+        yield "passages that wait for vectors", await self._count_owed()
 
-    async def owed(self) -> int:
-        """Number of passages that wait for their vectors."""
-        return (
-            await self._record.versions.embedding_backlog_size(self.embedder_name)
-            if self.embedder_name
-            else 0
-        )
+    async def _count_owed(self) -> int:
+        return await self._record.versions.owed(self.embedder_name) if self.embedder_name else 0
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes."""
@@ -253,7 +252,10 @@ class IndexKeeper:
             await self.vectors.enable_dense(embedder.name, embedder.dimension)
         while True:
             self._written.clear()
-            if not await self._guarded(self._embed_owed()):
+            self.owed = await self._guarded(self._count_owed()) or 0
+            while self.owed and await self._guarded(self._embed_owed()):
+                pass
+            if not self.owed:
                 # What is owed comes with a write, or was left by an embedder that failed for a while.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._written.wait(), _RETRY_SECONDS)
@@ -280,9 +282,20 @@ class IndexKeeper:
             vectors = await embedder.embed_documents([chunk.text for chunk in owed])
             packed = [pack(vector) for vector in vectors]
             with self.writing():
-                complete = await self._record.versions.add_vectors(embedder.name, owed, packed)
-                await self._replay(complete)
+                await self._record.versions.add_vectors(embedder.name, owed, packed)
+                await self._rewrite(owed)
+            self.owed = max(0, self.owed - len(owed))
         return bool(owed)
+
+    async def _rewrite(self, chunks: Sequence[OwedChunk]) -> None:
+        """Write points again, now with their vectors; those of a version that went past meanwhile are past again."""
+        points = await self._record.index_log.points_of([chunk.id for chunk in chunks], self._vectors_of())
+        await self.vectors.upsert(points)
+        standing = await self._record.index_log.standing(list({chunk.version_id for chunk in chunks}))
+        await self.vectors.retire(standing.retired)
+        gone = {chunk.version_id for chunk in chunks} - set(standing.present)
+        if gone:
+            await self.vectors.delete_versions(sorted(gone))
 
     async def _repeat(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
         while True:

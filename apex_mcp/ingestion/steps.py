@@ -22,7 +22,7 @@ from apex_mcp.models import IndexPoint, IngestionState, Lane, Step
 from apex_mcp.settings import Settings
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.index_log import flat_metadata
+from apex_mcp.stores.record.index_log import flat_metadata, searchable
 from apex_mcp.stores.record.ingestions import request_of
 from apex_mcp.stores.record.versions import NewVersion, content_hash
 from apex_mcp.stores.vectors.packing import pack, unpack
@@ -358,7 +358,7 @@ def _version(draft: Draft) -> NewVersion:
         document_id=draft.ingestion.document_id,
         namespace=request.namespace,
         content_hash=draft.content_hash,
-        title=request.title or draft.parsed.title,
+        title=" ".join((request.title or draft.parsed.title).split())[:300],
         uri=request.uri,
         source_type=request.source_type,
         document_time=draft.document_time,
@@ -381,7 +381,7 @@ def _points(draft: Draft) -> list[IndexPoint]:
             namespace=version.namespace,
             version_id=version.id,
             document_id=version.document_id,
-            text=chunk.text,
+            text=searchable(chunk.text, version.title, chunk.place.heading_path),
             source_type=version.source_type,
             media_type=version.parsed.media_type,
             document_time=version.document_time or draft.ingestion.accepted_at,

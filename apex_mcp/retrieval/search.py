@@ -68,27 +68,47 @@ class Searcher:
         async with self._record.reader.view(request.where.namespace, known_at=request.known_at) as view:
             found.revision = view.revision
             where = replace(request.where, revision=view.revision) if view.past else request.where
-            only = await self._chunks_naming(view, request.entity) if request.entity else None
-            offset, page = 0, max(_MIN_PAGE, 3 * request.limit)
-            while len(found.passages) < request.limit and offset < _MAX_CANDIDATES:
-                proposals = await self._propose(view, request.query, vector, where, page, offset, found)
-                fused = fuse(proposals)
-                known = {one.chunk_id for one, _ in found.passages}
-                wanted = [
-                    one
-                    for one in fused
-                    if one.chunk_id not in known and (only is None or one.chunk_id in only)
-                ]
-                rows = await view.hydrate([one.chunk_id for one in wanted])
-                found.passages += [(one, rows[one.chunk_id]) for one in wanted if one.chunk_id in rows]
-                if all(len(candidates) < page for name, candidates in proposals.items() if name != ENTITY):
-                    break
-                offset, page = offset + page, page * 2
-        found.passages.sort(key=lambda passage: (-passage[0].score, passage[0].chunk_id))
-        del found.passages[request.limit :]
+            await self._collect(view, request, where, vector, found)
         if self._index.degraded:
             found.degraded.append(self._index.degraded)
+        if vector is not None and self._index.owed:
+            found.degraded.append(
+                f"{self._index.owed} passages have no vectors yet: they are found by words only"
+            )
         return found
+
+    async def _collect(
+        self,
+        view: View,
+        request: SearchRequest,
+        where: IndexFilter,
+        vector: Sequence[float] | None,
+        found: Found,
+    ) -> None:
+        """Fetch candidates in growing pages until enough of them are visible, and fuse those of all pages."""
+        about = await self._chunks_naming(view, request.entity) if request.entity else None
+        proposals: dict[str, list[Candidate]] = {}
+        if about is not None:
+            proposals[ENTITY] = about
+        elif not _narrow(where):
+            proposals[ENTITY] = await self._named(view, request.query)
+        allowed = {one.chunk_id for one in about} if about is not None else None
+        rows: dict[UUID, dict[str, Any]] = {}
+        asked: set[UUID] = set()
+        offset, page = 0, max(_MIN_PAGE, 3 * request.limit)
+        while offset < _MAX_CANDIDATES:
+            fresh = await self._page(request.query, vector, where, page, offset, found)
+            for name, candidates in fresh.items():
+                proposals.setdefault(name, []).extend(candidates)
+            fused = [one for one in fuse(proposals) if allowed is None or one.chunk_id in allowed]
+            wanted = [one.chunk_id for one in fused if one.chunk_id not in asked]
+            asked.update(wanted)
+            rows |= await view.hydrate(wanted)
+            found.passages = [(one, rows[one.chunk_id]) for one in fused if one.chunk_id in rows]
+            if len(found.passages) >= request.limit or all(len(one) < page for one in fresh.values()):
+                break
+            offset, page = offset + page, page * 2
+        del found.passages[request.limit :]
 
     async def _question_vector(self, query: str, found: Found) -> list[float] | None:
         embedder = self._embedder
@@ -102,16 +122,16 @@ class Searcher:
             return None
         return await self._within(embedder.embed_query(query), "embedder: search is by words only", found)
 
-    async def _propose(
+    async def _page(
         self,
-        view: View,
         query: str,
         vector: Sequence[float] | None,
         where: IndexFilter,
         page: int,
         offset: int,
         found: Found,
-    ) -> dict[str, Sequence[Candidate]]:
+    ) -> dict[str, list[Candidate]]:
+        """The next candidates of the vector index, by words and by meaning."""
         vectors = self._index.vectors
         asked: dict[str, Awaitable[list[Candidate] | None]] = {
             WORDS: self._within(
@@ -126,24 +146,20 @@ class Searcher:
                 "meaning: the vector index",
                 found,
             )
-        if offset == 0 and not _narrow(where):
-            asked[ENTITY] = self._named(view, query, page)
         answers = await asyncio.gather(*asked.values())
         return {name: answer for name, answer in zip(asked, answers, strict=True) if answer is not None}
 
-    async def _named(self, view: View, query: str, limit: int) -> list[Candidate]:
+    async def _named(self, view: View, query: str) -> list[Candidate]:
+        """Passages that name what the question names."""
         entities = await view.known_entities(possible_names(query))
-        if not entities:
-            return []
-        return [
-            Candidate(chunk_id=chunk_id, score=float(named))
-            for chunk_id, named in await view.chunks_naming(entities, limit=limit)
-        ]
+        named = await view.chunks_naming(entities, limit=_MIN_PAGE) if entities else []
+        return [Candidate(chunk_id=chunk_id, score=float(number)) for chunk_id, number in named]
 
-    async def _chunks_naming(self, view: View, entity: str) -> set[UUID]:
+    async def _chunks_naming(self, view: View, entity: str) -> list[Candidate]:
+        """Passages that name the entity that the search is about."""
         rows = await view.find_entities(query=entity, entity_id=None, type_=None, limit=5)
         named = await view.chunks_naming([row["id"] for row in rows], limit=_MAX_CANDIDATES)
-        return {chunk_id for chunk_id, _ in named}
+        return [Candidate(chunk_id=chunk_id, score=1.0) for chunk_id, _ in named]
 
     async def _within(self, work: Awaitable[T], what: str, found: Found) -> T | None:
         """The answer of a store, or None with a note if it is down or too slow."""

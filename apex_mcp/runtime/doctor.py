@@ -124,7 +124,7 @@ async def _greeting(client: "Client") -> Check:
 
 async def _vectors(app: Checked) -> Check:
     points = await app.vectors.count()
-    owed = await app.record.versions.embedding_backlog_size(app.embedder.name) if app.embedder else 0
+    owed = await app.record.versions.owed(app.embedder.name) if app.embedder else 0
     owing = f", {owed} documents wait for vectors" if owed else ""
     return Check(name="vector index", state="ok", detail=f"{points} points{owing}")
 

@@ -102,7 +102,8 @@ def search(view: SearchView) -> str:
         return "\n".join(lines)
     for number, hit in enumerate(view.hits, 1):
         lines.append(f"[{number}] {_hit_source(hit)}")
-        lines.append(hit.text.strip())
+        # Quoted, so that stored text can't pass for another source of this answer.
+        lines += [f"> {line}" if line else ">" for line in hit.text.strip().splitlines()]
         lines.append(f"(chunk {hit.chunk_id}, document {hit.source.document_id}, score {hit.score:.2f})")
         lines.append("")
     return "\n".join(lines).rstrip()
@@ -203,7 +204,7 @@ def stats(view: StatsView) -> str:
 
 
 def _store(name: str, state: str, detail: str) -> str:
-    return f"{name} {state}" + (f" ({detail})" if detail and state != "ok" else "")
+    return f"{name} {state}" + (f" ({detail})" if detail else "")
 
 
 def _degraded(degraded: Iterable[str]) -> list[str]:

@@ -1,21 +1,29 @@
 """Rings when something was put into the outbox, so that dispatchers need not look all the time."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+
+from apex_mcp.models import Lane
+
+# A lane, and whether for bulk.
+Kind = tuple[Lane, bool]
 
 
 class Bell:
-    """Wakes every listener of this process."""
+    """Wakes listeners of this process."""
 
     def __init__(self) -> None:
-        self._events: set[asyncio.Event] = set()
+        self._events: defaultdict[Kind, set[asyncio.Event]] = defaultdict(set)
 
-    def listener(self) -> asyncio.Event:
-        """An event that each ring sets; its owner clears it before it looks into the outbox."""
+    def listener(self, kind: Kind) -> asyncio.Event:
+        """An event that each ring for this kind of work sets; its owner clears it before it looks into the outbox."""
         event = asyncio.Event()
-        self._events.add(event)
+        self._events[kind].add(event)
         return event
 
-    def ring(self) -> None:
-        """Something waits."""
-        for event in self._events:
-            event.set()
+    def ring(self, kinds: Iterable[Kind] | None = None) -> None:
+        """Work of these kinds waits; None: of any kind."""
+        for kind in self._events if kinds is None else kinds:
+            for event in self._events.get(kind, ()):
+                event.set()

@@ -39,7 +39,7 @@ async def test_a_remembered_text_is_found_with_its_source(open_client: OpenClien
     [hit] = data_of(found)["hits"]
     assert hit["text"] == "Sales rose by 12 percent."
     assert text_of(found).startswith(
-        "[1] Report (2026-03-01 12:00), p. 3, Results > Sales\nSales rose by 12 percent.\n(chunk "
+        "[1] Report (2026-03-01 12:00), p. 3, Results > Sales\n> Sales rose by 12 percent.\n(chunk "
     )
 
 

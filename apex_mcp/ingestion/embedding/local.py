@@ -8,8 +8,8 @@ from apex_mcp.errors import ApexError, Code, InputError, Unavailable
 from apex_mcp.ingestion.embedding.fetching import fetch_model
 from apex_mcp.ingestion.embedding.models import LocalModel
 from apex_mcp.ingestion.embedding.protocol import EmbedderState, FetchProgress, OnProgress, Readiness
-from apex_mcp.stores.vectors.packing import unpack_many
 from apex_mcp.ingestion.pool import ChildPool
+from apex_mcp.stores.vectors.packing import unpack_many
 
 # A question waits for the batch that is running. Larger batches are hardly quicker a token.
 _BATCH_TOKENS = 256

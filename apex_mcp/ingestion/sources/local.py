@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,22 +105,31 @@ def read_file(path: Path, *, max_bytes: int) -> tuple[bytes, str]:
 
 
 def _absolute(source: str, caller: Caller) -> Path:
-    path = path_from_uri(source) if source.startswith("file:") else Path(source)
-    if path is None or "\0" in source:
+    path = path_from_uri(source) if source[:5].casefold() == "file:" else Path(source)
+    if path is None or "\0" in source or not _is_unicode(source):
         raise InputError(
-            "that is not a path of this machine",
+            "that is not a path of this machine that can be kept: it must be valid Unicode",
             code=Code.SOURCE_NOT_SUPPORTED,
             unchanged=_NOTHING,
             next_step="give an absolute path or a file:// URI",
         )
     if source.startswith("~"):
-        path = path.expanduser()
+        with suppress(RuntimeError):  # no such user: then it is a name like any other
+            path = path.expanduser()
     if path.is_absolute():
         return path
     base = caller.base or next(iter(caller.roots), None)
     if base is None:
         raise _no_roots()
     return base / path
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_roots(real: Path, caller: Caller) -> None:

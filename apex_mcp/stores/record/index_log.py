@@ -2,19 +2,20 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
-from apex_mcp.models import IndexPoint, Retirement
+from apex_mcp.models import IndexPoint, Retirement, Scalar
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.vectors.packing import unpack
 
 _POINTS: LiteralString = """
-SELECT c.id, c.text, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
+SELECT c.id, c.text, c.heading_path, v.title, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
        coalesce(v.document_time, i.accepted_at) AS document_time, v.metadata, e.vector
 FROM chunks c JOIN versions v ON v.id = c.version_id JOIN ingestions i ON i.id = v.ingestion_id
 LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
-WHERE c.version_id = ANY(%(versions)s) AND v.tombstoned_at IS NULL ORDER BY c.version_id, c.ordinal
+WHERE (c.version_id = ANY(%(versions)s::uuid[]) OR c.id = ANY(%(chunks)s::uuid[]))
+  AND v.tombstoned_at IS NULL ORDER BY c.version_id, c.ordinal
 """
 
 _STANDING: LiteralString = """
@@ -123,14 +124,21 @@ class IndexLog:
 
     async def points(self, version_ids: Sequence[UUID], embedder: str | None) -> list[IndexPoint]:
         """The points of versions, with the vectors of `embedder` where they are there."""
-        rows = await self._database.fetch_all(_POINTS, {"versions": list(version_ids), "embedder": embedder})
+        return await self._points({"versions": list(version_ids), "chunks": None, "embedder": embedder})
+
+    async def points_of(self, chunk_ids: Sequence[UUID], embedder: str | None) -> list[IndexPoint]:
+        """The points of single passages."""
+        return await self._points({"versions": None, "chunks": list(chunk_ids), "embedder": embedder})
+
+    async def _points(self, which: dict[str, Any]) -> list[IndexPoint]:
+        rows = await self._database.fetch_all(_POINTS, which)
         return [
             IndexPoint(
                 id=row["id"],
                 namespace=row["namespace"],
                 version_id=row["version_id"],
                 document_id=row["document_id"],
-                text=row["text"],
+                text=searchable(row["text"], row["title"], row["heading_path"]),
                 source_type=row["source_type"],
                 media_type=row["media_type"],
                 document_time=row["document_time"],
@@ -141,6 +149,22 @@ class IndexLog:
         ]
 
 
-def flat_metadata(metadata: dict[str, Any]) -> dict[str, str | int | float | bool]:
-    """The scalar fields of a document's metadata: those that a search may filter by."""
-    return {key: value for key, value in metadata.items() if isinstance(value, str | int | float | bool)}
+def flat_metadata(metadata: dict[str, Any], prefix: str = "") -> dict[str, Scalar | list[Scalar]]:
+    """The fields that a search may filter by: values, lists of values, and those of objects as `outer.inner`."""
+    flat: dict[str, Scalar | list[Scalar]] = {}
+    for name, value in metadata.items():
+        if isinstance(value, str | int | float | bool):
+            flat[prefix + name] = value
+        elif isinstance(value, list):
+            scalars = [one for one in cast("list[Any]", value) if isinstance(one, str | int | float | bool)]
+            if scalars:
+                flat[prefix + name] = scalars
+        elif isinstance(value, dict):
+            flat |= flat_metadata(cast("dict[str, Any]", value), f"{prefix}{name}.")
+    return flat
+
+
+def searchable(text: str, title: str, heading_path: Sequence[str]) -> str:
+    """A passage with the words by which it is searched beside its own: its title's and its headings'."""
+    beside = [words for words in (title, *heading_path) if words and words not in text]
+    return "\n".join([*beside, text])

@@ -46,10 +46,11 @@ RETURNING ingestion_id
 """
 
 _SAME: LiteralString = """
-SELECT r.ord, i.id FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
+SELECT r.ord, i.id, i.fingerprint <> r.fingerprint AND i.request_id IS DISTINCT FROM r.request_id AS other
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
     ord int, namespace text, document_id uuid, fingerprint text, idempotency_key text, request_id text)
 CROSS JOIN LATERAL (
-    SELECT id FROM ingestions i
+    SELECT id, fingerprint, request_id FROM ingestions i
     WHERE i.request_id = r.request_id
        OR (i.namespace = r.namespace AND i.idempotency_key = r.idempotency_key)
        OR (i.document_id = r.document_id AND i.fingerprint = r.fingerprint AND i.state IN ('pending', 'running'))
@@ -181,6 +182,7 @@ class IngestionStore:
             request_ids: for each, the id that its sender gave this very call, so that sending it again changes nothing.
 
         Raises:
+            Conflict: an idempotency key came with other content before.
             Unavailable: the database does not answer; nothing was accepted.
         """
         senders: list[str | None] = list(request_ids or ()) or [None] * len(requests)
@@ -194,6 +196,13 @@ class IngestionStore:
         missing = [row for row in rows if UUID(row["id"]) not in accepted]
         if missing:
             known = await self._database.fetch_all(_SAME, {"rows": json.dumps(missing)})
+            if any(row["other"] for row in known):
+                raise Conflict(
+                    "the idempotency key was used with other content",
+                    code=Code.IDEMPOTENCY_KEY_REUSED,
+                    unchanged="nothing was accepted",
+                    next_step="send the same content again, or choose a new key",
+                )
             same: dict[int, UUID] = {row["ord"]: row["id"] for row in known}
             for row in missing:
                 place: int = row["ord"]

@@ -43,16 +43,18 @@ WHERE e.namespace = %(namespace)s AND e.id = ANY(%(ids)s) AND {_VISIBLE}
 """
 
 _FIND_ENTITIES: LiteralString = f"""
-SELECT e.id, mode() WITHIN GROUP (ORDER BY s.name) AS name, mode() WITHIN GROUP (ORDER BY s.type) AS type,
-       jsonb_agg(s.aliases) AS alias_lists, sum(cardinality(s.chunk_ids)) AS mentions,
+SELECT e.id, mode() WITHIN GROUP (ORDER BY s.name) AS name,
+       coalesce(mode() WITHIN GROUP (ORDER BY s.type) FILTER (WHERE s.type <> 'Thing'), 'Thing') AS type,
+       jsonb_agg(to_jsonb(s.aliases)) AS alias_lists, sum(cardinality(s.chunk_ids)) AS mentions,
        max(CASE WHEN e.normalised = %(exact)s THEN 3
-                WHEN s.aliases::text ILIKE %(quoted)s THEN 2
+                WHEN %(exact)s = ANY(s.alias_keys) THEN 2
                 WHEN e.normalised LIKE %(prefix)s THEN 1 ELSE 0 END) AS match
 FROM entities e JOIN entity_sources s ON s.entity_id = e.id JOIN versions v ON v.id = s.version_id
 WHERE e.namespace = %(namespace)s AND {_VISIBLE}
   AND (%(id)s::uuid IS NULL OR e.id = %(id)s)
   AND (%(type)s::text IS NULL OR lower(s.type) = lower(%(type)s))
-  AND (%(exact)s::text IS NULL OR e.normalised LIKE %(contains)s OR s.aliases::text ILIKE %(contains)s)
+  AND (%(exact)s::text IS NULL OR e.normalised LIKE %(contains)s
+       OR EXISTS (SELECT 1 FROM unnest(s.alias_keys) AS a(key) WHERE a.key LIKE %(contains)s))
 GROUP BY e.id ORDER BY match DESC, mentions DESC, e.id LIMIT %(limit)s
 """
 
@@ -140,13 +142,14 @@ class View:
     ) -> list[dict[str, Any]]:
         """Entities by id, by name or alias (exact first), by type; the most mentioned first."""
         name = ids.normalise_name(query) if query else None
+        if name == "":
+            return []  # nothing but punctuation
         escaped = _escape_like(name) if name else ""
         return await self._rows(
             _FIND_ENTITIES,
             id=entity_id,
-            type=type_,
+            type=ids.normalise_type(type_) if type_ else None,
             exact=name,
-            quoted=f'%"{escaped}"%',
             prefix=f"{escaped}%",
             contains=f"%{escaped}%",
             limit=limit,

@@ -59,11 +59,11 @@ ON CONFLICT DO NOTHING
 """
 
 _INSERT_ENTITY_SOURCES: LiteralString = """
-INSERT INTO entity_sources (entity_id, version_id, name, type, aliases, chunk_ids)
-SELECT entity_id, version_id, name, type, aliases,
-       ARRAY(SELECT jsonb_array_elements_text(chunk_ids)::uuid)
+INSERT INTO entity_sources (entity_id, version_id, name, type, aliases, alias_keys, chunk_ids)
+SELECT entity_id, version_id, name, type, ARRAY(SELECT jsonb_array_elements_text(aliases)),
+       ARRAY(SELECT jsonb_array_elements_text(alias_keys)), ARRAY(SELECT jsonb_array_elements_text(chunk_ids)::uuid)
 FROM jsonb_to_recordset(%s::jsonb)
-    AS r(entity_id uuid, version_id uuid, name text, type text, aliases jsonb, chunk_ids jsonb)
+    AS r(entity_id uuid, version_id uuid, name text, type text, aliases jsonb, alias_keys jsonb, chunk_ids jsonb)
 ON CONFLICT DO NOTHING
 """
 
@@ -124,11 +124,17 @@ LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
 WHERE e.chunk_id IS NULL ORDER BY v.ingestion_seq DESC, c.ordinal LIMIT %(limit)s
 """
 
+_COUNT_OWED: LiteralString = """
+SELECT count(*) AS n FROM versions v JOIN chunks c ON c.version_id = v.id
+LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
+WHERE v.embedded_with IS DISTINCT FROM %(embedder)s AND v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL
+  AND v.revision_to IS NULL AND e.chunk_id IS NULL
+"""
+
 _MARK_EMBEDDED: LiteralString = """
 UPDATE versions v SET embedded_with = %(embedder)s WHERE v.id = ANY(%(versions)s)
 AND NOT EXISTS (SELECT 1 FROM chunks c LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
                 WHERE c.version_id = v.id AND e.chunk_id IS NULL)
-RETURNING v.id
 """
 
 
@@ -235,13 +241,9 @@ class VersionStore:
         )
         return {row["document_id"]: row["content_hash"] for row in rows}
 
-    async def embedding_backlog_size(self, embedder: str) -> int:
-        """Number of chunks of current versions that lack vectors of this embedder."""
-        row = await self._database.fetch_one(
-            "SELECT coalesce(sum(chunk_count), 0) AS n FROM versions WHERE embedded_with IS DISTINCT FROM %s "
-            "AND tombstoned_at IS NULL AND revision_from IS NOT NULL AND revision_to IS NULL",
-            (embedder,),
-        )
+    async def owed(self, embedder: str) -> int:
+        """Number of chunks of current versions that lack a vector of this embedder."""
+        row = await self._database.fetch_one(_COUNT_OWED, {"embedder": embedder})
         return int(row["n"]) if row else 0
 
     async def chunks_owed(self, embedder: str, *, limit: int) -> list[OwedChunk]:
@@ -249,21 +251,15 @@ class VersionStore:
         rows = await self._database.fetch_all(_OWED, {"embedder": embedder, "limit": limit})
         return [OwedChunk(**row) for row in rows]
 
-    async def add_vectors(
-        self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes]
-    ) -> list[UUID]:
-        """Store vectors of chunks; returns the versions that lack none any more, for the index to take up."""
+    async def add_vectors(self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes]) -> None:
+        """Store vectors of chunks, and note which versions lack none any more."""
         versions = list({chunk.version_id for chunk in chunks})
         async with self._database.transaction() as connection:
             await connection.execute(
                 _INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors))
             )
-            rows = await (
-                await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
-            ).fetchall()
-            complete = [row["id"] for row in rows]
-            await connection.execute(_LOG, (complete,))
-        return complete
+            await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
+            await connection.execute(_LOG, (versions,))
 
 
 def content_hash(raw_hash: str, given: Any) -> str:
@@ -402,19 +398,16 @@ def _graph_rows(
                 "name": entity.name,
                 "type": entity.type,
                 "aliases": list(entity.aliases),
+                "alias_keys": [ids.normalise_name(alias) for alias in entity.aliases],
                 "chunk_ids": [str(version.chunk_id(ordinal)) for ordinal in entity.chunks],
             })
         for fact in version.extraction.facts:
             subject = ids.entity_id(version.namespace, fact.subject)
-            object_id = str(ids.entity_id(version.namespace, fact.object)) if fact.object_is_entity else None
+            object_id = str(ids.entity_id(version.namespace, fact.object))
             valid_at = fact.valid_at.isoformat() if fact.valid_at else None
             facts.append({
                 **{key: value for key, value in asdict(fact).items() if key in ("predicate", "sentence")},
-                "id": str(
-                    ids.fact_id(
-                        version.namespace, subject, fact.predicate, object_id or fact.object, valid_at or ""
-                    )
-                ),
+                "id": str(ids.fact_id(version.namespace, subject, fact.predicate, object_id, valid_at or "")),
                 "namespace": version.namespace,
                 "version_id": str(version.id),
                 "subject_id": str(subject),

@@ -240,7 +240,11 @@ def point(source: IndexPoint) -> Point:
             _tag("document", source.document_id),
             _tag("source", source.source_type),
             _tag("media", source.media_type),
-            *(_tag(f"metadata {name}", value) for name, value in source.metadata.items()),
+            *(
+                _tag(f"metadata {name}", one)
+                for name, value in source.metadata.items()
+                for one in (value if isinstance(value, list) else [value])
+            ),
         ],
         "time": source.document_time.isoformat() if source.document_time else None,
     }

@@ -149,7 +149,8 @@ CREATE TABLE entity_sources (
     version_id uuid NOT NULL REFERENCES versions ON DELETE CASCADE,
     name       text NOT NULL,
     type       text NOT NULL,
-    aliases    jsonb NOT NULL,
+    aliases    text[] NOT NULL,
+    alias_keys text[] NOT NULL,         -- normalised, as names are looked up
     chunk_ids  uuid[] NOT NULL,
     PRIMARY KEY (entity_id, version_id)
 );
@@ -160,7 +161,7 @@ CREATE TABLE facts (
     namespace   text NOT NULL REFERENCES namespaces ON DELETE CASCADE,
     subject_id  uuid NOT NULL REFERENCES entities ON DELETE CASCADE,
     predicate   text NOT NULL,
-    object_id   uuid REFERENCES entities ON DELETE CASCADE,
+    object_id   uuid NOT NULL,          -- of the entity that has this name, should there be one
     object_text text NOT NULL
 );
 CREATE INDEX facts_subject ON facts (subject_id);
