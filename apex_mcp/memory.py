@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import apex_mcp
 from apex_mcp.caller import Caller
-from apex_mcp.errors import ApexError, InputError, NotFound
+from apex_mcp.errors import ApexError, InputError, NotFound, Unavailable
 from apex_mcp.ingestion.accepting import Door, Given, check_namespace
 from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.ingestion.room import require_room
 from apex_mcp.models import EntityInput, FactInput, IndexFilter, IngestionRequest, IngestionState
 from apex_mcp.presenting import present_entities, present_hit, present_ingestion, present_item
 from apex_mcp.retrieval.documents import DocumentRequest, read_document
@@ -42,6 +43,7 @@ _MAX_QUERY_CHARS = 10_000
 _MAX_LENGTH = 100_000
 _MAX_PAGE_OF_PATHS = 500
 _KEEPALIVE_SECONDS = 10.0
+_SECOND_TRY_SECONDS = 1.5
 
 
 class Memory:
@@ -76,6 +78,7 @@ class Memory:
         self._progress = progress
         self._bell = bell
         self._health = health
+        self._home = settings.home
         self._door = Door(settings)
         self._searcher = Searcher(record, index, embedder)
 
@@ -153,6 +156,7 @@ class Memory:
             except ApexError as error:
                 outcomes.append(error)
         requests = [one for one in outcomes if isinstance(one, IngestionRequest)]
+        require_room(self._home)
         ids = await self._record.ingestions.accept(requests)
         self._bell.ring({(one.lane, one.bulk) for one in requests})
         views = {one.id: present_ingestion(one) for one in await self._record.ingestions.get(ids)}
@@ -188,7 +192,14 @@ class Memory:
         )
 
     async def _accept(self, request: IngestionRequest, request_id: str | None) -> IngestionView:
-        (ingestion_id,) = await self._record.ingestions.accept([request], [request_id])
+        # An id of its own makes it safe to ask the record again when a connection broke in the middle.
+        sender = request_id or str(uuid4())
+        require_room(self._home)
+        try:
+            (ingestion_id,) = await self._record.ingestions.accept([request], [sender])
+        except Unavailable:
+            await asyncio.sleep(_SECOND_TRY_SECONDS)
+            (ingestion_id,) = await self._record.ingestions.accept([request], [sender])
         self._bell.ring([(request.lane, request.bulk)])
         return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
 

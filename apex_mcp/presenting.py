@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> Ing
         document_id=ingestion.document_id,
         namespace=ingestion.namespace,
         key=ingestion.key,
-        title=result.get("title") or ingestion.request.get("title") or "",
+        title=result.get("title") or ingestion.request.get("title") or _name(ingestion),
         state=ingestion.state,
         step=ingestion.step,
         steps_done=len(STEPS) - 1
@@ -45,6 +46,13 @@ def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> Ing
         attempts=ingestion.attempts,
         workflow_id=ingestion.workflow_id,
     )
+
+
+def _name(ingestion: Ingestion) -> str:
+    """What to call a document that has no title yet: its file, or its key, if that is not a hash of its text."""
+    if ingestion.request["path"]:
+        return Path(ingestion.request["path"]).name
+    return "" if ingestion.key.startswith("text:") else ingestion.key
 
 
 def _waiting_for(ingestion: Ingestion, health: Health | None) -> str:

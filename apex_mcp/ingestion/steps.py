@@ -16,6 +16,7 @@ from apex_mcp.ingestion.drafts import RAW, Draft, Drafts
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.prepare import Item, Outcome, prepare_together
+from apex_mcp.ingestion.room import require_room
 from apex_mcp.ingestion.sources.local import read_file
 from apex_mcp.ingestion.staging import Staging
 from apex_mcp.models import IndexPoint, IngestionState, Lane, Step
@@ -320,6 +321,7 @@ class Steps:
             draft.vectors = [pack(next(vectors)) for _ in draft.chunks]
 
     async def _commit(self, drafts: Sequence[Draft], claim: UUID) -> None:
+        require_room(self._settings.home)
         versions = [_version(draft) for draft in drafts]
         with self._index.writing():
             await self._index.vectors.upsert([point for draft in drafts for point in _points(draft)])

@@ -65,12 +65,14 @@ class Searcher:
         """
         found = Found()
         vector = await self._question_vector(request.query, found)
+        degraded = self._index.degraded
         async with self._record.reader.view(request.where.namespace, known_at=request.known_at) as view:
             found.revision = view.revision
             where = replace(request.where, revision=view.revision) if view.past else request.where
             await self._collect(view, request, where, vector, found)
-        if self._index.degraded:
-            found.degraded.append(self._index.degraded)
+        # A rebuild that ended meanwhile may have hidden passages at the beginning, and one that began, at the end.
+        if degraded := degraded or self._index.degraded:
+            found.degraded.append(degraded)
         if vector is not None and self._index.owed:
             found.degraded.append(
                 f"{self._index.owed} passages have no vectors yet: they are found by words only"

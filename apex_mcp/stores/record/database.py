@@ -34,7 +34,8 @@ def translated() -> Generator[None]:
         raise Unavailable(
             "the database does not answer",
             code=Code.RECORD_UNAVAILABLE,
-            unchanged="nothing was stored",
+            # A connection that breaks during a commit leaves open how it ended.
+            unchanged="what was asked may have been done or not, and asking again is safe",
             next_step="try again in a few seconds; `apex-mcp doctor` shows what is wrong",
             retry_after_seconds=2,
         ) from error

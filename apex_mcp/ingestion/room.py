@@ -1,0 +1,28 @@
+"""Room on the data folder's disk. The index maps files into memory: a write to a full disk would end its process."""
+
+import shutil
+from pathlib import Path
+
+from apex_mcp.errors import Code, Unavailable
+
+_LEAST_BYTES = 96 * 1024 * 1024
+
+
+def require_room(folder: Path) -> None:
+    """Pass if something more can be stored.
+
+    Raises:
+        Unavailable: the disk is all but full (`disk_full`); reading still works.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return  # what is wrong with the folder shows when it is used
+    if free < _LEAST_BYTES:
+        raise Unavailable(
+            f"the data folder's disk has {free // 1_000_000} MB left, and {_LEAST_BYTES // 1_000_000} MB are needed to store more",
+            code=Code.DISK_FULL,
+            unchanged="nothing was stored",
+            next_step="free space on that disk; what was accepted before goes on by itself, and searches go on meanwhile",
+            retry_after_seconds=30,
+        )
