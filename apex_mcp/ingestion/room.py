@@ -20,7 +20,7 @@ def require_room(folder: Path) -> None:
         return  # what is wrong with the folder shows when it is used
     if free < _LEAST_BYTES:
         raise Unavailable(
-            f"the data folder's disk has {free // 1_000_000} MB left, and {_LEAST_BYTES // 1_000_000} MB are needed to store more",
+            f"the data folder's disk has {free // 1_000_000} MB left, and storing needs {_LEAST_BYTES // 1_000_000}",
             code=Code.DISK_FULL,
             unchanged="nothing was stored",
             next_step="free space on that disk; what was accepted before goes on by itself, and searches go on meanwhile",
