@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,10 @@ from apex_mcp.stores.record.versions import OwedChunk
 from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from apex_mcp.stores.vectors.packing import pack
 
-_FLUSH_SECONDS = 2.0
+# Searches wait for a flush, so it comes in a pause of the writes, or after a while without one.
+_QUIET_SECONDS = 5.0
+_UNFLUSHED_SECONDS = 30.0
+_AFTER_FAILURE_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
 _RETRY_SECONDS = 60.0
 _EMBED_BATCH = 64
@@ -47,6 +51,7 @@ class IndexKeeper:
         vectors: EdgeVectorIndex,
         embedder: Embedder | None,
         embedder_name: str | None,
+        lost: asyncio.Event,
     ) -> None:
         self.vectors = vectors
         self.embedder_name = embedder_name
@@ -57,7 +62,12 @@ class IndexKeeper:
         self._position: str | None = None
         self._writers: dict[int, str | None] = {}
         self._next_writer = 0
+        self._last_write = 0.0
         self._dirty = asyncio.Event()
+        # The generation of `vectors` that holds all that the record committed; behind it, something was lost.
+        self._whole = 0
+        self._lost = lost
+        self._catching_up = asyncio.Lock()
         self._written = asyncio.Event()
         self._rebuilding = asyncio.Lock()
 
@@ -76,12 +86,22 @@ class IndexKeeper:
             name = embedder.name
             await record.index_log.set_embedder(name)
         current = folder / await record.index_log.index_name()
+        lost = asyncio.Event()
         vectors = await EdgeVectorIndex.open(
-            current, record_id=identity.record_id, embedder=name, dimension=identity.dimension
+            current,
+            record_id=identity.record_id,
+            embedder=name,
+            dimension=identity.dimension,
+            on_lost=lost.set,
         )
-        keeper = cls(record=record, folder=folder, vectors=vectors, embedder=embedder, embedder_name=name)
-        if vectors.position() is not None:
-            await keeper._replay_changes(vectors.position() or "0")
+        keeper = cls(
+            record=record, folder=folder, vectors=vectors, embedder=embedder, embedder_name=name, lost=lost
+        )
+        try:
+            await keeper._catch_up()
+        except BaseException:
+            await vectors.abandon()
+            raise
         return keeper
 
     async def close(self) -> None:
@@ -91,9 +111,11 @@ class IndexKeeper:
     @property
     def degraded(self) -> str | None:
         """What searches lack while the index is made anew, or None."""
-        if not self._rebuilding.locked():
-            return None
-        return "the index is being rebuilt from the record: some passages are not found yet"
+        if self._rebuilding.locked():
+            return "the index is being rebuilt from the record: some passages are not found yet"
+        if self._whole != self.vectors.generation:
+            return "the index is catching up with the record after a failure: some passages are not found yet"
+        return None
 
     @property
     def local_embedder(self) -> Embedder | None:
@@ -113,6 +135,7 @@ class IndexKeeper:
             yield
         finally:
             del self._writers[token]
+            self._last_write = time.monotonic()
             self._dirty.set()
             self._written.set()
 
@@ -121,6 +144,7 @@ class IndexKeeper:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self._rebuild_if_empty, _IDLE_SECONDS))
             tasks.create_task(self._flush_when_dirty())
+            tasks.create_task(self._catch_up_when_lost())
             tasks.create_task(self._repeat(self._purge_due, _IDLE_SECONDS))
             tasks.create_task(self._repeat(lambda: self.vectors.maintain(), _IDLE_SECONDS))
             if self._embedder is not None:
@@ -147,11 +171,15 @@ class IndexKeeper:
         identity = await self._record.index_log.identity()
         folder = self._folder / f"index-{uuid4().hex[:12]}"
         fresh = await EdgeVectorIndex.open(
-            folder, record_id=identity.record_id, embedder=name, dimension=identity.dimension
+            folder,
+            record_id=identity.record_id,
+            embedder=name,
+            dimension=identity.dimension,
+            on_lost=self._lost.set,
         )
         if embedder is not None and embedder.dimension is not None:
             await fresh.enable_dense(embedder.name, embedder.dimension)
-        old, self.vectors, self.embedder_name = self.vectors, fresh, name
+        old, self.vectors, self.embedder_name, self._whole = self.vectors, fresh, name, 0
         await self._record.index_log.set_index_name(folder.name)
         await self._until_idle(set(self._writers))
         await old.close()
@@ -164,16 +192,27 @@ class IndexKeeper:
         return await self._record.versions.owed(self.embedder_name) if self.embedder_name else 0
 
     async def flush(self) -> None:
-        """Make what was written durable, and note how far the index goes."""
+        """Make what was written durable, and note how far the index goes.
+
+        Raises:
+            Unavailable: among others, where something was lost that is not written again yet.
+        """
         self._dirty.clear()
+        try:
+            await self._flush()
+        except BaseException:
+            self._dirty.set()
+            raise
+
+    async def _flush(self) -> None:
         position = await self._record.index_log.position()
         began = list(self._writers.values())
         self._position = position
-        if self._rebuilding.locked() or self.vectors.position() is None or None in began:
+        if self.degraded or self.vectors.position() is None or None in began:
             await self.vectors.flush()
             return
         complete = min([position, *(one for one in began if one is not None)], key=int)
-        await self.vectors.flush(complete)
+        await self.vectors.flush(complete, generation=self._whole)
         await self._record.index_log.forget_before(complete)
 
     async def purge_run(self, document_id: UUID, ingestion_id: UUID, claim: UUID) -> None:
@@ -197,31 +236,57 @@ class IndexKeeper:
     async def _rebuild(self) -> AsyncGenerator[int]:
         """Write every version of the record to the index, then what changed meanwhile; yields the versions done."""
         async with self._rebuilding:
+            vectors = self.vectors
+            generation = await self._settled(vectors)
             start = await self._record.index_log.position()
             done = 0
             async for page in self._record.index_log.all_versions():
                 await self._replay(page)
                 done += len(page)
                 yield done
-            await self._replay_changes(start)
+            await self._replay_changes(start, vectors, generation)
         await self._forget_other_folders()
 
-    async def _replay_changes(self, position: str) -> None:
+    async def _catch_up(self) -> bool:
+        """Write to the index what the record has that the index lost; nothing where it must be rebuilt."""
+        async with self._catching_up:
+            vectors = self.vectors
+            generation = await self._settled(vectors)
+            position = vectors.position()
+            if position is not None:
+                await self._replay_changes(position, vectors, generation)
+            return True
+
+    async def _settled(self, vectors: EdgeVectorIndex) -> int:
+        """The index's generation, when all that may have written to earlier ones have committed or given up.
+
+        Else one whose points were lost could commit after the replay has looked.
+        """
+        generation = await vectors.ready()
+        await self._until_idle(set(self._writers))
+        return generation
+
+    async def _replay_changes(self, position: str, vectors: EdgeVectorIndex, generation: int) -> None:
         start = await self._record.index_log.position()
         for page in batches(await self._record.index_log.changed_since(position), 200):
             await self._replay(page)
-        await self.vectors.flush(start)
-        self._position = start
+        # Otherwise a reindex took its place, and some of this went there.
+        if vectors is self.vectors:
+            await vectors.flush(start, generation=generation)
+        if vectors is self.vectors:
+            self._position, self._whole = start, generation
 
     async def _replay(self, version_ids: Sequence[UUID]) -> None:
         """Bring the index to what the record says of these versions now."""
-        standing = await self._record.index_log.standing(version_ids)
-        gone = set(version_ids) - set(standing.present)
         with self.writing():
-            if gone:
-                await self.vectors.delete_versions(sorted(gone))
+            standing = await self._record.index_log.standing(version_ids)
             for some in batches(standing.present, 20):
                 await self.vectors.upsert(await self._record.index_log.points(some, self._vectors_of()))
+            # Once more, because what became past or was purged meanwhile was just written as current.
+            standing = await self._record.index_log.standing(version_ids)
+            gone = set(version_ids) - set(standing.present)
+            if gone:
+                await self.vectors.delete_versions(sorted(gone))
             await self.vectors.retire(standing.retired)
 
     def _vectors_of(self) -> str | None:
@@ -263,8 +328,19 @@ class IndexKeeper:
     async def _flush_when_dirty(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(_FLUSH_SECONDS)
+            latest = time.monotonic() + _UNFLUSHED_SECONDS
+            pause = _QUIET_SECONDS
+            while pause > 0:
+                await asyncio.sleep(pause)
+                pause = min(latest, self._last_write + _QUIET_SECONDS) - time.monotonic()
             await self._guarded(self.flush())
+
+    async def _catch_up_when_lost(self) -> None:
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            while not await self._guarded(self._catch_up()):
+                pass
 
     async def _purge_due(self) -> bool:
         due = await self._record.purges.due()
@@ -310,5 +386,5 @@ class IndexKeeper:
             _log.warning(
                 "index upkeep: %s", error.code if isinstance(error, ApexError) else type(error).__name__
             )
-            await asyncio.sleep(_FLUSH_SECONDS)
+            await asyncio.sleep(_AFTER_FAILURE_SECONDS)
             return None

@@ -11,18 +11,17 @@ import contextlib
 import heapq
 import itertools
 import pickle
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import psutil
 
+from apex_mcp.child_process import Child
 from apex_mcp.errors import ApexError, Code, InputError, Invariant, Unavailable
-from apex_mcp.ingestion.pool_child import read_message, write_message
 
 _WATCH_SECONDS = 0.05
 _START_SECONDS = 60.0
@@ -252,18 +251,9 @@ class _Child:
         self.ready = False
         self._memory: psutil.Process | None = None
         try:
-            # -P: a folder that happens to be the current one is not imported from.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "apex_mcp.ingestion.pool_child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                **_popen_options(),
-            )
+            self._process = Child("apex_mcp.ingestion.pool_child", humble=True)
         except OSError as error:
             raise _ChildGone(_not_started()) from error
-        self._calls = cast("BinaryIO", self._process.stdin)
-        self._answers = cast("BinaryIO", self._process.stdout)
 
     def greet(self) -> None:
         """Wait until the child runs, and learn its process id.
@@ -281,20 +271,17 @@ class _Child:
         return pickle.loads(self._exchange(message))
 
     def _exchange(self, message: bytes) -> bytes:
-        with contextlib.suppress(OSError):
-            write_message(self._calls, message)
-            if (answer := read_message(self._answers)) is not None:
-                return answer
-        raise _ChildGone(self._crashed())
+        if (answer := self._process.exchange(message)) is None:
+            raise _ChildGone(self._crashed())
+        return answer
 
     def _crashed(self) -> InputError:
-        self.end()
         return InputError(
             "the document crashes the parser",
             code=Code.PARSER_CRASHED,
             unchanged="nothing was stored; other documents are not affected",
             next_step="open the document in its own program and save or export it again, then retry",
-            details={"exit_status": self._process.returncode},
+            details={"exit_status": self._process.end()},
         )
 
     def memory_bytes(self) -> int:
@@ -309,19 +296,7 @@ class _Child:
 
     def end(self) -> None:
         """Kill the process and give its resources back. Again is no harm."""
-        self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10)
-        for pipe in (self._calls, self._answers):
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-
-def _popen_options() -> dict[str, Any]:
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
-    # A group of its own, so that a Ctrl-C in the terminal does not reach it before it can ignore it.
-    return {"process_group": 0}
+        self._process.end()
 
 
 def _closed() -> Unavailable:

@@ -1,44 +1,25 @@
 """The other end of `pool.py`: one call at a time, from standard input to standard output.
 
-A message is eight bytes of length and a pickle: a call is (function, args), an answer (worked, value or
-error).
+Messages are pickles: a call is (function, args), an answer (worked, value or error).
 """
 
 import importlib
 import os
 import pickle
 import queue
-import signal
-import struct
 import sys
 import threading
 from typing import Any, BinaryIO
 
+from apex_mcp.child_process import be_humble, be_quiet, read_message, take_pipes, write_message
 from apex_mcp.errors import ApexError, Code, InputError, Invariant
-
-HEADER = struct.Struct(">Q")
-
-
-def write_message(stream: BinaryIO, payload: bytes) -> None:
-    """Send one message."""
-    stream.write(HEADER.pack(len(payload)) + payload)
-    stream.flush()
-
-
-def read_message(stream: BinaryIO) -> bytes | None:
-    """Wait for one message; None when the other side has gone, even halfway."""
-    header = stream.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return None
-    (length,) = HEADER.unpack(header)
-    payload = stream.read(length)
-    return payload if len(payload) == length else None
 
 
 def main() -> None:
     """Answer calls until the parent closes the pipe or dies."""
-    calls, answers = _take_pipes()
-    _be_humble()
+    calls, answers = take_pipes()
+    be_quiet()
+    be_humble()
     start = read_message(calls)
     if start is None:
         return
@@ -50,32 +31,6 @@ def main() -> None:
     threading.Thread(target=_receive, args=(calls, waiting), daemon=True).start()
     while True:
         write_message(answers, _answer(waiting.get()))
-
-
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes to ourselves: whatever a parser prints goes nowhere, and what it reads is empty."""
-    calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    return calls, answers
-
-
-def _be_humble() -> None:
-    """Lower priority, no end by the terminal's Ctrl-C (the parent decides), no core dumps, no dialogs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.SetErrorMode(  # the priority is given by the parent's creation flags
-            msvcrt.SEM_FAILCRITICALERRORS | msvcrt.SEM_NOGPFAULTERRORBOX | msvcrt.SEM_NOOPENFILEERRORBOX
-        )
-    else:
-        import resource
-
-        os.nice(10)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _receive(calls: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:

@@ -1,75 +1,67 @@
-"""The vector index of the embedded profile: a Qdrant Edge shard in the daemon's process.
+"""The vector index of the embedded profile: a Qdrant Edge shard in a process of its own.
 
     FOLDER/state.json        whose index it is, which shard is in use, how far it goes
+    FOLDER/index.lock        held by the process that has the shard
     FOLDER/shard-<random>/   the shard in use, and beside it for a while the copy that is being built
 
-Every engine call holds Python's interpreter lock for as long as it takes. So all of them run in slices of some
-milliseconds on one thread of the index's own: searches come between the slices of a large write, and the shard is never
-used by two threads. Writers take turns slice by slice. Two things cannot be sliced: opening (0.1 s for 100,000 points
-that are built, 1 s for as many that are not), and a flush, which waits for the disk some 65 times, 20 ms in all on a
-quiet SSD and several 100 ms while others are syncing too.
+Every engine call holds Python's interpreter lock for as long as it takes, so the engine runs in a child process
+(`edge_child.py`) and the daemon never stops for it. One command is under way at a time. Writes go in slices of some
+milliseconds and take turns slice by slice, so a search waits for one slice at most. Two things cannot be sliced: opening
+(0.1 s for 100,000 points that are built, 1 s for as many that are not), and a flush, which waits for the disk some 65
+times, 20 ms in all on a quiet SSD and several 100 ms while others are syncing too.
 
-A crash at any moment leaves the shard as it was flushed last, and what the record writes again heals the rest. A folder
-that is empty, damaged, of another record, of other vectors or of another format starts again empty, and `position()`
-is None until the record has rebuilt it.
+A crash at any moment leaves the shard as it was flushed last, and what the record writes again heals the rest. When only
+the child dies, the next call starts another, and `generation` tells that writes were lost. A folder that is empty,
+damaged, of another record, of other vectors or of another format starts again empty, and `position()` is None until the
+record has rebuilt it.
 """
 
 import asyncio
-import logging
+import contextlib
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
-from qdrant_edge import Point
-
 from apex_mcp.batches import batches
-from apex_mcp.errors import ApexError, Code, Invariant, Unavailable
+from apex_mcp.errors import Invariant, Unavailable
 from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors.edge_build import build_in_child
-from apex_mcp.stores.vectors.edge_files import State, copy_shard, read_state, sync_files
-from apex_mcp.stores.vectors.edge_shard import Shard, point
+from apex_mcp.stores.vectors.edge_errors import unavailable
+from apex_mcp.stores.vectors.edge_files import State, copy_shard, sync_files
+from apex_mcp.stores.vectors.edge_process import EngineProcess
 
-# Slices, each a few to twenty milliseconds of the engine's work.
+# Some ten to fifty milliseconds of the engine's work.
 _UPSERT_SLICE = 100
-_RETIRE_SLICE = 50
-_DELETE_SLICE = 200
 _VERSIONS_SLICE = 200
-_SCROLL_SLICE = 1_000
-# The engine is flushed between slices, so that no flush has too much to write.
-_FLUSH_AFTER = 10_000
-# A build is worth its minutes when so many points, and so large a part of all, changed since the last.
-_BUILD_AFTER = 20_000
-_BUILD_PART = 0.2
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class EdgeVectorIndex:
     """A `VectorIndex` on one folder, which one process owns. Made by `open`."""
 
-    def __init__(self, folder: Path, state: State, shard: Shard, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, process: EngineProcess, folder: Path, thread: ThreadPoolExecutor) -> None:
+        self._process = process
         self._folder = folder
-        self._state = state
-        self._shard = shard
         self._thread = thread
         self._writing = asyncio.Lock()
         self._closed = False
-        self._dirty = 0
-        self._changed = state.changed
-        # Ids written since the copy was taken that is being built.
-        self._touched: set[UUID] | None = None
         self._building: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
-        cls, folder: Path, *, record_id: UUID, embedder: str | None, dimension: int | None
+        cls,
+        folder: Path,
+        *,
+        record_id: UUID,
+        embedder: str | None,
+        dimension: int | None,
+        on_lost: Callable[[], None] | None = None,
     ) -> "EdgeVectorIndex":
         """Open the index in `folder`, or start it there.
 
@@ -78,26 +70,48 @@ class EdgeVectorIndex:
             record_id: the record that it is an index of.
             embedder: whose vectors it is given; None for words only, which leaves vectors that are there alone.
             dimension: of these vectors; None while it is not known, see `enable_dense`.
+            on_lost: called when `generation` has risen.
 
         Raises:
             Unavailable: the folder cannot be used.
         """
-        wanted = State(record_id=str(record_id), embedder=embedder, dimension=dimension, shard=_new_name())
-        thread = ThreadPoolExecutor(1, thread_name_prefix="vectors")
+        wanted = State(record_id=str(record_id), embedder=embedder, dimension=dimension, shard="")
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            if on_lost is not None:
+                loop.call_soon_threadsafe(on_lost)
+
+        index = cls(
+            EngineProcess(folder, wanted, tell), folder, ThreadPoolExecutor(1, thread_name_prefix="vectors")
+        )
         try:
-            state, shard = await _run(thread, partial(_open, folder, wanted))
+            await index.ready()
+            if embedder is not None and dimension is not None:
+                await index.enable_dense(embedder, dimension)
         except BaseException:
-            thread.shutdown(wait=False)
+            await index.abandon()
             raise
-        index = cls(folder, state, shard, thread)
-        if embedder is not None and dimension is not None:
-            await index.enable_dense(embedder, dimension)
         return index
 
     @property
     def dimension(self) -> int | None:
         """Of the dense vectors; None while there are words only."""
-        return self._state.dimension
+        return self._process.state.dimension
+
+    @property
+    def generation(self) -> int:
+        """How often the engine's process died and lost what was written since the last flush."""
+        return self._process.generation
+
+    async def ready(self) -> int:
+        """Start the engine's process if it does not run; the generation then.
+
+        Raises:
+            Unavailable: it cannot be started.
+        """
+        await self._ask("ping")
+        return self.generation
 
     async def enable_dense(self, embedder: str, dimension: int) -> None:
         """Take this embedder's vectors from now on, in an index that has words only; again changes nothing.
@@ -106,43 +120,37 @@ class EdgeVectorIndex:
             Invariant: it has vectors of another embedder.
         """
         async with self._writing:
-            if (self._state.embedder, self._state.dimension) == (embedder, dimension):
+            state = self._process.state
+            if (state.embedder, state.dimension) == (embedder, dimension):
                 return
-            if self._state.dimension is not None:
+            if state.dimension is not None:
                 raise Invariant("the index holds the vectors of another embedder")
-            self._state = await self._engine(partial(self._add_dense, embedder, dimension))
+            await self._change("add_dense", embedder, dimension)
 
     def position(self) -> str | None:
         """How far the index is durable; None when the record must rebuild it."""
-        return self._state.position
+        return self._process.state.position
 
     async def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Add or replace points, 100 at a time."""
-        dimension = self._state.dimension
+        dimension = self.dimension
         if any(one.dense is not None and len(one.dense) != dimension for one in points):
             raise Invariant("a vector does not have the index's dimension")
         for some in batches(points, _UPSERT_SLICE):
-            ready = await asyncio.to_thread(_engine_points, some)
-            await self._write([one.id for one in some], lambda shard, ready=ready: shard.upsert(ready))
+            await self._write("upsert", some)
 
     async def retire(self, retirements: Sequence[Retirement]) -> None:
         """Mark versions' points as current in their range of revisions only."""
         for one in retirements:
-            following: UUID | None = None
-            while True:
-                ids, following = await self._engine(
-                    partial(self._page, [one.version_id], _RETIRE_SLICE, following)
-                )
-                if ids:
-                    await self._write(ids, lambda shard, ids=ids, one=one: shard.retire(ids, one))
-                if following is None:
-                    break
+            following = await self._write("retire", one, None)
+            while following is not None:
+                following = await self._write("retire", one, following)
 
     async def delete_versions(self, version_ids: Sequence[UUID]) -> None:
         """Remove every point of these versions."""
         for some in batches(version_ids, _VERSIONS_SLICE):
-            while ids := (await self._engine(partial(self._page, some, _DELETE_SLICE)))[0]:
-                await self._write(ids, lambda shard, ids=ids: shard.delete(ids))
+            while await self._write("delete", some):
+                pass
 
     async def search_words(
         self, query: str, where: IndexFilter, *, limit: int, offset: int = 0
@@ -150,50 +158,51 @@ class EdgeVectorIndex:
         """Candidates by BM25."""
         if limit <= 0:
             return []
-        return await self._engine(
-            lambda: self._shard.search_words(query, where, limit=limit, offset=max(offset, 0))
-        )
+        return _candidates(await self._ask("search_words", query, where, limit, max(offset, 0)))
 
     async def search_dense(
         self, vector: Sequence[float], where: IndexFilter, *, limit: int, offset: int = 0
     ) -> list[Candidate]:
         """Candidates by cosine; none while there are words only."""
-        if limit <= 0 or self._state.dimension is None:
+        if limit <= 0 or self.dimension is None:
             return []
-        if len(vector) != self._state.dimension:
+        if len(vector) != self.dimension:
             raise Invariant("a query's vector does not have the index's dimension")
-        return await self._engine(
-            lambda: self._shard.search_dense(vector, where, limit=limit, offset=max(offset, 0))
-        )
+        return _candidates(await self._ask("search_dense", vector, where, limit, max(offset, 0)))
 
     async def count(self, *, namespace: str | None = None, version_id: UUID | None = None) -> int:
         """Number of points, retired ones included."""
-        return await self._engine(lambda: self._shard.count(namespace, version_id))
+        return await self._ask("count", namespace, version_id)
 
     async def version_ids(self) -> set[UUID]:
         """Every version that has a point."""
         versions: set[UUID] = set()
         following: UUID | None = None
         while True:
-            found, following = await self._engine(partial(self._version_page, following))
+            found, following = await self._ask("version_page", following)
             versions |= found
             if following is None:
                 return versions
 
-    async def flush(self, position: str | None = None) -> None:
+    async def flush(self, position: str | None = None, *, generation: int = 0) -> None:
         """Make everything durable, then note `position`.
 
-        The whole process stands still for it: best when nothing else goes on, and seldom while it does. What a crash loses
-        in between, the record replays.
+        Searches wait for it: best when nothing else goes on, and seldom while it does. What a crash loses in between, the
+        record replays.
+
+        Args:
+            position: how far the index then goes.
+            generation: in which everything up to there was written.
+
+        Raises:
+            Unavailable: something was lost since, so that the position would not be true.
         """
         async with self._writing:
-            if self._dirty or position not in (None, self._state.position):
-                self._state = await self._engine(partial(self._flush, position))
+            await self._change("flush", position, of=None if position is None else generation)
 
     async def needs_build(self) -> bool:
         """Whether searches would gain enough from a build."""
-        size = await self._engine(lambda: self._shard.size())
-        return self._changed > max(_BUILD_AFTER, _BUILD_PART * size)
+        return await self._ask("needs_build")
 
     async def maintain(self) -> bool:
         """Build if it is worth it; to be called from time to time. Whether it was."""
@@ -203,7 +212,7 @@ class EdgeVectorIndex:
         return True
 
     async def build(self) -> None:
-        """Build the graph of the dense vectors and compact the shard, in a child process; reads and writes go on.
+        """Build the graph of the dense vectors and compact the shard, in a process of its own; reads and writes go on.
 
         Writes wait for as long as copying the shard takes, a second or so.
 
@@ -227,178 +236,74 @@ class EdgeVectorIndex:
                 return
             self._closed = True
             try:
-                if self._dirty:
-                    self._state = await self._engine(partial(self._flush, None))
+                await self._change("close")
             finally:
-                await self._engine(lambda: self._shard.close())
-                self._thread.shutdown(wait=False)
+                await self.abandon()
 
-    async def _engine(self, work: Callable[[], T]) -> T:
-        return await _run(self._thread, work)
-
-    async def _write(self, ids: Sequence[UUID], work: Callable[[Shard], None]) -> None:
-        """Apply one slice."""
-        async with self._writing:
-            await self._engine(partial(self._apply, ids, work))
-
-    # What follows runs on the engine's thread.
-
-    def _apply(self, ids: Sequence[UUID], work: Callable[[Shard], None]) -> None:
-        if self._touched is not None:
-            self._touched.update(ids)
-        self._changed += len(ids)
-        self._dirty += len(ids)
-        work(self._shard)
-        if self._dirty >= _FLUSH_AFTER:
-            self._shard.flush()
-            self._dirty = 1  # the state is yet to be written
-
-    def _flush(self, position: str | None) -> State:
-        self._shard.flush()
-        state = replace(
-            self._state,
-            points=self._shard.size(),
-            changed=self._changed,
-            position=self._state.position if position is None else position,
-        )
-        state.write(self._folder)
-        self._dirty = 0
-        return state
-
-    def _add_dense(self, embedder: str, dimension: int) -> State:
-        self._shard.add_dense(dimension)
-        state = replace(self._state, embedder=embedder, dimension=dimension)
-        state.write(self._folder)
-        return state
-
-    def _page(
-        self, version_ids: Sequence[UUID], limit: int, start: UUID | None = None
-    ) -> tuple[list[UUID], UUID | None]:
-        return self._shard.page(version_ids, limit=limit, start=start)
-
-    def _version_page(self, start: UUID | None) -> tuple[set[UUID], UUID | None]:
-        return self._shard.version_page(limit=_SCROLL_SLICE, start=start)
-
-    def _catch_up(self, built: Shard, touched: set[UUID]) -> None:
-        built.take(self._shard, [touched.pop() for _ in range(min(len(touched), _UPSERT_SLICE))])
-
-    def _swap(self, built: Shard, name: str) -> Shard:
-        """Go on with the built shard, on disk and here; gives the old one. All or nothing, so in one go."""
-        built.flush()
-        state = replace(self._state, shard=name, points=built.size(), changed=self._changed)
-        state.write(self._folder)
-        old, self._shard, self._state = self._shard, built, state
-        self._dirty = 0
-        return old
-
-    # And this on the event loop again.
+    async def abandon(self) -> None:
+        """Release the files as they were flushed last."""
+        await self._on_thread(self._process.end)
+        self._thread.shutdown(wait=False)
 
     async def _build(self) -> None:
-        name = _new_name()
-        copy = self._folder / name
-        forgiven = self._changed
+        failed = False
+        copy = self._folder / f"shard-{uuid.uuid4().hex[:12]}"
         try:
             async with self._writing:
-                self._state = await self._engine(partial(self._flush, None))
-                forgiven, self._touched = self._changed, set()
-                await asyncio.to_thread(
-                    _translated, partial(copy_shard, self._folder / self._state.shard, copy)
-                )
-            await build_in_child(copy, self._state.dimension)
-            await asyncio.to_thread(_translated, partial(sync_files, copy))
-            self._changed -= forgiven
-            forgiven = 0
-            await self._take_over(name, self._touched)
+                await self._change("begin_build")
+                old = self._folder / self._process.state.shard
+                await _on_disk(partial(copy_shard, old, copy))
+            await build_in_child(copy, self.dimension)
+            await _on_disk(partial(sync_files, copy))
+            await self._take_over(copy.name)
+            copy = old
         except Unavailable:
-            self._changed -= forgiven  # not again at once: what failed now would fail then too
+            failed = True
             raise
         finally:
-            self._touched = None
-            if name != self._state.shard:
+            with contextlib.suppress(Unavailable):
+                await self._ask("end_build", failed=failed)
+            # Cancelled in the middle of the swap, it has happened all the same.
+            if copy.name != self._process.state.shard:
                 await asyncio.to_thread(shutil.rmtree, copy, ignore_errors=True)
 
-    async def _take_over(self, name: str, touched: set[UUID]) -> None:
+    async def _take_over(self, name: str) -> None:
         """Bring the built copy up to date, and go on with it."""
-        built = await self._engine(partial(Shard.load, self._folder / name))
-        old_folder = self._folder / self._state.shard
+        await self._ask("load_built", name)
+        # Most of it while writes go on, the rest while they wait.
+        left = await self._ask("catch_up")
+        for _ in range(left // _UPSERT_SLICE):
+            await self._ask("catch_up")
+        async with self._writing:
+            while await self._ask("catch_up"):
+                pass
+            await self._change("swap", name)
+
+    async def _write(self, command: str, *arguments: Any) -> Any:
+        """Apply one slice."""
+        async with self._writing:
+            return await self._ask(command, *arguments)
+
+    async def _ask(self, command: str, *arguments: Any, **named: Any) -> Any:
+        return await self._on_thread(partial(self._process.ask, command, *arguments, **named))
+
+    async def _change(self, command: str, *arguments: Any, of: int | None = None) -> None:
+        await self._on_thread(partial(self._process.change, command, *arguments, of=of))
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
         try:
-            # Most of it while writes go on, the rest while they wait.
-            for _ in range(len(touched) // _UPSERT_SLICE):
-                await self._engine(partial(self._catch_up, built, touched))
-            async with self._writing:
-                while touched:
-                    await self._engine(partial(self._catch_up, built, touched))
-                old = await self._engine(partial(self._swap, built, name))
-        except BaseException:
-            # Cancelled in the middle of the swap, it has happened all the same.
-            await self._engine(lambda: built.close() if self._shard is not built else None)
-            raise
-        await self._engine(old.close)
-        await asyncio.to_thread(shutil.rmtree, old_folder, ignore_errors=True)
+            future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except RuntimeError as error:
+            raise unavailable("closed") from error
+        return await future
 
 
-def _open(folder: Path, wanted: State) -> tuple[State, Shard]:
-    folder.mkdir(parents=True, exist_ok=True)
-    state = read_state(folder)
-    shard = _load(folder, state) if state is not None and _fits(state, wanted) else None
-    if state is None or shard is None:
-        state, shard = wanted, Shard.create(folder / wanted.shard, wanted.dimension)
-        state.write(folder)
-    for leftover in folder.glob("shard-*"):
-        if leftover.name != state.shard:
-            shutil.rmtree(leftover, ignore_errors=True)
-    return state, shard
-
-
-def _fits(state: State, wanted: State) -> bool:
-    same_vectors = state.embedder == wanted.embedder and wanted.dimension in (None, state.dimension)
-    return state.record_id == wanted.record_id and (
-        state.dimension is None or wanted.embedder is None or same_vectors
-    )
-
-
-def _load(folder: Path, state: State) -> Shard | None:
+async def _on_disk(work: Callable[[], T]) -> T:
     try:
-        shard = _translated(partial(Shard.load, folder / state.shard))
-        if state.points and not shard.size():
-            shard.close()
-            raise _unavailable()
-    except Unavailable as error:
-        _log.warning("the vector index is damaged and will be rebuilt (%s)", type(error.__cause__).__name__)
-        return None
-    return shard
+        return await asyncio.to_thread(work)
+    except OSError as error:
+        raise unavailable(type(error).__name__) from error
 
 
-def _engine_points(points: Sequence[IndexPoint]) -> list[Point]:
-    return [point(one) for one in points]
-
-
-def _new_name() -> str:
-    return f"shard-{uuid.uuid4().hex[:12]}"
-
-
-async def _run(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    try:
-        future = asyncio.get_running_loop().run_in_executor(thread, partial(_translated, work))
-    except RuntimeError as error:
-        raise _unavailable() from error  # closed
-    return await future
-
-
-def _translated(work: Callable[[], T]) -> T:
-    """The one place where the engine's and the disk's errors become ours."""
-    try:
-        return work()
-    except (ApexError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the engine's panics are no Exceptions
-        raise _unavailable() from error
-
-
-def _unavailable() -> Unavailable:
-    return Unavailable(
-        "the vector index does not work now",
-        code=Code.VECTORS_UNAVAILABLE,
-        unchanged="the record is complete without it",
-        next_step="try again; `apex-mcp doctor` looks for the reason (a full disk is the most frequent one)",
-    )
+def _candidates(plain: Sequence[tuple[bytes, float]]) -> list[Candidate]:
+    return [Candidate(chunk_id=UUID(bytes=chunk_id), score=score) for chunk_id, score in plain]

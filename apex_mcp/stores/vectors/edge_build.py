@@ -5,17 +5,19 @@ watcher that waits on the pipe from the daemon and ends the builder when the dae
 """
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+from apex_mcp.child_process import be_humble, popen_options
 from apex_mcp.errors import Code, Unavailable
 
 _BUILD = "--build"
 _LONGEST_SECONDS = 3 * 3600
+_POLL_SECONDS = 0.1
 
 
 async def build_in_child(folder: Path, dimension: int | None) -> None:
@@ -25,27 +27,38 @@ async def build_in_child(folder: Path, dimension: int | None) -> None:
         Unavailable: it could not.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *_command(str(folder), str(dimension or 0)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            creationflags=_quiet_flags(),
+        process = await asyncio.to_thread(
+            _start, *_command(str(folder), str(dimension or 0)), stdin=subprocess.PIPE
         )
     except OSError as error:
         raise _not_built() from error
     assert process.stdin is not None
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
-            if await process.wait() != 0:
+            if await _exit_status(process) != 0:
                 raise _not_built()
     except TimeoutError as error:
         raise _not_built() from error
     finally:
         process.stdin.close()  # to the watcher that is our end
-        with contextlib.suppress(OSError):
-            await process.stdin.wait_closed()
-        await process.wait()
+        await _exit_status(process)
+
+
+async def _exit_status(process: "subprocess.Popen[Any]") -> int:
+    # Not by asyncio's subprocesses, which Windows' selector loop lacks (psycopg needs that loop).
+    while (status := process.poll()) is None:  # noqa: ASYNC110  (a process sets no event)
+        await asyncio.sleep(_POLL_SECONDS)
+    return status
+
+
+def _start(*command: str, stdin: int) -> "subprocess.Popen[Any]":
+    return subprocess.Popen(
+        command,
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **popen_options(humble=True),
+    )
 
 
 def _not_built() -> Unavailable:
@@ -62,18 +75,15 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == _BUILD:
         from apex_mcp.stores.vectors.edge_shard import build
 
-        if sys.platform != "win32":
-            os.nice(10)  # on Windows the creation flags say it
+        be_humble()
         build(Path(arguments[1]), int(arguments[2]) or None)
         return 0
-    builder = subprocess.Popen(
-        _command(_BUILD, *arguments), stdin=subprocess.DEVNULL, creationflags=_quiet_flags()
-    )
+    builder = _start(*_command(_BUILD, *arguments), stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_parent, args=(builder,), daemon=True).start()
     return builder.wait()
 
 
-def _end_with_parent(builder: "subprocess.Popen[bytes]") -> None:
+def _end_with_parent(builder: "subprocess.Popen[Any]") -> None:
     # Not by sys.stdin: its lock, held here, would be waited for at exit.
     while os.read(0, 1):
         pass
@@ -83,12 +93,6 @@ def _end_with_parent(builder: "subprocess.Popen[bytes]") -> None:
 def _command(*arguments: str) -> list[str]:
     # -P: a folder that happens to be the current one gives no modules.
     return [sys.executable, "-P", "-m", __spec__.name, *arguments]
-
-
-def _quiet_flags() -> int:
-    if sys.platform == "win32":
-        return subprocess.BELOW_NORMAL_PRIORITY_CLASS | subprocess.CREATE_NO_WINDOW
-    return 0
 
 
 if __name__ == "__main__":

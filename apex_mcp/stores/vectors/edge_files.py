@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ FORMAT = 1
 
 _FILE = "state.json"
 _DISK_FACTOR = 4
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +47,16 @@ class State:
         _sync_folder(folder)
 
 
-def read_state(folder: Path) -> State | None:
-    """The state, or None where there is none that this version understands."""
+def read_state(folder: Path) -> tuple[State | None, str | None]:
+    """The state, or None where there is none that this version understands; and what was wrong with it."""
     try:
         data: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         state = State(**data)
     except FileNotFoundError:
-        return None
+        return None, None
     except (OSError, ValueError, TypeError) as error:
-        _log.warning("the vector index's state cannot be read (%s)", type(error).__name__)
-        return None
-    return state if state.format == FORMAT else None
+        return None, type(error).__name__
+    return (state, None) if state.format == FORMAT else (None, None)
 
 
 def _sync_folder(folder: Path) -> None:

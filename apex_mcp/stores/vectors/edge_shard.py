@@ -1,4 +1,4 @@
-"""One Qdrant Edge shard: how points, filters and rankings look to the engine. Every call here holds Python's lock.
+"""One Qdrant Edge shard: how points, filters and rankings look to the engine. Every call holds Python's lock.
 
 Nothing is built or optimised here: see `edge_build.py`. There is no write-ahead log, because the record is one: after a
 crash a shard holds what was flushed, and the record replays the rest. Everything is mapped from disk on demand
