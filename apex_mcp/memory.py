@@ -254,8 +254,10 @@ class Memory:
                 left = deadline - time.monotonic()
                 if view.finished or left <= 0:
                     return
+                # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the news.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), min(left, _KEEPALIVE_SECONDS))
+                    async with asyncio.timeout(min(left, _KEEPALIVE_SECONDS)):
+                        await news.wait()
 
     async def cancel_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
         """Stop an ingestion; what it wrote is removed.

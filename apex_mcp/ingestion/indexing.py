@@ -54,7 +54,7 @@ class IndexKeeper:
         lost: asyncio.Event,
     ) -> None:
         self.vectors = vectors
-        self.embedder_name = embedder_name
+        self.embedder_name: str | None = embedder_name
         self.owed = 0
         self._record = record
         self._folder = folder
@@ -70,6 +70,8 @@ class IndexKeeper:
         self._catching_up = asyncio.Lock()
         self._written = asyncio.Event()
         self._rebuilding = asyncio.Lock()
+        # During a reindex: the index before, and whose vectors it holds.
+        self._before: tuple[EdgeVectorIndex, str | None] | None = None
 
     @classmethod
     async def open(cls, *, record: Record, folder: Path, embedder: Embedder | None) -> "IndexKeeper":
@@ -106,7 +108,14 @@ class IndexKeeper:
 
     async def close(self) -> None:
         """Flush and release the index."""
+        if self._before is not None:
+            await self._before[0].close()
         await self.vectors.close()
+
+    @property
+    def serving(self) -> tuple[EdgeVectorIndex, str | None]:
+        """The index to search in, and the embedder whose vectors it holds."""
+        return self._before or (self.vectors, self.embedder_name)
 
     @property
     def degraded(self) -> str | None:
@@ -179,10 +188,10 @@ class IndexKeeper:
         )
         if embedder is not None and embedder.dimension is not None:
             await fresh.enable_dense(embedder.name, embedder.dimension)
-        old, self.vectors, self.embedder_name, self._whole = self.vectors, fresh, name, 0
+        # Writes go to the new index from now on; the old one answers until the new one is whole.
+        self._before = self._before or (self.vectors, self.embedder_name)
+        self.vectors, self.embedder_name, self._whole = fresh, name, 0
         await self._record.index_log.set_index_name(folder.name)
-        await self._until_idle(set(self._writers))
-        await old.close()
         async for done in self._rebuild():
             yield "passages", done
         self._written.set()
@@ -245,7 +254,7 @@ class IndexKeeper:
                 done += len(page)
                 yield done
             await self._replay_changes(start, vectors, generation)
-        await self._forget_other_folders()
+        await self._forget_before()
 
     async def _catch_up(self) -> bool:
         """Write to the index what the record has that the index lost; nothing where it must be rebuilt."""
@@ -292,7 +301,12 @@ class IndexKeeper:
     def _vectors_of(self) -> str | None:
         return self.embedder_name if self.vectors.dimension is not None else None
 
-    async def _forget_other_folders(self) -> None:
+    async def _forget_before(self) -> None:
+        """The new index is whole: end the one before it, and remove what is left of earlier ones."""
+        before, self._before = self._before, None
+        if before is not None:
+            await self._until_idle(set(self._writers))
+            await before[0].close()
         current = await self._record.index_log.index_name()
         for place in await asyncio.to_thread(lambda: list(self._folder.glob("index-*"))):
             if place.name != current:
@@ -320,10 +334,9 @@ class IndexKeeper:
             self.owed = await self._guarded(self._count_owed()) or 0
             while self.owed and await self._guarded(self._embed_owed()):
                 pass
-            if not self.owed:
-                # What is owed comes with a write, or was left by an embedder that failed for a while.
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._written.wait(), _RETRY_SECONDS)
+            # What is owed comes with a write, or was left by an embedder that failed for a while.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._written.wait(), _RETRY_SECONDS)
 
     async def _flush_when_dirty(self) -> None:
         while True:

@@ -119,6 +119,8 @@ class Searcher:
         if embedder.name != self._index.embedder_name:
             found.degraded.append("search is by words only: the embedder was changed; run `apex-mcp reindex`")
             return None
+        if embedder.name != self._index.serving[1]:
+            return None  # a reindex for this embedder is under way, which the answer says
         if not embedder.state.ready:
             found.degraded.append(f"search is by words only: {embedder.state.text}")
             return None
@@ -134,7 +136,7 @@ class Searcher:
         found: Found,
     ) -> dict[str, list[Candidate]]:
         """The next candidates of the vector index, by words and by meaning."""
-        vectors = self._index.vectors
+        vectors, _ = self._index.serving
         asked: dict[str, Awaitable[list[Candidate] | None]] = {
             WORDS: self._within(
                 vectors.search_words(query, where, limit=page, offset=offset),

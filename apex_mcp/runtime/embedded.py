@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.metadata import entry_points
@@ -13,6 +12,7 @@ import psutil
 from apex_mcp.errors import ApexError, Code, Unavailable
 from apex_mcp.runtime.doctor import Check, checks
 from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.imports import load
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.settings import Settings
@@ -161,7 +161,7 @@ async def open_embedded(settings: Settings, folder: DataFolder) -> AsyncGenerato
         stack.push_async_callback(postgres.stop)
         stack.push_async_callback(temporal.stop)
         conninfo, address, app_module = await _all(
-            postgres.start(), temporal.start(), asyncio.to_thread(importlib.import_module, "apex_mcp.app")
+            postgres.start(), temporal.start(), asyncio.to_thread(load, "apex_mcp.app")
         )
         tasks = [
             asyncio.create_task(embedded.keep_part("postgres", conninfo)),

@@ -30,6 +30,7 @@ from apex_mcp.runtime.home import (
     sync_folder,
     write_json,
 )
+from apex_mcp.runtime.imports import load
 from apex_mcp.runtime.postgres_programs import Programs, environment, find_programs, run
 from apex_mcp.runtime.unprivileged import give, reachable, unprivileged_user
 
@@ -251,6 +252,7 @@ class EmbeddedPostgres:
 
     def _require_database(self) -> None:
         """Make sure that role and database are there, also when the first start was killed too early."""
+        load("psycopg")
         import psycopg
 
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from apex_mcp.errors import ApexError, Code, Invariant, Unavailable
+from apex_mcp.errors import ApexError, Code, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,15 @@ class Keeper:
         except ApexError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001  (the daemon goes on and answers with the reason)
-            self._fail(Invariant(f"the stores could not be opened ({type(error).__name__}: {_where(error)})"))
+            self._fail(
+                Unavailable(
+                    f"the stores could not be opened ({type(error).__name__}: {_where(error)})",
+                    code=Code.DAEMON_UNAVAILABLE,
+                    next_step="send the same call again: it opens them anew; if it stays, `apex-mcp logs` "
+                    "and `apex-mcp doctor` say more",
+                    retry_after_seconds=_TRY_AGAIN_SECONDS,
+                )
+            )
 
     async def _hold(self) -> None:
         async with self._open_services() as services:

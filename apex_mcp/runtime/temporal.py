@@ -7,7 +7,6 @@ database that is damaged, or of another version, is moved aside and nothing is l
 import asyncio
 import contextlib
 import errno
-import importlib
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.runtime import children
 from apex_mcp.runtime.children import Child
 from apex_mcp.runtime.home import DataFolder, read_json, storage_error, storage_errors, write_json
+from apex_mcp.runtime.imports import load
 
 NAMESPACE = "default"
 
@@ -215,8 +215,7 @@ class EmbeddedTemporal:
 
     async def _answers(self, child: Child, *, seconds: float = _READY_SECONDS) -> bool:
         """Wait until the server is healthy; False when it died, or took longer than any healthy start."""
-        # Not the submodule: another thread imports the app meanwhile, and the two orders of the import locks deadlock.
-        await asyncio.to_thread(importlib.import_module, "temporalio")
+        await asyncio.to_thread(load, "temporalio.client")
         from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
         service = await ServiceClient.connect(ConnectConfig(target_host=self.address, lazy=True))
@@ -338,6 +337,7 @@ def _downloaded_program(folder: Path) -> Path | None:
 
 async def _download_program(folder: Path) -> None:
     """The SDK downloads the program only to start it; so it is started once, in memory, and stopped."""
+    await asyncio.to_thread(load, "temporalio.testing")
     from temporalio.testing import WorkflowEnvironment
 
     try:
