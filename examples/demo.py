@@ -23,7 +23,7 @@ import psutil
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.dispatcher import ProgressFnT
-from mcp_types import TextContent
+from mcp_types import CallToolResult, TextContent
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
@@ -41,6 +41,7 @@ HOME = REPOSITORY / ".demo"
 
 HITS_ASKED = 3
 WAIT_SECONDS = 20  # of one call; then the driver asks again
+TRIES = 4  # of one call that the server asks to send again
 LONGEST_INGESTION_SECONDS = 300
 STOP_SECONDS = 10
 WIDTH = 100
@@ -202,11 +203,22 @@ async def _ingest_and_ask(
 async def _call(
     client: Client, tool: str, arguments: dict[str, Any], progress: ProgressFnT | None = None
 ) -> dict[str, Any] | str:
-    """Call a tool. Returns its structured answer, or the text of its error."""
+    """Call a tool, again where the server says when to. Returns its structured answer, or the text of its error."""
     result = await client.call_tool(tool, arguments, progress_callback=progress)
+    for _ in range(TRIES - 1):
+        if (pause := _retry_after(result)) is None:
+            break
+        await anyio.sleep(pause)
+        result = await client.call_tool(tool, arguments, progress_callback=progress)
     if result.is_error or result.structured_content is None:
         return " ".join(block.text for block in result.content if isinstance(block, TextContent))
     return result.structured_content
+
+
+def _retry_after(result: CallToolResult) -> float | None:
+    """After how many seconds the same call may work; None for an answer, and for an error that stays one."""
+    error = (result.meta or {}).get("apex-mcp/error", {})
+    return error.get("retry_after_seconds") if error.get("retryable") else None
 
 
 # Ingesting
