@@ -1,5 +1,6 @@
 """What is known of an ingestion between its steps: in memory while one process runs them, in staging for large ones."""
 
+import asyncio
 import json
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -90,7 +91,7 @@ class Drafts:
     async def save_parsed(self, draft: Draft) -> None:
         """Stage what parsing gave, with the content it came from."""
         assert draft.parsed is not None
-        body = _parsed_adapter.dump_json((draft.parsed, draft.chunks))
+        body = await asyncio.to_thread(_parsed_adapter.dump_json, (draft.parsed, draft.chunks))
         await self._staging.put(draft.id, _PARSED, _labelled(draft, body))
 
     async def load_parsed(self, draft: Draft) -> bool:
@@ -119,7 +120,7 @@ class Drafts:
         label, _, body = data.partition(b"\n")
         if json.loads(label) != draft.content_hash:
             return None  # of another content: the file has changed since
-        return adapter.validate_json(body)
+        return await asyncio.to_thread(adapter.validate_json, body)
 
 
 def _labelled(draft: Draft, body: bytes) -> bytes:

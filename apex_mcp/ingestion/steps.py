@@ -322,9 +322,10 @@ class Steps:
 
     async def _commit(self, drafts: Sequence[Draft], claim: UUID) -> None:
         require_room(self._settings.home)
-        versions = [_version(draft) for draft in drafts]
+        # In a thread: a book has thousands of passages, and the daemon goes on meanwhile.
+        versions, points = await asyncio.to_thread(_ready, drafts)
         with self._index.writing():
-            await self._index.vectors.upsert([point for draft in drafts for point in _points(draft)])
+            await self._index.vectors.upsert(points)
             result = await self._record.versions.commit(versions, claim)
             await self._index.vectors.retire(result.retired)
             for draft in drafts:
@@ -373,8 +374,16 @@ def _version(draft: Draft) -> NewVersion:
     )
 
 
-def _points(draft: Draft) -> list[IndexPoint]:
-    version = _version(draft)
+def _ready(drafts: Sequence[Draft]) -> tuple[list[NewVersion], list[IndexPoint]]:
+    """What goes to the record and to the index."""
+    versions = [_version(draft) for draft in drafts]
+    points = [
+        point for draft, version in zip(drafts, versions, strict=True) for point in _points(draft, version)
+    ]
+    return versions, points
+
+
+def _points(draft: Draft, version: NewVersion) -> list[IndexPoint]:
     metadata = flat_metadata(version.metadata)
     vectors = draft.vectors or [None] * len(draft.chunks)
     return [

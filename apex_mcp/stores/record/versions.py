@@ -1,5 +1,6 @@
 """The commit point: one transaction makes new versions current and the ones before them past."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
+from apex_mcp.batches import batches
 from apex_mcp.models import Chunk, Extraction, IngestionState, ParsedDocument, Retirement, SourceType
 from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.ingestions import lock_claimed
@@ -136,6 +138,9 @@ UPDATE versions v SET embedded_with = %(embedder)s WHERE v.id = ANY(%(versions)s
 AND NOT EXISTS (SELECT 1 FROM chunks c LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
                 WHERE c.version_id = v.id AND e.chunk_id IS NULL)
 """
+
+
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,7 +326,10 @@ async def _insert(connection: Connection, versions: Sequence[tuple[NewVersion, i
                 ],
             ),
         )
-        await connection.execute(_INSERT_CHUNKS, _chunk_columns(new))
+        pieces = [(version, chunk) for version in new for chunk in version.chunks]
+        for some in batches(pieces, _ROWS_AT_ONCE):
+            await connection.execute(_INSERT_CHUNKS, _chunk_columns(some))
+            await asyncio.sleep(0)  # adapting rows is the driver's work in this thread: others get their turn
         for embedder in {version.embedder for version in new if version.vectors is not None}:
             pairs = [
                 (version.chunk_id(chunk.ordinal), vector)
@@ -362,8 +370,7 @@ def _version_row(version: NewVersion, seq: int, number: int) -> dict[str, Any]:
     }
 
 
-def _chunk_columns(versions: Sequence[NewVersion]) -> tuple[list[Any], ...]:
-    pairs = [(version, chunk) for version in versions for chunk in version.chunks]
+def _chunk_columns(pairs: Sequence[tuple[NewVersion, Chunk]]) -> tuple[list[Any], ...]:
     return (
         [version.chunk_id(chunk.ordinal) for version, chunk in pairs],
         [version.id for version, _ in pairs],
