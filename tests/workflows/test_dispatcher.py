@@ -122,6 +122,17 @@ async def test_a_workflow_that_never_comes_to_its_end_is_given_up(site: Site) ->
     assert await site.found("lovage") == []
 
 
+async def test_a_dispatcher_ends_when_it_is_cancelled_just_as_the_bell_rings(site: Site) -> None:
+    for _ in range(10):
+        async with asyncio.timeout(30), site.dispatching():
+            # Time enough to find the outbox empty, and to wait for the bell.
+            for _ in range(5):
+                await site.app.record.ingestions.unfinished()
+            site.app.bell.ring()
+            # What waits for the bell wakes in this turn of the loop, and the cancellation comes after it.
+            await asyncio.sleep(0)
+
+
 async def test_what_a_dead_dispatcher_had_claimed_is_taken_back(site: Site) -> None:
     notes = [await site.note(f"Lovage note {number}.") for number in range(3)]
     dead, claimed = await site.app.record.ingestions.claim(

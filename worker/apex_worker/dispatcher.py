@@ -94,7 +94,7 @@ class Dispatcher:
                 tasks.create_task(self._serve(traffic))
 
     async def _serve(self, traffic: _Traffic) -> None:
-        rung = self._bell.listener()
+        rung = self._bell.listener((traffic.lane, traffic.bulk))
         slots = asyncio.Semaphore(traffic.flights)
         async with asyncio.TaskGroup() as flights:
             while True:
@@ -105,8 +105,10 @@ class Dispatcher:
                     flights.create_task(self._fly(traffic, claim, claimed, slots))
                     continue
                 slots.release()
+                # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes as the bell rings.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(rung.wait(), _LOOK_SECONDS)
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await rung.wait()
 
     async def _claim(self, traffic: _Traffic) -> tuple[UUID, list[Claimed]]:
         try:
