@@ -23,7 +23,7 @@ from typing import Any
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 
-# Less than this and PostgreSQL cannot even start: it writes ahead in segments of 16 MB.
+# Less than this and PostgreSQL cannot even be set up: it writes ahead in segments of 16 MB.
 MIN_FREE_BYTES = 64 * 1024 * 1024
 
 # macOS has the smallest limit: 104 bytes with the closing zero.
@@ -60,6 +60,11 @@ class DataFolder:
     @property
     def postgres(self) -> Path:
         return self.path / "postgres"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether PostgreSQL was set up here, so that something may be stored."""
+        return (self.postgres / "PG_VERSION").is_file()
 
     @property
     def temporal(self) -> Path:
@@ -135,7 +140,8 @@ class DataFolder:
             _require_ours(self.path)
             self._require_no_strangers()
             _close(self.path)
-            if shutil.disk_usage(self.path).free < MIN_FREE_BYTES:
+            # What is stored must be readable on a full disk: a database that was set up is let try, and starts with 17 MB.
+            if not self.has_database and shutil.disk_usage(self.path).free < MIN_FREE_BYTES:
                 raise _disk_full()
             # First of all: by it another start at the same instant sees that the folder is ours.
             self.secrets()

@@ -148,7 +148,7 @@ class EmbeddedPostgres:
         self._require_same_major()
         self.adopted = False
         if not await self._adopt():
-            if not self._made:
+            if not self._home.has_database:
                 await asyncio.to_thread(self._make)
             await self._launch()
             try:
@@ -190,12 +190,8 @@ class EmbeddedPostgres:
 
     # --- the cluster ---
 
-    @property
-    def _made(self) -> bool:
-        return (self._home.postgres / "PG_VERSION").is_file()
-
     def _require_same_major(self) -> None:
-        if not self._made:
+        if not self._home.has_database:
             return
         found = (self._home.postgres / "PG_VERSION").read_text(encoding="ascii").strip()
         if found != self.programs.major:

@@ -108,6 +108,15 @@ def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
         assert refusal(disk / "data") == Code.DISK_FULL
 
 
+def test_a_folder_with_a_database_is_opened_on_a_full_disk_too(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=10) as disk:
+        home = DataFolder(disk / "data")
+        home.postgres.mkdir(parents=True)
+        (home.postgres / "PG_VERSION").write_text("18", encoding="utf-8")
+        home.secrets()
+        assert home.prepare().logs.is_dir()
+
+
 def test_damaged_secrets_are_refused_and_not_replaced(tmp_path: Path) -> None:
     home = DataFolder(tmp_path / "data").prepare()
     home.secrets_json.write_text('{"daemon_token": "t"', encoding="utf-8")
