@@ -28,7 +28,9 @@ class Question(TypedDict):
     heading: str | None
 
 
-QUESTIONS = cast(list[Question], json.loads((CORPUS.parent / "demo_questions.json").read_text(encoding="utf-8")))
+QUESTIONS = cast(
+    list[Question], json.loads((CORPUS.parent / "demo_questions.json").read_text(encoding="utf-8"))
+)
 
 
 @cache
