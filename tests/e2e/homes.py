@@ -1,5 +1,6 @@
 """A data folder of a test's own, the clients on it, and what is to be seen of it from outside."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -89,9 +90,9 @@ class Home:
         return [process for process in psutil.process_iter() if self._owns(process)]
 
     def daemon(self) -> psutil.Process:
-        """The daemon."""
-        (found,) = [one for one in self.processes() if "apex_mcp.runtime.daemon" in _of(one.cmdline, [])]
-        return found
+        """The one that serves; others may be about to find out that there is one."""
+        info = json.loads(DataFolder(self.path).daemon_json.read_text("utf-8"))
+        return psutil.Process(info["pid"])
 
     def _owns(self, process: psutil.Process) -> bool:
         if process.pid == os.getpid() or _of(process.status, "") == psutil.STATUS_ZOMBIE:

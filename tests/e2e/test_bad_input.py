@@ -240,7 +240,8 @@ async def test_odd_text_is_stored_and_found(shared_home: Home, name: str, as_fil
     async with session(shared_home) as client:
         view = await client.ended("ingest_document", namespace=namespace, **given)
         assert view["state"] == "ready", view["failure"]
-        assert len(await client.hits(query, namespace=namespace)) == 1
+        (best, *_) = await client.hits(query, namespace=namespace)
+        assert query in best["text"]
         shown = await client.call(
             "get_document", document_id=view["document_id"], namespace=namespace, length=50_000
         )

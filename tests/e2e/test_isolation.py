@@ -181,8 +181,13 @@ async def test_the_same_again_is_unchanged(app: App, namespace: str, tmp_path: P
 async def test_an_idempotency_key_names_one_ingestion_for_ever(app: App, namespace: str) -> None:
     first = await remember(app, "Lovage once.", namespace=namespace, idempotency_key="import-1")
     again = await app.memory.add_memory(
-        CALLER, text="Lovage twice.", namespace=namespace, idempotency_key="import-1"
+        CALLER, text="Lovage once.", namespace=namespace, idempotency_key="import-1"
     )
+    with pytest.raises(Conflict) as caught:
+        await app.memory.add_memory(
+            CALLER, text="Lovage twice.", namespace=namespace, idempotency_key="import-1"
+        )
+    assert caught.value.code is Code.IDEMPOTENCY_KEY_REUSED
     at_once = await asyncio.gather(*[
         app.memory.add_memory(CALLER, text="Borage.", namespace=namespace, idempotency_key="import-2")
         for _ in range(10)
