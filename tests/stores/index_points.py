@@ -1,11 +1,11 @@
 """Points for tests of vector indexes."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4, uuid5
 
-from apex_mcp.models import IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import IndexFilter, IndexPoint, Retirement, Scalar
 
 
 def version_of(
@@ -16,7 +16,7 @@ def version_of(
     source_type: str = "inline",
     media_type: str = "text/plain",
     document_time: datetime | None = None,
-    metadata: dict[str, str | int | float | bool] | None = None,
+    metadata: Mapping[str, Scalar | list[Scalar]] | None = None,
     dense: Sequence[list[float] | None] | None = None,
 ) -> list[IndexPoint]:
     """The points of one version, a chunk for each text, with ids that follow from the version's."""
@@ -31,7 +31,7 @@ def version_of(
             source_type=source_type,
             media_type=media_type,
             document_time=document_time,
-            metadata=metadata or {},
+            metadata=dict(metadata or {}),
             dense=dense[ordinal] if dense else None,
         )
         for ordinal, text in enumerate(texts)
