@@ -2,14 +2,17 @@
 
 import itertools
 import random
+import re
 import zipfile
 from pathlib import Path
 
-_ONSETS = "b br c cl d dr f g gr h j k l m n p pl r s st t tr v w".split()
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "io", "ou")
-_CODAS = ("", "l", "m", "n", "nd", "r", "rt", "s", "st", "t", "x")
+# Common English words; the rare ones of a vocabulary are derived from them, so that a model's tokenizer cuts the text into
+# about as many pieces as it would cut real prose. Words of random syllables would cost an embedder twice that.
+_COMMON = Path(__file__).parents[1] / "apex_mcp" / "ingestion" / "extraction" / "lexicon" / "common_words.txt"
+_PREFIXES = ("re", "un", "over", "pre", "non", "inter")
+_SUFFIXES = ("s", "ing", "ed", "er", "ly", "ness", "able", "less", "ful", "ment")
 _FREQUENT = "the of and to in a is that for on with as was by it from at this are be".split()
-_VOCABULARY = 30_000
+_WORDS = 30_000
 _NAMES = ("Ada Morel", "Jonas Lind", "Priya Nair", "Tomas Ruiz", "Mei Tanaka", "Olga Petrova")
 _COMPANIES = ("Norvik Systems Ltd", "Halden Foods Inc", "Brightwater GmbH", "Castor Mining Corp")
 
@@ -24,7 +27,7 @@ class Texts:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         # The vocabulary is the same for every seed, so that a question's words are the texts' words.
-        self._vocabulary = [*_FREQUENT, *_invented(random.Random(1), _VOCABULARY)]
+        self._vocabulary = _vocabulary(random.Random(1), _WORDS)
         # Zipf's law: the n-th word comes up once for every n times of the first.
         self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self._vocabulary))))
 
@@ -49,13 +52,14 @@ class Texts:
         return " ".join([*self.words(3), *rare])
 
 
-def _invented(source: random.Random, count: int) -> list[str]:
-    words: dict[str, None] = {}
-    while len(words) < count:
-        syllables = source.choice((1, 2, 2, 3, 3))
-        word = "".join(source.choice(_ONSETS) + source.choice(_VOWELS) for _ in range(syllables))
-        words[word + source.choice(_CODAS)] = None
-    return list(words)
+def _vocabulary(source: random.Random, count: int) -> list[str]:
+    """Words by rank: the frequent ones, the common ones, then derived ones."""
+    common = sorted(set(re.findall(r"\b[a-z]{3,}\b", _COMMON.read_text(encoding="utf-8"))))
+    source.shuffle(common)
+    derived = [prefix + word for prefix in _PREFIXES for word in common]
+    derived += [word + suffix for suffix in _SUFFIXES for word in common]
+    source.shuffle(derived)
+    return list(dict.fromkeys([*_FREQUENT, *common, *derived]))[:count]
 
 
 def write_files(folder: Path, count: int, *, seed: int) -> None:
