@@ -1,11 +1,15 @@
-"""The command line's side of the control channel. Standard library only."""
+"""The command line's side of the control channel."""
 
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.runtime import launch, wire
+
+_END_SECONDS = 30.0
+_POLL_SECONDS = 0.02
 
 
 class DaemonClient:
@@ -61,10 +65,15 @@ class DaemonClient:
             yield message["item"]
 
     def stop(self) -> None:
-        """Ask the daemon to stop, and return when it and all that it ran have ended."""
-        self.call("stop")
+        """Ask the daemon to stop, and return when its process and all that it ran have ended.
+
+        Raises:
+            Unavailable: its process does not end.
+        """
+        pid: int = self.call("stop")
         while self._link.receive():
             pass
+        _await_end(pid)
 
     def close(self) -> None:
         self._link.close()
@@ -95,3 +104,24 @@ class DaemonClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _await_end(pid: int) -> None:
+    """The connection ends a moment before the process does, which holds the data folder's lock until then."""
+    import psutil
+
+    deadline = time.monotonic() + _END_SECONDS
+    try:
+        process = psutil.Process(pid)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"the daemon has stopped serving, but its process {pid} does not end",
+                    code=Code.DAEMON_UNAVAILABLE,
+                    unchanged="what was accepted is kept",
+                    next_step="wait a moment and look with `apex-mcp status`; if it stays, end that process",
+                    retry_after_seconds=_END_SECONDS,
+                )
+            time.sleep(_POLL_SECONDS)
+    except psutil.NoSuchProcess:
+        pass

@@ -3,13 +3,16 @@
 import asyncio
 import json
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import anyio
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
 from mcp_types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
     JSONRPCError,
     JSONRPCMessage,
     JSONRPCNotification,
@@ -62,16 +65,22 @@ class McpSession:
             self._writer.write(wire.encode({"apex-mcp": farewell}))
         self._writer.close()
 
-    async def read(self) -> SessionMessage | Exception | None:
-        """The next message; an exception for a line that is none; None at the end."""
+    async def read(self) -> SessionMessage | None:
+        """The next message, None at the end. A line that is none is answered with an error here."""
         while line := await self._read_line():
             if not self._accepting:
                 continue
             try:
                 # Not pydantic's own JSON parser: it refuses lone surrogates, and that request got no answer at all.
-                message = jsonrpc_message_adapter.validate_python(json.loads(line), by_name=False)
-            except (ValueError, RecursionError) as error:
-                return error
+                data = json.loads(line)
+            except (ValueError, RecursionError):
+                await self._refuse(None, PARSE_ERROR, "the line is not JSON, or nested too deeply")
+                continue
+            try:
+                message = jsonrpc_message_adapter.validate_python(data, by_name=False)
+            except (ValueError, RecursionError):
+                await self._refuse(data, INVALID_REQUEST, "the line is no JSON-RPC message")
+                continue
             self._note_incoming(message)
             return SessionMessage(message)
         return None
@@ -82,6 +91,15 @@ class McpSession:
         except (OSError, ValueError):
             # Broken off, or a line beyond the limit, which our own pump never sends.
             return b""
+
+    async def _refuse(self, data: Any, code: int, words: str) -> None:
+        """Answer a line that the SDK would drop without a word; its sender may wait for an answer."""
+        fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+        key = fields.get("id")
+        error = ErrorData(code=code, message=words)
+        await self.write(
+            JSONRPCError(jsonrpc="2.0", id=key if isinstance(key, str | int) else None, error=error)
+        )
 
     async def write(self, message: JSONRPCMessage) -> None:
         """Send a message, unless the session has been left."""
@@ -118,7 +136,7 @@ class _Incoming:
     def __init__(self, session: McpSession) -> None:
         self._session = session
 
-    async def receive(self) -> SessionMessage | Exception:
+    async def receive(self) -> SessionMessage:
         message = await self._session.read()
         if message is None:
             raise anyio.EndOfStream
@@ -130,7 +148,7 @@ class _Incoming:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> SessionMessage | Exception:
+    async def __anext__(self) -> SessionMessage:
         message = await self._session.read()
         if message is None:
             raise StopAsyncIteration

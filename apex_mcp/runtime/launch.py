@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 from apex_mcp import __version__
 from apex_mcp.errors import Code, Invariant, Unavailable
 from apex_mcp.runtime import wire
+from apex_mcp.runtime.lock import is_held
 
 DAEMON_MODULE = "apex_mcp.runtime.daemon"
 PATIENCE_SECONDS = 30.0
@@ -19,6 +20,8 @@ _SUCCESSOR_SECONDS = 10.0
 _RESTART_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _CONNECT_SECONDS = 2.0
+# A port that is silent for longer is asked about: is there a daemon at all?
+_SILENCE_SECONDS = 0.5
 
 # What the daemon and its children need of the first client's environment.
 _KEPT = frozenset(
@@ -119,7 +122,7 @@ def open_link(
                 took_over = True
                 _take_over(home, info, module)
                 continue
-            link = _knock(info, hello)
+            link = _knock(home, info, hello)
             if link is not None:
                 return link
         if not start:
@@ -147,7 +150,7 @@ def _take_over(home: str, info: dict[str, Any], module: str) -> None:
     """Put our daemon in line for the lock, then ask the older one to make room."""
     # In this order, so that no older client can start the older version again in between.
     successor = _Starting(home, module, takeover=True)
-    link = _knock(info, {"mode": wire.MODE_DRAIN})
+    link = _knock(home, info, {"mode": wire.MODE_DRAIN})
     if link is not None:
         while link.receive():
             pass
@@ -155,7 +158,7 @@ def _take_over(home: str, info: dict[str, Any], module: str) -> None:
     successor.finish()
 
 
-def _knock(info: dict[str, Any], hello: dict[str, Any]) -> Link | None:
+def _knock(home: str, info: dict[str, Any], hello: dict[str, Any]) -> Link | None:
     """Connect and say hello; None when no daemon answers there.
 
     Raises:
@@ -169,10 +172,13 @@ def _knock(info: dict[str, Any], hello: dict[str, Any]) -> Link | None:
     accepted = False
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(wire.encode({"apex-mcp": wire.PROTOCOL, "challenge": challenge}))
+        if not _speaks(sock) and not is_held(os.path.join(home, wire.LOCK_FILE)):
+            # The file is of a daemon that was killed, and its port is somebody else's now.
+            return None
         # The daemon listens before it can answer: while it imports, it is slow, not dead.
         sock.settimeout(wire.HELLO_SECONDS)
         lines = cast("IO[bytes]", sock.makefile("rb", buffering=1 << 18))
-        sock.sendall(wire.encode({"apex-mcp": wire.PROTOCOL, "challenge": challenge}))
         if wire.decode(lines.readline(4096)).get("proof") != wire.proof(token, challenge):
             return None
         sock.sendall(wire.encode({**hello, "token": token}))
@@ -189,6 +195,16 @@ def _knock(info: dict[str, Any], hello: dict[str, Any]) -> Link | None:
     finally:
         if not accepted:
             sock.close()
+
+
+def _speaks(sock: socket.socket) -> bool:
+    """Whether the other side says anything, or ends the connection, within a moment."""
+    sock.settimeout(_SILENCE_SECONDS)
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _current_folder() -> str:

@@ -41,6 +41,21 @@ class DaemonLock:
             self._file = None
 
 
+def is_held(path: str) -> bool:
+    """Whether some other process holds the lock now; it is tried for, and freed at once."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # Not ours to open: whoever may, holds it for all that we know.
+        return True
+    try:
+        return not _try_lock(file)
+    finally:
+        os.close(file)
+
+
 def _try_lock(file: int) -> bool:
     try:
         if sys.platform == "win32":

@@ -48,9 +48,12 @@ _MAX_CRASHES = 2
 # A daemon that lived shorter than this is not replaced before somebody asks for something.
 _STABLE_SECONDS = 5.0
 
-# After the client closed its side: MCP clients give a server 2 s before they end it.
+# After the client closed its side: MCP clients give a server 2 s before they end it. Who pipes a few lines in and
+# closes, perhaps with no daemon up yet, waits for the stores to open, and whoever ends this process is obeyed at once.
 _LAST_ANSWERS_SECONDS = 1.5
-_LAST_ANSWERS_STARTING_SECONDS = 10.0
+_FIRST_ANSWERS_SECONDS = 15.0
+# It stays open as long as the client listens; nobody waits for its answer.
+_ENDLESS = "subscriptions/listen"
 
 _PARSE_ERROR = -32700
 _INVALID_REQUEST = -32600
@@ -107,6 +110,9 @@ class Pump:
         self._asked_count = 0
         self._eager = True
         self._farewell = ""
+        # Answers that are no longer in `_requests` and not yet with the client.
+        self._writing = False
+        self._stores_answered = False
         self._told: set[str] = set()
 
     def run(self) -> None:
@@ -121,8 +127,8 @@ class Pump:
     def _await_last_answers(self) -> None:
         ended = time.monotonic()
         with self._changed:
-            while self._requests:
-                patience = _LAST_ANSWERS_SECONDS if self._link else _LAST_ANSWERS_STARTING_SECONDS
+            while self._writing or any(each.method != _ENDLESS for each in self._requests.values()):
+                patience = _LAST_ANSWERS_SECONDS if self._stores_answered else _FIRST_ANSWERS_SECONDS
                 left = ended + patience - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
@@ -145,8 +151,15 @@ class Pump:
                 next_step="send the content as a file's path, or in parts",
             )
             self._refuse(key, _INVALID_REQUEST, too_large)
-        elif not isinstance(method, str):
+        elif wire.is_too_deep(line):
+            limit = wire.MAX_DEPTH
+            self._refuse(
+                key, _INVALID_REQUEST, InputError(f"the message is nested deeper than {limit} levels")
+            )
+        elif "method" not in message and not {"result", "error"}.isdisjoint(message):
             self._answer_from_client(message)
+        elif not isinstance(method, str):
+            self._refuse(key, _INVALID_REQUEST, InputError("the message has no method"))
         elif key is None:
             self._notification_from_client(method, message, line)
         elif isinstance(key, str | int):
@@ -210,6 +223,9 @@ class Pump:
             key = message.get("id")
             if isinstance(key, str | int):
                 self._answer(key, line)
+            elif "error" in message:
+                # About a line that is no message; it has no id to answer to.
+                self._write(line)
         elif "id" in message:
             self._ask_client(message)
         elif message["method"] == "notifications/cancelled":
@@ -225,8 +241,15 @@ class Pump:
                 return
             if request.method == "initialize":
                 self._protocol = _protocol_of(wire.decode(line))
-            self._changed.notify_all()
+            self._stores_answered = self._stores_answered or request.method == "tools/call"
+            self._writing = True
         self._write(line)
+        self._written()
+
+    def _written(self) -> None:
+        with self._changed:
+            self._writing = False
+            self._changed.notify_all()
 
     def _ask_client(self, message: dict[str, Any]) -> None:
         # Each daemon counts its requests from the start; the client must see every id once.
@@ -256,6 +279,7 @@ class Pump:
                     os._exit(0)
 
     def _refuse(self, key: object, code: int, error: ApexError) -> None:
+        key = key if isinstance(key, str | int) else None
         failure = {"code": code, "message": str(error), "data": error.to_dict()}
         self._write(wire.encode({"jsonrpc": "2.0", "id": key, "error": failure}))
 
@@ -348,7 +372,7 @@ class Pump:
                 request.crashes += crashed
                 if request.method not in _RESENDABLE or request.crashes > _MAX_CRASHES:
                     given_up.append(self._requests.pop(request.key))
-            self._changed.notify_all()
+            self._writing = True
         for request in given_up:
             lost = Unavailable(
                 "the daemon was replaced while it worked on this request",
@@ -358,6 +382,7 @@ class Pump:
                 retry_after_seconds=1,
             )
             self._refuse(request.key, _SERVER_ERROR, lost)
+        self._written()
 
     def _fail(self, error: ApexError) -> None:
         """Answer all that waits with the reason why there is no daemon; the next request tries again."""
@@ -366,9 +391,10 @@ class Pump:
             self._eager = False
             waiting = list(self._requests.values())
             self._requests.clear()
-            self._changed.notify_all()
+            self._writing = True
         for request in waiting:
             self._refuse(request.key, _SERVER_ERROR, error)
+        self._written()
 
     def _tell(self, notices: list[str]) -> None:
         """Say something once on stderr, which MCP clients keep in a log for the user."""

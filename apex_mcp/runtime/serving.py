@@ -315,9 +315,10 @@ class Daemon:
             **shown,
         }
 
-    async def _op_stop(self) -> bool:
+    async def _op_stop(self) -> int:
+        """The answer is the process whose end the asker may wait for."""
         asyncio.get_running_loop().call_soon(self.stop)
-        return True
+        return os.getpid()
 
     async def _op_drain(self) -> bool:
         asyncio.get_running_loop().call_soon(self.stop, wire.FAREWELL_MOVED)

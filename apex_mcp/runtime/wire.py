@@ -25,6 +25,9 @@ PROTOCOL = 1
 """Raised when the hello, its reply or the lines after it change in a way that an older side can't follow."""
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 200
+"""Of objects and lists in each other: far from where parsers and serialisers give up, each at another level."""
+
 HELLO_SECONDS = 10.0
 
 MODE_MCP = "mcp"
@@ -35,7 +38,10 @@ FAREWELL = b'{"apex-mcp":'
 FAREWELL_STOPPED = "stopped"
 FAREWELL_MOVED = "moved"
 
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}]')
+
 INFO_FILE = "daemon.json"
+LOCK_FILE = "daemon.lock"
 
 REQUEST_ID_META = "apex-mcp/request-id"
 """Key in a call's `_meta` of the pump's own id of the request: the same when it sends the call again."""
@@ -63,6 +69,22 @@ def decode(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def is_too_deep(line: bytes) -> bool:
+    """Whether a line of JSON has more than `MAX_DEPTH` levels."""
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(line):
+        first = token[0][:1]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
 
 
 def error_data(error: ApexError) -> dict[str, Any]:

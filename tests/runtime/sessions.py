@@ -21,6 +21,12 @@ from tests.runtime.tiny import MODULE
 DEADLINE_SECONDS = 30.0
 REPOSITORY = Path(__file__).parents[2]
 
+HANDSHAKE: dict[str, Any] = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {"roots": {}},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+
 T = TypeVar("T")
 
 
@@ -111,24 +117,20 @@ class Session:
         return self.request("tools/call", {"name": tool, "arguments": arguments})
 
     def initialize(self) -> dict[str, Any]:
-        response = self.request(
-            "initialize",
-            {
-                "protocolVersion": "2025-06-18",
-                "capabilities": {"roots": {}},
-                "clientInfo": {"name": "test", "version": "1"},
-            },
-        )
+        response = self.request("initialize", HANDSHAKE)
         self.send({"method": "notifications/initialized"})
         return response
 
     def end(self) -> int:
         """Close the client's side; the pump's exit status."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self.close_stdin()
         status = self._process.wait(DEADLINE_SECONDS)
         self._forget()
         return status
+
+    def close_stdin(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def _forget(self) -> None:
         for reader in self._readers:

@@ -17,6 +17,7 @@ from apex_mcp import __version__
 from apex_mcp.errors import ApexError, Code, InputError, NotFound, Rejected, Unavailable
 from apex_mcp.runtime import launch, wire
 from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.lock import is_held
 from apex_mcp.settings import default_home
 from tests.runtime.sessions import Session, control, daemons, environment, eventually, info
 
@@ -82,6 +83,44 @@ def test_a_stale_daemon_file_whose_port_is_somebody_elses_gives_nothing_away(hom
     assert heard[1] == b""
     assert b"old" not in heard[0]
     assert info(home)["port"] != stale["port"]
+
+
+def test_a_stale_daemon_file_whose_port_is_somebody_silents_is_seen_through_without_waiting_for_a_word(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "HELLO_SECONDS", 600)
+    DataFolder(home).prepare()
+    (home / "daemon.lock").touch()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        stale = {
+            "pid": 1, "port": silent.getsockname()[1], "token": "old", "version": __version__,
+            "protocol": wire.PROTOCOL,
+        }  # fmt: skip
+        (home / "daemon.json").write_text(json.dumps(stale), "utf-8")
+        with control(home) as client:
+            assert client.call("status")["version"] == __version__
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops a process with a signal")
+def test_a_daemon_that_is_slow_to_answer_is_waited_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with control(home):
+        pid: int = info(home)["pid"]
+    monkeypatch.setattr(launch, "_SILENCE_SECONDS", 0.01)
+    os.kill(pid, signal.SIGSTOP)
+    resumed = threading.Timer(0.2, os.kill, (pid, signal.SIGCONT))
+    resumed.start()
+    with control(home) as client:
+        assert client.call("status")["pid"] == pid
+    resumed.join()
+
+
+def test_stop_returns_when_the_process_is_gone_and_the_folder_is_free(home: Path) -> None:
+    with control(home) as client:
+        pid: int = client.call("status")["pid"]
+        process = psutil.Process(pid)
+        client.stop()
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    assert not is_held(str(home / wire.LOCK_FILE))
 
 
 def test_a_daemon_that_was_killed_is_replaced_at_the_next_connection(home: Path) -> None:
@@ -248,3 +287,4 @@ def test_the_pump_imports_nothing_heavy() -> None:
 def test_files_are_named_alike_on_both_sides(home: Path) -> None:
     folder = DataFolder(home)
     assert str(folder.daemon_json) == os.path.join(str(home), wire.INFO_FILE)
+    assert str(folder.daemon_lock) == os.path.join(str(home), wire.LOCK_FILE)

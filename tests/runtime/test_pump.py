@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -10,7 +11,9 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult
 
-from tests.runtime.sessions import Session, control, daemons, environment, eventually, info
+from apex_mcp.runtime import pump
+from tests.runtime.sessions import HANDSHAKE, Session, control, daemons, environment, eventually, info
+from tests.runtime.tiny import MODULE
 
 
 def kill_daemon(home: Path) -> int:
@@ -164,17 +167,63 @@ def test_malformed_lines_are_refused_and_the_session_goes_on(home: Path) -> None
         session.initialize()
         process = session._process
         assert process.stdin is not None
-        for line in (
-            b"not json\n",
-            b"[]\n",
-            b'{"jsonrpc":"2.0","id":{},"method":"ping"}\n',
-            b"[" * 100_000 + b"\n",
-        ):
-            process.stdin.write(line)
-        process.stdin.flush()
-        for _ in range(4):
-            assert session.receive()["error"]["code"] in (-32700, -32600)
+        deep = b'{"a":' * 300 + b"1" + b"}" * 300
+        refused = {
+            b"not json": (-32700, None),
+            b"\xff": (-32700, None),
+            b"[]": (-32700, None),
+            b"[" * 100_000: (-32700, None),
+            b'{"jsonrpc":"2.0","id":{},"method":"ping"}': (-32600, None),
+            b'{"jsonrpc":"2.0","id":7,"method":7}': (-32600, 7),
+            b'{"jsonrpc":"2.0","id":8}': (-32600, 8),
+            b'{"id":9,"method":"ping"}': (-32600, 9),
+            b'{"method":"notifications/initialized"}': (-32600, None),
+            b'{"jsonrpc":"2.0","id":10,"method":"tools/call","params":%s}' % deep: (-32600, 10),
+        }
+        for line, (code, key) in refused.items():
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            answer = session.receive()
+            assert (answer["error"]["code"], answer["id"]) == (code, key), line[:50]
         assert "result" in session.request("ping")
+
+
+def test_what_is_piped_in_with_no_daemon_up_is_all_answered(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No patience but that with stores that have not answered yet.
+    monkeypatch.setattr(pump, "_LAST_ANSWERS_SECONDS", 0)
+    (ours, stdin), (stdout, theirs) = os.pipe(), os.pipe()
+    with open(stdin, "wb") as client:
+        messages: tuple[dict[str, Any], ...] = (
+            {"id": 1, "method": "initialize", "params": HANDSHAKE},
+            {"method": "notifications/initialized"},
+            {
+                "id": 2,
+                "method": "tools/call",
+                "params": {"name": "add_memory", "arguments": {"text": "kept"}},
+            },
+        )
+        for message in messages:
+            client.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    pump.Pump(str(home), module=MODULE, stdin=ours, stdout=theirs).run()
+    # The other end stays open: the pump's second thread has it, and ends the process when it finds it closed.
+    with open(stdout, "rb") as answers:
+        os.set_blocking(stdout, False)
+        assert [json.loads(line)["id"] for line in answers.readlines()] == [1, 2]
+    os.close(ours)
+    assert notes(home) == ["kept"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows ends processes without a signal")
+def test_a_pump_that_waits_for_last_answers_still_ends_at_once_when_told_to(home: Path) -> None:
+    session = Session(home)
+    session.initialize()
+    session.ask("tools/call", {"name": "search", "arguments": {"query": "wait"}})
+    eventually(lambda: (home / "staging" / "waiting").exists())
+    session.close_stdin()
+    os.kill(session.pid, signal.SIGTERM)
+    assert session.end() == -signal.SIGTERM
 
 
 def test_what_is_in_flight_when_the_client_closes_its_side_is_answered(home: Path) -> None:
