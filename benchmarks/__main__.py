@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="a local embedding model (APEX_BENCH_MODEL)"
+        "--model", type=Path, metavar="FOLDER", help="a local embedding model (BENCH_MODEL)"
     )
     given = parser.parse_args(arguments)
     if unknown := set(given.names) - set(BENCHMARKS):
@@ -80,7 +80,7 @@ def _run(console: Console, context: Context, names: Sequence[str]) -> tuple[dict
 
 
 def _model(given: Path | None) -> Path | None:
-    named = given or Path(os.environ.get("APEX_BENCH_MODEL") or _beside())
+    named = given or Path(os.environ.get("BENCH_MODEL") or _beside())
     return named.resolve() if (named / "tokenizer.json").is_file() else None
 
 

@@ -27,7 +27,7 @@ class Context:
         """Words only, then a local embedder: words for a figure's name, the setting, and why it is skipped."""
         yield "words only", "none", ""
         if self.model is None:
-            yield "with a local embedder", None, "no model; name one with --model or APEX_BENCH_MODEL"
+            yield "with a local embedder", None, "no model; name one with --model or BENCH_MODEL"
         else:
             yield "with a local embedder", str(self.model), ""
 
