@@ -392,7 +392,7 @@ def _points(draft: Draft, version: NewVersion) -> list[IndexPoint]:
             namespace=version.namespace,
             version_id=version.id,
             document_id=version.document_id,
-            text=searchable(chunk.text, version.title, chunk.place.heading_path),
+            text=searchable(chunk.text, chunk.ordinal, version.title, chunk.place.heading_path),
             source_type=version.source_type,
             media_type=version.parsed.media_type,
             document_time=version.document_time or draft.ingestion.accepted_at,

@@ -10,7 +10,7 @@ from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.vectors.packing import unpack
 
 _POINTS: LiteralString = """
-SELECT c.id, c.text, c.heading_path, v.title, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
+SELECT c.id, c.text, c.ordinal, c.heading_path, v.title, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
        coalesce(v.document_time, i.accepted_at) AS document_time, v.metadata, e.vector
 FROM chunks c JOIN versions v ON v.id = c.version_id JOIN ingestions i ON i.id = v.ingestion_id
 LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
@@ -138,7 +138,7 @@ class IndexLog:
                 namespace=row["namespace"],
                 version_id=row["version_id"],
                 document_id=row["document_id"],
-                text=searchable(row["text"], row["title"], row["heading_path"]),
+                text=searchable(row["text"], row["ordinal"], row["title"], row["heading_path"]),
                 source_type=row["source_type"],
                 media_type=row["media_type"],
                 document_time=row["document_time"],
@@ -164,7 +164,11 @@ def flat_metadata(metadata: dict[str, Any], prefix: str = "") -> dict[str, Scala
     return flat
 
 
-def searchable(text: str, title: str, heading_path: Sequence[str]) -> str:
-    """A passage with the words by which it is searched beside its own: its title's and its headings'."""
-    beside = [words for words in (title, *heading_path) if words and words not in text]
+def searchable(text: str, ordinal: int, title: str, heading_path: Sequence[str]) -> str:
+    """A passage with the words by which it is searched beside its own: its headings', and the title's for the first one.
+
+    With the title in every passage, a question in its words would find all of a book alike.
+    """
+    headings = [heading for heading in heading_path if heading != title]
+    beside = [words for words in ([title] if ordinal == 0 else []) + headings if words and words not in text]
     return "\n".join([*beside, text])
