@@ -10,7 +10,8 @@ from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.vectors.packing import unpack
 
 _POINTS: LiteralString = """
-SELECT c.id, c.text, c.ordinal, c.heading_path, v.title, v.namespace, v.id AS version_id, v.document_id, v.source_type, v.media_type,
+SELECT c.id, c.text, c.ordinal, c.heading_path, v.title, v.namespace, v.id AS version_id, v.document_id, v.source_type,
+       v.media_type,
        coalesce(v.document_time, i.accepted_at) AS document_time, v.metadata, e.vector
 FROM chunks c JOIN versions v ON v.id = c.version_id JOIN ingestions i ON i.id = v.ingestion_id
 LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
