@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
-    parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="a local embedding model (BENCH_MODEL)"
-    )
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a local embedding model (BENCH_MODEL)")
     given = parser.parse_args(arguments)
     if unknown := set(given.names) - set(BENCHMARKS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
