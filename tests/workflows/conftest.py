@@ -10,13 +10,18 @@ from uuid import uuid4
 import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.temporal import EmbeddedTemporal
-from apex_worker.embedded import WORKFLOW_RUNNER, WORKFLOWS
+from apex_worker.embedded import WORKFLOWS
 from tests.workflows.fakes import Fakes
 
 HISTORIES = Path(__file__).parent / "histories"
+# Which refuses what would not replay: files, clocks, random numbers. Our own modules do none of it and pass through.
+SANDBOX = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules("apex_mcp", "apex_worker")
+)
 
 # The folders of whoever recorded it; replaying needs none.
 _STACK = re.compile(r'"stackTrace": "(?:[^"\\]|\\.)*"')
@@ -74,7 +79,7 @@ async def run(request: pytest.FixtureRequest, temporal: Client, fakes: Fakes) ->
         task_queue="recorded" if record else queue,
         workflows=WORKFLOWS,
         activities=fakes.all(),
-        workflow_runner=WORKFLOW_RUNNER,
+        workflow_runner=SANDBOX,
         max_cached_workflows=request.param,
     )
     async with worker:

@@ -18,8 +18,8 @@ from apex_mcp.ingestion.contract import (
     GROUP_WORKFLOW,
     MAINTENANCE_WORKFLOW,
 )
-from apex_worker.embedded import WORKFLOW_RUNNER, WORKFLOWS
-from tests.workflows.conftest import HISTORIES
+from apex_worker.embedded import WORKFLOWS
+from tests.workflows.conftest import HISTORIES, SANDBOX
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ RECORDED = sorted(HISTORIES.glob("*.json"))
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_recorded_history_replays(path: Path) -> None:
     history = WorkflowHistory.from_json(path.stem, await anyio.Path(path).read_text("utf-8"))
-    await Replayer(workflows=WORKFLOWS, workflow_runner=WORKFLOW_RUNNER).replay_workflow(history)
+    await Replayer(workflows=WORKFLOWS, workflow_runner=SANDBOX).replay_workflow(history)
 
 
 def test_every_workflow_has_a_recorded_history() -> None:

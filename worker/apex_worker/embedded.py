@@ -3,8 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from apex_mcp.app import App
 from apex_mcp.ingestion.contract import TASK_QUEUE
@@ -25,11 +24,6 @@ WORKFLOWS: list[type] = [
     MaintenanceWorkflow,
 ]
 
-# Passed through: the sandbox would import them again for every run, for a third of the throughput.
-WORKFLOW_RUNNER = SandboxedWorkflowRunner(
-    restrictions=SandboxRestrictions.default.with_passthrough_modules("apex_mcp", "apex_worker")
-)
-
 
 def make_worker(app: App) -> Worker:
     """A worker for all workflows and activities."""
@@ -39,7 +33,8 @@ def make_worker(app: App) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=WORKFLOWS,
         activities=activities.all(),
-        workflow_runner=WORKFLOW_RUNNER,
+        # The sandbox takes a fifth of the daemon's time under load. The tests run and replay the same workflows in it.
+        workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=8,
         max_concurrent_local_activities=16,
         max_concurrent_workflow_tasks=8,
