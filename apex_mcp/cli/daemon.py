@@ -12,8 +12,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def daemon(output: Output, *, start: bool = True) -> "Generator[DaemonClient]":
+def daemon(output: Output, *, start: bool = True, notices: bool = True) -> "Generator[DaemonClient]":
     """Connect, and start the daemon if nobody has. Paths are the user's own words, so no root limits them.
+
+    Args:
+        output: for what the user should be told.
+        start: start it where none runs.
+        notices: say what the daemon has to say about this client's settings.
 
     Raises:
         ApexError: it does not run and may not, or could not, be started.
@@ -24,6 +29,6 @@ def daemon(output: Output, *, start: bool = True) -> "Generator[DaemonClient]":
     with waits:
         client = DaemonClient.connect(home_folder(), start=start, vouched=True)
     with client:
-        for notice in client.notices:
+        for notice in client.notices if notices else ():
             output.note(f"note: {notice}")
         yield client

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from apex_mcp.cli.daemon import daemon
 from apex_mcp.cli.output import AsJson, Output, plain, reports_errors
-from apex_mcp.errors import ApexError
+from apex_mcp.errors import ApexError, Code
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.settings import Settings, load_settings
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from apex_mcp.runtime.doctor import Check
 
 _MARKS = {"ok": ("✓", "green"), "hint": ("·", "yellow"), "fault": ("✗", "red")}
+
+# Whose fault it is that nothing could be looked at.
+_AT_FAULT = {
+    Code.RECORD_UNAVAILABLE: "PostgreSQL",
+    Code.POSTGRES_VERSION: "PostgreSQL",
+    Code.TEMPORAL_UNAVAILABLE: "Temporal",
+}
 
 
 @reports_errors
@@ -35,8 +42,9 @@ def doctor(as_json: AsJson = False) -> None:
             found.append(Check(name="daemon", state="ok", detail=f"version {client.version}"))
             found.extend(Check.model_validate(check) for check in client.call("doctor"))
     except ApexError as error:
+        name = _AT_FAULT.get(error.code) or ("stores" if found[-1].name == "daemon" else "daemon")
         found.append(
-            Check(name="daemon", state="fault", detail=f"{error.code}: {error.message}", fix=error.next_step)
+            Check(name=name, state="fault", detail=f"{error.code}: {error.message}", fix=error.next_step)
         )
     output.show([check.model_dump() for check in found], lambda: table(found, unicode=_unicode(output)))
     if any(check.state == "fault" for check in found):

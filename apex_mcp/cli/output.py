@@ -48,7 +48,17 @@ class Output:
             # ASCII, because a pipe's encoding is anybody's guess on Windows.
             typer.echo(json.dumps(plain_data))
         else:
-            self.console.print(renderable(), soft_wrap=True)
+            self.render(renderable())
+
+    def render(self, renderable: RenderableType) -> None:
+        """Write something for people; a program that reads it gets no line padded to a table's width."""
+        if self.console.is_terminal:
+            self.console.print(renderable, soft_wrap=True)
+            return
+        with self.console.capture() as captured:
+            self.console.print(renderable, soft_wrap=True)
+        for line in captured.get().splitlines():
+            typer.echo(line.rstrip())
 
     def say(self, words: str) -> None:
         """A line for people; it never gets into JSON."""

@@ -85,7 +85,8 @@ def entities(view: EntityList) -> RenderableType:
     for entity in view.entities:
         blocks.append(
             Text.assemble(
-                _styled(entity.name, "bold"), plain(f" ({entity.type}), {entity.mentions} mentions")
+                _styled(entity.name, "bold"),
+                plain(f" ({entity.type}), {counted(entity.mentions, 'mention')}"),
             )
         )
         if entity.aliases:
@@ -138,13 +139,13 @@ def ingestions(view: IngestionList) -> RenderableType:
 
 def ingestion(view: IngestionView) -> Text:
     """One ingestion in a line or two."""
-    counted = (
-        ("chunks", view.chunks),
-        ("pages", view.pages),
-        ("entities", view.entities),
-        ("facts", view.facts),
+    parts = (
+        (view.chunks, "chunk", "chunks"),
+        (view.pages, "page", "pages"),
+        (view.entities, "entity", "entities"),
+        (view.facts, "fact", "facts"),
     )
-    counts = ", ".join(f"{count} {name}" for name, count in counted if count)
+    counts = ", ".join(counted(count, one, many) for count, one, many in parts if count)
     line = Text.assemble(
         _styled(state(view), _STATE_STYLES[view.state]),
         plain(f"  {view.title or view.key}{f' ({counts})' if counts else ''}{reason(view)}"),
@@ -190,6 +191,54 @@ def stats(view: StatsView) -> RenderableType:
         plain(f"ingestions: {unfinished or 'none'}"),
         *_degraded(view.degraded),
     )
+
+
+def status(answer: Mapping[str, Any]) -> RenderableType:
+    """The daemon's own state, and the parts that it runs."""
+    services: Sequence[Mapping[str, Any]] = answer.get("services", ())
+    shown = {
+        _WITHOUT_UNIT.get(name, name): _readable(name, value)
+        for name, value in answer.items()
+        if name != "services" and value is not None
+    }
+    table = _table("service", "state", "pid", "memory")
+    for service in services:
+        memory = _readable("rss_bytes", service["rss_bytes"]) if service.get("rss_bytes") else ""
+        table.add_row(plain(service["name"]), plain(service["state"]), str(service.get("pid") or ""), memory)
+    return Group(fields(shown), table) if services else fields(shown)
+
+
+_WITHOUT_UNIT = {
+    "uptime_seconds": "uptime",
+    "longest_pause_ms": "longest pause",
+    "rss_bytes": "memory",
+    "data_bytes": "data",
+}
+
+
+def _readable(name: str, value: Any) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / 1e6:.0f} MB" if value < 1e9 else f"{value / 1e9:.1f} GB"
+    if name.endswith("_seconds"):
+        return duration(value)
+    if name.endswith("_ms"):
+        return f"{value:g} ms"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that say something: `1 h 2 min`."""
+    days, rest = divmod(int(seconds), 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, left = divmod(rest, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
+    first = next((place for place, (count, _) in enumerate(parts) if count), 3)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with its noun: `1 entity`, `2 entities`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def fields(data: Mapping[str, Any]) -> RenderableType:

@@ -45,17 +45,15 @@ def status(namespace: Namespace = None, as_json: AsJson = False) -> None:
     if output.as_json:
         output.show(data, lambda: "")
         return
-    services: list[dict[str, Any]] = answer.pop("services", [])
     notices: list[str] = answer.pop("notices", [])
     failure: dict[str, Any] | None = answer.pop("failure", None)
-    output.console.print(rendering.fields(answer))
-    output.console.print(rendering.rows(services))
+    output.render(rendering.status(answer))
     for notice in notices:
         output.say(f"note: {notice}")
     if failure:
         output.say(f"failed: {error_from(failure)}")
     if stats:
-        output.console.print(rendering.stats(stats))
+        output.render(rendering.stats(stats))
 
 
 def _stats(call: Any, namespace: str | None) -> StatsView | None:
@@ -73,7 +71,8 @@ def stop(as_json: AsJson = False) -> None:
     """Stop the daemon and all that it runs; unfinished ingestions go on when it starts again."""
     output = Output(as_json=as_json)
     try:
-        with daemon(output, start=False) as client:
+        # The daemon's advice about settings that differ is this very command.
+        with daemon(output, start=False, notices=False) as client:
             client.stop()
     except ApexError as error:
         if error.code != Code.DAEMON_UNAVAILABLE:

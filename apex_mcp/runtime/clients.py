@@ -95,8 +95,9 @@ def _refused(root: Path) -> str:
 
 def _differing(names: list[str]) -> str:
     variables = ", ".join(f"APEX_{name.upper()}" for name in names)
+    differ, are, them = ("differs", "is", "it") if len(names) == 1 else ("differ", "are", "them")
     return (
-        f"this client's {variables} differ from what the running daemon uses for all, and are not used. "
-        "To use them run `apex-mcp stop`: the next client starts the daemon with its own settings. "
-        "To have the same everywhere write them into config.toml in the data folder instead"
+        f"this client's {variables} {differ} from what the running daemon uses for all, and {are} not used. "
+        f"To use {them} run `apex-mcp stop`: the next client starts the daemon with its own settings. "
+        f"To have the same everywhere write {them} into config.toml in the data folder instead"
     )

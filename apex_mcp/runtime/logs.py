@@ -34,3 +34,5 @@ def log_to(path: Path) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
+    # Each connection that a restart of PostgreSQL closed is worth a warning to it; it opens others by itself.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -14,7 +14,7 @@ from apex_mcp.runtime.wire import READ_ONLY_TOOLS
 from apex_mcp.server.arguments import is_encodable
 from apex_mcp.server.desk import Desk
 from apex_mcp.server.failures import broken_text, tool_failure, unknown_arguments, unknown_tool
-from apex_mcp.server.gateway import Gateway
+from apex_mcp.server.gateway import Gateway, take_notices
 from apex_mcp.server.resources import add_resources
 from apex_mcp.server.roots import forget_changed_roots
 from apex_mcp.server.schemas import outline, slim
@@ -73,7 +73,7 @@ class ApexServer(MCPServer[Any]):
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
-            return tool_failure(error)
+            return tool_failure(error, take_notices())
 
 
 def _tools(desk: Desk) -> list[Tool]:

@@ -10,7 +10,7 @@ from mcp_types import CallToolResult, TextContent
 
 from apex_mcp.caller import Caller
 from apex_mcp.runtime.wire import REQUEST_ID_META
-from apex_mcp.server.gateway import Gateway, current_connection
+from apex_mcp.server.gateway import Gateway, current_connection, take_notices
 from apex_mcp.views import View
 
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ class Desk:
 
 def answer(view: View, text: str) -> CallToolResult:
     """A view as data, and as a short text for the model; the connection's notices come along once."""
-    notices = current_connection.get().notices
-    if notices:
-        text = "\n".join([*(f"note: {notice}" for notice in notices), text])
-        notices.clear()
     return CallToolResult(
-        content=[TextContent(type="text", text=text)],
+        content=[TextContent(type="text", text="\n".join([*take_notices(), text]))],
         structured_content=view.model_dump(mode="json", exclude_none=True),
     )

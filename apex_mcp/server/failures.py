@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, UnexpectedToolError
 from mcp_types import CallToolResult, TextContent
@@ -20,15 +20,18 @@ _HINTS = {
 }
 
 
-def tool_failure(error: BaseException) -> CallToolResult:
-    """The result of a tool call that failed: a text to act on, and the error as data in `_meta`."""
+def tool_failure(error: BaseException, notices: Sequence[str] = ()) -> CallToolResult:
+    """The result of a tool call that failed: a text to act on, and the error as data in `_meta`.
+
+    The connection's notices, where there are any, may be the reason: a root that was refused, for instance.
+    """
     failure = translate(error)
     # Names of tools and arguments are the client's own words: what is not Unicode could not be sent back.
     text = str(failure).encode(errors="replace").decode()
     if failure.retry_after_seconds is not None:
         text = f"{text}; try again in {failure.retry_after_seconds:g} s"
     return CallToolResult(
-        content=[TextContent(type="text", text=text)],
+        content=[TextContent(type="text", text="\n".join([text, *notices]))],
         is_error=True,
         _meta={
             "apex-mcp/error": {

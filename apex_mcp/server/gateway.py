@@ -41,3 +41,11 @@ class Connection:
 
 current_connection: ContextVar[Connection] = ContextVar("current_connection")
 """Set for each connection's task before it is served; requests run in tasks that inherit it."""
+
+
+def take_notices() -> list[str]:
+    """What this connection's user was not told yet, a line each; once only."""
+    notices = current_connection.get().notices
+    lines = [f"note: {notice}" for notice in notices]
+    notices.clear()
+    return lines

@@ -9,7 +9,9 @@ from rich.console import Console
 from apex_mcp import __version__
 from apex_mcp.cli import rendering
 from apex_mcp.cli.health import table
+from apex_mcp.errors import Unavailable
 from apex_mcp.models import Step
+from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
 from apex_mcp.times import moment
 from apex_mcp.views import DocumentView
@@ -210,6 +212,60 @@ def test_the_passage_is_highlighted_in_place() -> None:
     with console.capture() as capture:
         console.print(rendering.document(view))
     assert "before \x1b[7mTHE PASSAGE\x1b[0m after" in capture.get()
+
+
+def test_status_is_for_people() -> None:
+    answer = {
+        "pid": 7, "uptime_seconds": 3725.4, "rss_bytes": 150_000_000, "data_bytes": 2_400_000_000, "unfinished": None,
+        "longest_pause_ms": 12.5,
+        "services": [{"name": "worker", "state": "ok", "pid": None, "rss_bytes": None}],
+    }  # fmt: skip
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(rendering.status(answer))
+    assert [" ".join(line.split()) for line in capture.get().splitlines()] == [
+        "pid 7",
+        "uptime 1 h 2 min",
+        "memory 150 MB",
+        "data 2.4 GB",
+        "longest pause 12.5 ms",
+        "service state pid memory",
+        "worker ok",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (90_061, "1 d 1 h")],
+)
+def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str) -> None:
+    assert rendering.duration(seconds) == words
+
+
+def test_one_is_singular() -> None:
+    assert [rendering.counted(count, "mention") for count in (0, 1, 2)] == [
+        "0 mentions",
+        "1 mention",
+        "2 mentions",
+    ]
+    assert [rendering.counted(count, "entity", "entities") for count in (1, 2)] == ["1 entity", "2 entities"]
+
+
+@pytest.mark.usefixtures("connected")
+def test_doctor_pads_no_line_for_a_program_and_names_what_is_at_fault(
+    run: Run, found: list[Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found.append(Check(name="embedder", state="fault", detail="x" * 200, fix="mend it"))
+    lines = run("doctor").stdout.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+
+    def fail(client: DaemonClient, op: str, **args: object) -> None:
+        raise Unavailable("PostgreSQL could not be started", next_step="look")
+
+    monkeypatch.setattr(DaemonClient, "call", fail)
+    checks = json.loads(run("doctor", "--json").stdout)
+    assert [check["state"] for check in checks if check["name"] == "daemon"] == ["ok"]
+    assert [check["state"] for check in checks if check["name"] == "PostgreSQL"] == ["fault"]
 
 
 def test_a_table_of_checks_reads_without_unicode_too() -> None:

@@ -16,6 +16,7 @@ import pytest
 from apex_mcp import __version__
 from apex_mcp.errors import ApexError, Code, InputError, NotFound, Rejected, Unavailable
 from apex_mcp.runtime import launch, wire
+from apex_mcp.runtime.clients import identify, load_client_settings
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.lock import is_held
 from apex_mcp.settings import default_home
@@ -262,6 +263,13 @@ def test_the_pump_and_the_settings_agree_on_the_data_folder(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert Path(wire.home_folder()) == default_home()
+
+
+def test_one_setting_that_differs_is_told_of_in_the_singular(home: Path) -> None:
+    settings = load_client_settings({"APEX_EMBEDDER": "none"}, home)
+    [notice] = identify({"env": {}, "cwd": str(home)}, settings).notices
+    assert notice.startswith("this client's APEX_EMBEDDER differs from")
+    assert "is not used. To use it run `apex-mcp stop`" in notice
 
 
 def test_the_pump_imports_nothing_heavy() -> None:

@@ -274,6 +274,7 @@ def test_settings_that_differ_are_named_to_the_model_and_on_stderr_without_their
             assert "APEX_OPENAI_API_KEY" in answer
             assert "apex-mcp stop" in answer
             assert "/etc" in answer
+            assert " differ from " in answer
             assert "sk-secret" not in answer + other.stderr
             assert "APEX_EMBEDDER" in other.stderr
 

@@ -47,7 +47,7 @@ async def test_odd_lines_are_answered_and_the_session_goes_on(gateway: NotebookG
         await ask(call % (3, r"search\ud800", "")),
         await ask(call % (4, "search", r'"\ud800":1')),
     ]
-    writer.write(b"[" * 20_000 + b"\nno json\n")
+    broken = [await ask("[" * 20_000), await ask("no json"), await ask('{"id":9,"method":"ping"}')]
     fine = await ask(call % (5, "search", '"query":"tea"'))
     assert [(answer["id"], answer["result"]["isError"]) for answer in lone] == [
         (2, True),
@@ -55,6 +55,11 @@ async def test_odd_lines_are_answered_and_the_session_goes_on(gateway: NotebookG
         (4, True),
     ]
     assert "query holds a lone surrogate" in lone[0]["result"]["content"][0]["text"]
+    assert [(answer["id"], answer["error"]["code"]) for answer in broken] == [
+        (None, -32700),
+        (None, -32700),
+        (9, -32600),
+    ]
     assert (fine["id"], fine["result"]["isError"]) == (5, False)
     writer.close()
     await serving

@@ -7,7 +7,7 @@ import pytest
 from mcp_types import CallToolResult, ListRootsResult, Root, TextContent
 
 from apex_mcp.caller import Caller
-from apex_mcp.errors import Code, Unavailable
+from apex_mcp.errors import Code, InputError, Unavailable
 from apex_mcp.models import EntityInput, FactInput, Step
 from apex_mcp.server import Connection
 from apex_mcp.times import moment
@@ -216,6 +216,17 @@ async def test_a_store_that_is_starting_is_said_to_be_retryable(
     assert text_of(result) == "starting: the stores are starting; nothing was changed; try again in 3 s"
     assert result.meta is not None
     assert result.meta["apex-mcp/error"]["retryable"] is True
+
+
+async def test_a_failure_brings_the_connections_notices_too(
+    open_client: OpenClient, connection: Connection, gateway: NotebookGateway
+) -> None:
+    connection.notices.append("/ in APEX_ROOTS is a whole drive")
+    gateway.failure = InputError("there are no roots")
+    async with open_client() as client:
+        result = await client.call_tool("ingest_document", {"source": "report.md"})
+    assert result.is_error
+    assert text_of(result).endswith("\nnote: / in APEX_ROOTS is a whole drive")
 
 
 async def test_the_connections_notices_come_once(open_client: OpenClient, connection: Connection) -> None:

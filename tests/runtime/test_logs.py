@@ -1,0 +1,31 @@
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apex_mcp.runtime.logs import log_to
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Path]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    log_to(tmp_path / "daemon.log")
+    yield tmp_path / "daemon.log"
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_other_packages_speak_from_warnings_on_and_the_pool_from_errors_on(log: Path) -> None:
+    logging.getLogger("psycopg.pool").warning("discarding closed connection")
+    logging.getLogger("psycopg.pool").error("no connection to be had")
+    logging.getLogger("psycopg").info("chatter")
+    logging.getLogger("psycopg").warning("a warning about %s", "what the user stored")
+    lines = log.read_text("utf-8").splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == [
+        "ERROR psycopg.pool no connection to be had",
+        "WARNING psycopg a warning about %s",
+    ]
