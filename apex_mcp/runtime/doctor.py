@@ -125,8 +125,11 @@ async def _greeting(client: "Client") -> Check:
 async def _vectors(app: Checked) -> Check:
     points = await app.vectors.count()
     owed = await app.record.versions.owed(app.embedder.name) if app.embedder else 0
-    owing = f", {owed} documents wait for vectors" if owed else ""
-    return Check(name="vector index", state="ok", detail=f"{points} points{owing}")
+    waiting = "1 document waits" if owed == 1 else f"{owed} documents wait"
+    owing = f", {waiting} for vectors" if owed else ""
+    return Check(
+        name="vector index", state="ok", detail=f"{points} {'point' if points == 1 else 'points'}{owing}"
+    )
 
 
 async def _embedder(embedder: Embedder | None) -> Check:
