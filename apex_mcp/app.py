@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
+from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
 from temporalio.service import RPCError
 
 from apex_mcp.errors import Code, Unavailable
@@ -104,9 +106,25 @@ async def open_app(
         )
 
 
+class _CodesOnly(DefaultFailureConverter):
+    """Failures go to Temporal as codes: a stack trace holds paths, and may hold values."""
+
+    def to_failure(
+        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
+    ) -> None:
+        super().to_failure(exception, payload_converter, failure)
+        one = failure
+        while True:
+            one.stack_trace = ""
+            if not one.HasField("cause"):
+                return
+            one = one.cause
+
+
 async def _connect(address: str) -> Client:
     try:
-        return await Client.connect(address)
+        converter = replace(DataConverter.default, failure_converter_class=_CodesOnly)
+        return await Client.connect(address, data_converter=converter)
     except (RPCError, RuntimeError) as error:
         raise Unavailable(
             "Temporal does not answer",

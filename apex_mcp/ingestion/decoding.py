@@ -62,11 +62,16 @@ def decode_text(data: bytes, *, markup: bool = False) -> str:
     return data.decode(declared or _guessed_encoding(data), errors="replace")
 
 
+_ASCII_TEXT = bytes([7, 8, 9, 10, 12, 13, *range(32, 127)])
+
+
 def wide_encoding(data: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, told by where the zero bytes are."""
     sample = data[:4096]
     if b"\x00" not in sample or len(data) % 2:
         return None
+    if sample.count(0) * 4 < len(sample) and not sample.translate(None, _ASCII_TEXT + b"\0"):
+        return None  # plain text with some stray zero bytes: in wide Latin text every other byte is zero
     zeros = [sample[offset::4].count(0) for offset in range(4)]
     quarter = len(sample) // 4
     if not len(data) % 4 and quarter and min(zeros[2], zeros[3]) == quarter and zeros[0] < quarter:

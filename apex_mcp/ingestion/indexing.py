@@ -336,7 +336,8 @@ class IndexKeeper:
                 pass
             # What is owed comes with a write, or was left by an embedder that failed for a while.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._written.wait(), _RETRY_SECONDS)
+                async with asyncio.timeout(_RETRY_SECONDS):
+                    await self._written.wait()
 
     async def _flush_when_dirty(self) -> None:
         while True:

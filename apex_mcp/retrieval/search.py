@@ -168,7 +168,8 @@ class Searcher:
     async def _within(self, work: Awaitable[T], what: str, found: Found) -> T | None:
         """The answer of a store, or None with a note if it is down or too slow."""
         try:
-            return await asyncio.wait_for(work, _STORE_SECONDS)
+            async with asyncio.timeout(_STORE_SECONDS):
+                return await work
         except (ApexError, TimeoutError):
             note = f"{what} did not answer"
             if note not in found.degraded:

@@ -109,3 +109,7 @@ def test_any_bytes_decode_to_some_text(data: bytes) -> None:
     clean_text(decode_text(data)).encode()
     decode_text(data, markup=True)
     decode_base64_text(data)
+
+
+def test_stray_zero_bytes_do_not_make_a_text_wide() -> None:
+    assert clean_text(decode_text(b"The bell\x07 of \x00lovage...")) == "The bell of lovage..."

@@ -124,6 +124,7 @@ WITH again AS (
     UPDATE ingestions i SET state = 'pending', step = 'accepted', claim = NULL, failure = NULL, finished_at = NULL,
         cancel_requested_at = NULL, lane = 'own'
     WHERE i.id = %(id)s AND i.state IN ('rolled_back', 'cancelled')
+      AND (i.content IS NOT NULL OR i.request ->> 'path' IS NOT NULL)
       AND NOT EXISTS (SELECT 1 FROM ingestions l WHERE l.document_id = i.document_id AND l.seq > i.seq
                       AND l.state NOT IN ('rolled_back', 'cancelled'))
     RETURNING i.id, i.seq, i.namespace, i.document_id, i.lane, i.bulk
@@ -392,11 +393,20 @@ class IngestionStore:
         found = await self.get_one(ingestion_id)
         if row is None and found.state.finished:
             raise Conflict(
-                f"the ingestion ended as {found.state}, or a later one of the same document took its place",
+                f"the ingestion ended as {found.state}, its text was kept no longer, or a later one of the same document took its place",
                 code=Code.NOT_RETRYABLE,
                 next_step="ingest the document again",
             )
         return found
+
+    async def drop_contents(self, age_seconds: float) -> None:
+        """Forget the inline texts of ingestions that failed or were cancelled this long ago."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "UPDATE ingestions SET content = NULL WHERE content IS NOT NULL AND state IN ('rolled_back', 'cancelled') "
+                "AND finished_at < now() - make_interval(secs => %s)",
+                (age_seconds,),
+            )
 
     async def unfinished(self) -> int:
         """Number of ingestions that are not over."""
