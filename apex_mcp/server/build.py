@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -53,6 +54,10 @@ class ApexServer(MCPServer[Any]):
             middleware=[forget_changed_roots],
         )
         add_resources(self, desk)
+        # The SDK opens a span for each message; without an exporter that is a tenth of a call for nothing.
+        self._lowlevel_server.middleware = [
+            one for one in self._lowlevel_server.middleware if not isinstance(one, OpenTelemetryMiddleware)
+        ]
 
     @property
     def lowlevel(self) -> Server[Any]:

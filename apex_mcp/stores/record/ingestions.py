@@ -393,7 +393,7 @@ class IngestionStore:
         found = await self.get_one(ingestion_id)
         if row is None and found.state.finished:
             raise Conflict(
-                f"the ingestion ended as {found.state}, its text was kept no longer, or a later one of the same document took its place",
+                f"the ingestion ended as {found.state}; its text is gone, or a later one of the document took its place",
                 code=Code.NOT_RETRYABLE,
                 next_step="ingest the document again",
             )
