@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -89,28 +90,44 @@ class Searcher:
     ) -> None:
         """Fetch candidates in growing pages until enough of them are visible, and fuse those of all pages."""
         about = await self._chunks_naming(view, request.entity) if request.entity else None
-        proposals: dict[str, list[Candidate]] = {}
-        if about is not None:
-            proposals[ENTITY] = about
-        elif not _narrow(where):
-            proposals[ENTITY] = await self._named(view, request.query)
         allowed = {one.chunk_id for one in about} if about is not None else None
+        proposals: dict[str, list[Candidate]] = {ENTITY: about} if about is not None else {}
         rows: dict[UUID, dict[str, Any]] = {}
         asked: set[UUID] = set()
         offset, page = 0, max(_MIN_PAGE, 3 * request.limit)
         while offset < _MAX_CANDIDATES:
-            fresh = await self._page(request.query, vector, where, page, offset, found)
+            pages = self._page(request.query, vector, where, page, offset, found)
+            if offset == 0 and about is None and not _narrow(where):
+                fresh, proposals[ENTITY] = await asyncio.gather(pages, self._named(view, request.query))
+            else:
+                fresh = await pages
             for name, candidates in fresh.items():
                 proposals.setdefault(name, []).extend(candidates)
             fused = [one for one in fuse(proposals) if allowed is None or one.chunk_id in allowed]
-            wanted = [one.chunk_id for one in fused if one.chunk_id not in asked]
-            asked.update(wanted)
-            rows |= await view.hydrate(wanted)
-            found.passages = [(one, rows[one.chunk_id]) for one in fused if one.chunk_id in rows]
+            found.passages = await self._visible(view, fused, request.limit, rows, asked)
             if len(found.passages) >= request.limit or all(len(one) < page for one in fresh.values()):
                 break
             offset, page = offset + page, page * 2
-        del found.passages[request.limit :]
+
+    async def _visible(
+        self,
+        view: View,
+        fused: Sequence[Fused],
+        limit: int,
+        rows: dict[UUID, dict[str, Any]],
+        asked: set[UUID],
+    ) -> list[tuple[Fused, dict[str, Any]]]:
+        """The first `limit` visible candidates; reads no more of them than that takes."""
+        visible: list[tuple[Fused, dict[str, Any]]] = []
+        for some in batches(fused, limit):
+            wanted = [one.chunk_id for one in some if one.chunk_id not in asked]
+            if wanted:
+                asked.update(wanted)
+                rows |= await view.hydrate(wanted)
+            visible += [(one, rows[one.chunk_id]) for one in some if one.chunk_id in rows]
+            if len(visible) >= limit:
+                break
+        return visible[:limit]
 
     async def _question_vector(self, query: str, found: Found) -> list[float] | None:
         embedder = self._embedder

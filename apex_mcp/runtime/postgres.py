@@ -148,6 +148,7 @@ class EmbeddedPostgres:
         self._require_same_major()
         self.adopted = False
         if not await self._adopt():
+            await asyncio.to_thread(self._remove_left_overs)
             if not self._home.has_database:
                 await asyncio.to_thread(self._make)
             await self._launch()
@@ -204,11 +205,14 @@ class EmbeddedPostgres:
                 details={"found": found, "needed": self.programs.major},
             )
 
+    def _remove_left_overs(self) -> None:
+        """Of first starts that were killed. At every start: their `initdb` may have lived on, and written again."""
+        for left_over in self._home.path.glob("postgres.new-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+
     def _make(self) -> None:
         """Run `initdb` in a temporary folder and rename its result, so that a cluster is whole or absent."""
         with storage_errors():
-            for left_over in self._home.path.glob("postgres.new-*"):
-                shutil.rmtree(left_over, ignore_errors=True)
             if self._home.postgres.exists():
                 self._home.postgres.rmdir()
             unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._home.path))

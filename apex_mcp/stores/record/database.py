@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: one pool, and the one place where the driver's errors become ours."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -41,6 +42,16 @@ def translated() -> Generator[None]:
         ) from error
 
 
+def _honour_cancellation() -> None:
+    """Raise a cancellation that the pool swallowed.
+
+    It waits for a connection by `asyncio.wait_for`, which before Python 3.12 loses one that comes together with the connection.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Database:
     """A pool of connections in autocommit mode."""
 
@@ -75,6 +86,7 @@ class Database:
         """A connection in autocommit mode."""
         with translated():
             async with self._pool.connection() as connection:
+                _honour_cancellation()
                 yield connection
 
     @asynccontextmanager
