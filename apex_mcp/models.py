@@ -2,7 +2,7 @@
 
 Who produces what, in the order that data flows:
 
-source -> StagedContent -> ParsedDocument -> Chunk -> Extraction -> vectors -> a committed version -> Passage
+source -> ParsedDocument -> Chunk -> Extraction -> vectors -> a committed version -> Passage
 
 Offsets count characters (Python string indexes) in the parsed text of a version. Times are aware datetimes.
 """
@@ -112,16 +112,6 @@ class IngestionRequest:
     size_bytes: int = 0
     idempotency_key: str | None = None
     bulk: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedContent:
-    """Raw content as taken from its source: bytes in staging, their hash, and what the source said of them."""
-
-    content_hash: str
-    size_bytes: int
-    name: str
-    media_type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
