@@ -50,8 +50,11 @@ class Code(StrEnum):
     # unavailable
     RECORD_UNAVAILABLE = "record_unavailable"
     VECTORS_UNAVAILABLE = "vectors_unavailable"
+    GRAPH_UNAVAILABLE = "graph_unavailable"
+    STAGING_UNAVAILABLE = "staging_unavailable"
     TEMPORAL_UNAVAILABLE = "temporal_unavailable"
     EMBEDDER_UNAVAILABLE = "embedder_unavailable"
+    MODEL_UNAVAILABLE = "model_unavailable"
     PARSER_UNAVAILABLE = "parser_unavailable"
     DAEMON_UNAVAILABLE = "daemon_unavailable"
     DAEMON_RESTARTED = "daemon_restarted"
@@ -59,6 +62,8 @@ class Code(StrEnum):
     DISK_FULL = "disk_full"
     # rejected
     PROVIDER_REJECTED = "provider_rejected"
+    MODEL_ANSWER_UNUSABLE = "model_answer_unusable"
+    BUDGET_SPENT = "budget_spent"
     SETTINGS_INVALID = "settings_invalid"
     DATA_FOLDER_UNUSABLE = "data_folder_unusable"
     POSTGRES_VERSION = "postgres_version"

@@ -9,7 +9,7 @@ Offsets count characters (Python string indexes) in the parsed text of a version
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +37,24 @@ class IngestionState(StrEnum):
     @property
     def finished(self) -> bool:
         return self not in (IngestionState.PENDING, IngestionState.RUNNING)
+
+
+class EnrichmentState(StrEnum):
+    """Whether a model's entities and facts are part of a version; `none` where no model is asked."""
+
+    NONE = "none"
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+class Layer(IntEnum):
+    """With which commit of a version something becomes visible: with its text, or with what a model found in it."""
+
+    TEXT = 0
+    MODEL = 1
 
 
 class Step(StrEnum):

@@ -48,13 +48,91 @@ class Settings(BaseSettings):
     )
     openai_api_key: SecretStr | None = Field(
         default=None,
-        description="Key for the OpenAI-compatible endpoint; used only when `APEX_EMBEDDER=openai`.",
+        description="Key for the OpenAI-compatible endpoint; used only with `APEX_EMBEDDER=openai` or `APEX_LLM=openai`.",
     )
     openai_base_url: str = Field(
         default="https://api.openai.com/v1", description="Address of the OpenAI-compatible endpoint."
     )
     openai_embedding_model: str = Field(
         default="text-embedding-3-small", description="Embedding model asked of that endpoint."
+    )
+    llm: Literal["none", "openai"] = Field(
+        default="none",
+        description="Who extracts entities and facts beside the rules: `openai` asks an OpenAI-compatible endpoint, "
+        "local ones included. Text of documents goes there.",
+    )
+    llm_model: str = Field(
+        default="gpt-5-mini", description="Chat model asked of that endpoint for extraction."
+    )
+    llm_small_model: str = Field(
+        default="gpt-5-nano", description="Chat model for small questions: are these two names one thing?"
+    )
+    llm_concurrency: int = Field(
+        default=4, ge=1, description="Requests to the LLM at a time, of one process."
+    )
+    llm_requests_per_minute: int = Field(
+        default=0, ge=0, description="Requests to the LLM a minute, of all workers together; 0 sets no limit."
+    )
+    llm_timeout_seconds: float = Field(default=120, gt=0, description="Longest time one answer may take.")
+    llm_max_tokens_per_document: int = Field(
+        default=400_000,
+        ge=1000,
+        description="Most tokens, in and out, that one document may cost; what is left stays without extraction.",
+    )
+    llm_max_seconds_per_document: float = Field(
+        default=1800, gt=0, description="Most time that extraction of one document may take."
+    )
+    ontology: Path | None = Field(
+        default=None,
+        description="JSON or YAML file that extends or replaces the entity types and predicates that the LLM is given.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL to use instead of the bundled one (`postgresql://...`)."
+    )
+    qdrant_url: str | None = Field(
+        default=None, description="Qdrant server to use instead of the bundled engine."
+    )
+    qdrant_api_key: SecretStr | None = Field(default=None, description="Key of the Qdrant server.")
+    neo4j_uri: str | None = Field(
+        default=None,
+        description="Neo4j server for the graph (`neo4j://` or `bolt://`); else PostgreSQL holds it.",
+    )
+    neo4j_user: str = Field(default="neo4j", description="User of the Neo4j server.")
+    neo4j_password: SecretStr | None = Field(default=None, description="Password of the Neo4j server.")
+    neo4j_database: str = Field(default="neo4j", description="Database on the Neo4j server.")
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Redis for caches, progress and the LLM's rate limit; else the process keeps them.",
+    )
+    temporal_address: str | None = Field(
+        default=None, description="Temporal server to use instead of the bundled one (`host:port`)."
+    )
+    temporal_namespace: str = Field(default="default", description="Namespace on that Temporal server.")
+    temporal_tls: bool = Field(default=False, description="Speak TLS with that Temporal server.")
+    temporal_tls_ca: Path | None = Field(
+        default=None, description="Certificate of its authority, as a PEM file."
+    )
+    temporal_tls_cert: Path | None = Field(
+        default=None, description="Certificate of the client, as a PEM file."
+    )
+    temporal_tls_key: Path | None = Field(default=None, description="Key of the client, as a PEM file.")
+    temporal_api_key: SecretStr | None = Field(default=None, description="API key of that Temporal server.")
+    staging: str = Field(
+        default="",
+        description="Where content waits between steps: empty for the data folder, a folder that all processes share, "
+        "or `s3://bucket/prefix`.",
+    )
+    s3_endpoint_url: str | None = Field(
+        default=None, description="Address of an S3-compatible service; else Amazon's."
+    )
+    http_host: str = Field(default="127.0.0.1", description="Address that `apex-mcp serve` listens on.")
+    http_port: int = Field(default=8765, ge=0, le=65535, description="Port that `apex-mcp serve` listens on.")
+    http_token: SecretStr | None = Field(
+        default=None,
+        description="Token that clients of `apex-mcp serve` send; needed beyond this machine.",
+    )
+    http_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Host names under which clients reach `apex-mcp serve`, separated by commas."
     )
     temporal_path: Path | None = Field(
         default=None,
@@ -98,6 +176,13 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("http_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(host.strip() for host in value.split(",") if host.strip())
         return value
 
     @field_validator("log_level", mode="before")

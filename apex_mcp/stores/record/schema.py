@@ -9,7 +9,7 @@ import psycopg
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.stores.record.database import translated
 
-HEAD = "0001"
+HEAD = "0002"
 # One migration at a time per database, whatever number of processes start at once.
 _LOCK: LiteralString = "SELECT pg_advisory_lock(hashtext('apex-mcp migrations'))"
 _CURRENT: LiteralString = "SELECT version_num FROM alembic_version"

@@ -1,0 +1,1 @@
+"""Caches and what else several processes share for speed only: in the process, or in Redis."""
