@@ -82,9 +82,9 @@ def parse(data: bytes, *, name: str, media_type: str = "", max_text_chars: int) 
 def _title(reading: Reading, kind: MediaType, name: str) -> str:
     """The document's own title, else its first heading, its file's name, its first line."""
     own = " ".join(reading.title.split())
-    # A table's first heading is a sheet's name, and one after much text is a chapter's.
+    # A table's first heading is a sheet's name or its columns', and one after much text is a chapter's.
     early = [one.title for one in reading.headings[:1] if one.start < _TITLE_WITHIN_CHARS]
-    heading = early[0] if early and kind is not MediaType.XLSX else ""
+    heading = early[0] if early and kind not in (MediaType.XLSX, MediaType.CSV) else ""
     path = PurePosixPath(name.replace("\\", "/"))
     file = path.stem if path.suffix.lower() in SUPPORTED_EXTENSIONS else path.name
     first_line = reading.text.strip().partition("\n")[0]

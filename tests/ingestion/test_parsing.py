@@ -7,6 +7,7 @@ from email.message import EmailMessage
 import pytest
 
 from apex_mcp.errors import Code, InputError
+from apex_mcp.ingestion.chunking import chunk_document
 from apex_mcp.ingestion.parsing import parse
 from apex_mcp.models import ParsedDocument
 from tests.ingestion.documents import make_docx, make_epub, make_pdf, make_pptx, make_xlsx, make_zip
@@ -433,3 +434,26 @@ def test_a_text_over_the_limit_is_refused() -> None:
     assert refused("x" * 401, "x.txt", limit=100).code is Code.TOO_LARGE
     assert refused(make_docx([("", "x" * 101)]), "x.docx", limit=100).code is Code.TOO_LARGE
     assert read("é" * 100, "x.txt", limit=100).text == "é" * 100
+
+
+# CSV
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_every_passage_of_a_table_carries_the_names_of_its_columns(separator: str) -> None:
+    rows = [
+        ["city", "inhabitants", "mayor"],
+        *([f"Town {n}", str(n * 1000), f"Mayor {n}"] for n in range(1, 400)),
+    ]
+    table = read("\n".join(separator.join(row) for row in rows), "towns.csv")
+
+    assert table.title == "towns"
+    paths = {chunk.place.heading_path for chunk in chunk_document(table)}
+    assert paths == {("city, inhabitants, mayor",)}
+
+
+@pytest.mark.parametrize(
+    "text", ["1,2,3\n4,5,6", "name,,age\nAda,x,36", "just a line, with a comma", "a,a\n1,2"]
+)
+def test_a_table_without_names_of_columns_has_no_heading(text: str) -> None:
+    assert read(text, "table.csv").headings == ()

@@ -1,5 +1,6 @@
 """Texts that are read as they stand: plain text, Markdown, CSV, JSON."""
 
+import csv
 import json
 import re
 
@@ -13,6 +14,7 @@ _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*")
 _FRONT_MATTER = re.compile(r"---\n(.*?\n)---\n", re.DOTALL)
 _NO_PARAGRAPH = ("    ", "\t", ">", "|", "-", "*", "+")
 _LONG_LINE = 2_000
+_NUMBER = re.compile(r"[-+(]?[\d.,:/ %$€£-]+\)?")
 
 
 def read_text(data: bytes) -> Reading:
@@ -58,8 +60,25 @@ def read_json(data: bytes) -> Reading:
 
 
 def read_csv(data: bytes) -> Reading:
-    """Read a table as it stands."""
-    return Reading(text=_decoded(data))
+    """Read a table as it stands. Its first row, where it names the columns, is a heading: every passage is found by it."""
+    text = _decoded(data)
+    first, _, rest = text.partition("\n")
+    columns = _column_names(first, rest)
+    heading = HeadingSpan(level=1, title=", ".join(columns), start=0, end=len(first))
+    return Reading(text=text, headings=(heading,) if columns else ())
+
+
+def _column_names(first: str, rest: str) -> list[str]:
+    """The cells of a first row that names columns: two or more, all different, none empty or a number, and rows below."""
+    if not rest.strip() or len(first) > _LONG_LINE:
+        return []
+    try:
+        dialect: type[csv.Dialect] = csv.Sniffer().sniff(f"{first}\n{rest[:_LONG_LINE]}", ",;\t|")
+    except csv.Error:
+        dialect = csv.excel
+    cells = [cell.strip() for cell in next(csv.reader([first], dialect))]
+    named = all(cell and not _NUMBER.fullmatch(cell) for cell in cells) and len(set(cells)) == len(cells)
+    return cells if named and len(cells) > 1 else []
 
 
 def _decoded(data: bytes) -> str:
