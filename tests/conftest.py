@@ -1,5 +1,7 @@
 import pytest
 
+pytest_plugins = ("tests.services.redis_server", "tests.services.s3_server")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-histories", action="store_true", help="write tests/workflows/histories anew")
