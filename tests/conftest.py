@@ -1,6 +1,6 @@
 import pytest
 
-pytest_plugins = ("tests.services.redis_server", "tests.services.s3_server")
+pytest_plugins = ("tests.services.neo4j_server", "tests.services.redis_server", "tests.services.s3_server")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
