@@ -1,9 +1,14 @@
-"""An OpenAI-compatible server on a loopback port: the real protocol, made-up vectors, faults on demand."""
+"""An OpenAI-compatible server on a loopback port: the real protocol, made-up vectors and answers, faults on demand.
 
+`python -m tests.doubles.openai_server --port 8080` runs it alone.
+"""
+
+import argparse
 import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import deque
@@ -12,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from apex_mcp.stores.vectors.packing import pack, unit
+from tests.doubles.chat_model import Spoiling, answer, spoil
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,27 @@ class Body:
     body: bytes = b'{"data": [{"index": 0, "embed'
 
 
-Fault = Status | CutConnection | Body
+@dataclass(frozen=True)
+class Say:
+    """Answer a chat with these words of the model, whatever was asked."""
+
+    content: str
+    finish_reason: str = "stop"
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Answer a chat with the model's refusal."""
+
+
+@dataclass(frozen=True)
+class Spoil:
+    """Answer a chat with what a careless model makes of the right answer."""
+
+    how: Spoiling
+
+
+Fault = Status | CutConnection | Body | Say | Refuse | Spoil
 
 
 @dataclass(frozen=True)
@@ -54,21 +80,35 @@ class OpenAIServer:
     Attributes:
         api_key: the only key that is let in; None lets everyone in.
         dimensions: length of the vectors when a request names none.
-        models: what it knows; others are a 404.
+        models: what it knows for embeddings; others are a 404.
+        chat_models: what it knows for chat; others are a 404.
+        response_formats: what it can be asked for; others are a 400, as of some local servers.
+        rejected_parameters: fields of a chat that are a 400, as some models do with `temperature`.
         latency_seconds: how long each request takes.
         honour_base64: False answers lists of floats whatever is asked, as some servers do.
         requests: every request so far.
         requested: set when the first request is in.
+        tokens_in, tokens_out: what all chats cost.
+        most_at_once: most requests that were in at one time.
     """
 
     api_key: str | None = None
     dimensions: int = 64
     models: tuple[str, ...] = ("text-embedding-3-small",)
+    chat_models: tuple[str, ...] = ("gpt-5-mini", "gpt-5-nano", "local")
+    response_formats: tuple[str, ...] = ("json_schema", "json_object")
+    rejected_parameters: tuple[str, ...] = ()
+    port: int = 0
     latency_seconds: float = 0.0
     honour_base64: bool = True
     requests: list[Request] = field(default_factory=list[Request])
     requested: threading.Event = field(default_factory=threading.Event)
-    _faults: deque[Fault] = field(default_factory=deque[Fault])
+    tokens_in: int = 0
+    tokens_out: int = 0
+    most_at_once: int = 0
+    _at_once: int = 0
+    _faults: deque[tuple[str, Fault]] = field(default_factory=deque[tuple[str, Fault]])
+    _standing: Fault | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
@@ -77,7 +117,7 @@ class OpenAIServer:
         class Handler(_Handler):
             server_state = state
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -91,17 +131,44 @@ class OpenAIServer:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
-    def fail_next(self, *faults: Fault) -> None:
-        """The next requests meet these faults, one each."""
+    def fail_next(self, *faults: Fault, path: str = "") -> None:
+        """The next requests (to a path that ends so) meet these faults, one each."""
         with self._lock:
-            self._faults.extend(faults)
+            self._faults.extend((path, fault) for fault in faults)
+
+    def fail_chats(self, fault: Fault | None) -> None:
+        """Every chat meets this fault, until None is given."""
+        with self._lock:
+            self._standing = fault
+
+    def chats(self) -> list[Request]:
+        """The requests to the chat model so far."""
+        with self._lock:
+            return [request for request in self.requests if request.path.endswith("/chat/completions")]
 
     def take(self, request: Request) -> Fault | None:
         """Note a request; what is to go wrong with it."""
         with self._lock:
             self.requests.append(request)
             self.requested.set()
-            return self._faults.popleft() if self._faults else None
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            for position, (path, fault) in enumerate(self._faults):
+                if request.path.endswith(path):
+                    del self._faults[position]
+                    return fault
+            return self._standing if request.path.endswith("/chat/completions") else None
+
+    def done(self) -> None:
+        """Note that a request is answered."""
+        with self._lock:
+            self._at_once -= 1
+
+    def spent(self, tokens_in: int, tokens_out: int) -> None:
+        """Note what a chat cost."""
+        with self._lock:
+            self.tokens_in += tokens_in
+            self.tokens_out += tokens_out
 
 
 def vector_of(text: str, dimensions: int) -> list[float]:
@@ -114,9 +181,9 @@ def vector_of(text: str, dimensions: int) -> list[float]:
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.param = status, code, param
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -127,7 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         request = Request(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         fault = self.server_state.take(request)
-        time.sleep(self.server_state.latency_seconds)
+        try:
+            time.sleep(self.server_state.latency_seconds)
+            self._meet(request, fault)
+        finally:
+            self.server_state.done()
+
+    def _meet(self, request: Request, fault: Fault | None) -> None:
         match fault:
             case Status(status, code, retry_after):
                 headers = {"Retry-After": retry_after} if retry_after is not None else {}
@@ -140,20 +213,24 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case Body(content):
                 self._send(200, content, {})
-            case None:
-                self._serve(request)
+            case Say() | Refuse() | Spoil() | None:
+                self._serve(request, fault)
 
-    def _serve(self, request: Request) -> None:
+    def _serve(self, request: Request, fault: Say | Refuse | Spoil | None) -> None:
         state = self.server_state
         try:
             if state.api_key and request.headers.get("authorization") != f"Bearer {state.api_key}":
                 sent = request.headers.get("authorization", "")
                 raise _Refused(401, "invalid_api_key", f"Incorrect API key provided: {sent}")
-            if request.path != "/v1/embeddings":
-                raise _Refused(404, "unknown_url", f"Unknown request URL: POST {request.path}")
-            self._answer(200, _embeddings(state, request.body), {})
+            match request.path:
+                case "/v1/embeddings":
+                    self._answer(200, _embeddings(state, request.body), {})
+                case "/v1/chat/completions":
+                    self._answer(200, _chat(state, request.body, fault), {})
+                case _:
+                    raise _Refused(404, "unknown_url", f"Unknown request URL: POST {request.path}")
         except _Refused as refused:
-            self._answer(refused.status, _error(refused.code, str(refused)), {})
+            self._answer(refused.status, _error(refused.code, str(refused), refused.param), {})
 
     def _answer(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
         self._send(status, json.dumps(body).encode("utf-8"), headers)
@@ -192,5 +269,62 @@ def _embeddings(state: OpenAIServer, body: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": body["model"], "usage": usage}
 
 
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+def _chat(state: OpenAIServer, body: dict[str, Any], fault: Say | Refuse | Spoil | None) -> dict[str, Any]:
+    if body["model"] not in state.chat_models:
+        raise _Refused(404, "model_not_found", f"The model `{body['model']}` does not exist")
+    for name in state.rejected_parameters:
+        if name in body:
+            raise _Refused(400, "unsupported_parameter", f"Unsupported parameter: '{name}'", name)
+    asked = body.get("response_format", {"type": "text"})["type"]
+    if asked != "text" and asked not in state.response_formats:
+        raise _Refused(400, "invalid_request_error", f"response_format '{asked}' is not supported")
+    prompt = "\n".join(message["content"] for message in body["messages"])
+    message, finish = _message(prompt, fault)
+    if asked == "text" and message["content"] and not isinstance(fault, Say):
+        message["content"] = f"Here it is:\n```json\n{message['content']}\n```"
+    tokens_in, tokens_out = len(prompt) // 4, len(message["content"] or "") // 4 + 1
+    state.spent(tokens_in, tokens_out)
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+        "usage": {
+            "prompt_tokens": tokens_in,
+            "completion_tokens": tokens_out,
+            "total_tokens": tokens_in + tokens_out,
+        },
+    }
+
+
+def _message(prompt: str, fault: Say | Refuse | Spoil | None) -> tuple[dict[str, Any], str]:
+    match fault:
+        case Say(content, finish_reason):
+            return {"role": "assistant", "content": content, "refusal": None}, finish_reason
+        case Refuse():
+            return {"role": "assistant", "content": None, "refusal": "I can't help with that."}, "stop"
+        case Spoil(how):
+            given = spoil(answer(prompt), how)
+        case None:
+            given = answer(prompt)
+    return {"role": "assistant", "content": json.dumps(given), "refusal": None}, "stop"
+
+
+def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(description="an OpenAI-compatible server for trying things out")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--latency-seconds", type=float, default=0)
+    arguments = parser.parse_args()
+    with OpenAIServer(port=arguments.port, latency_seconds=arguments.latency_seconds) as server:
+        sys.stderr.write(f"{server.base_url}\n")
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
