@@ -11,9 +11,17 @@ DOCUMENT_WORKFLOW = "DocumentIngestionWorkflow"
 GROUP_WORKFLOW = "DocumentGroupWorkflow"
 GREETING_WORKFLOW = "GreetingWorkflow"
 MAINTENANCE_WORKFLOW = "MaintenanceWorkflow"
+ENRICHMENT_WORKFLOW = "EnrichmentWorkflow"
 MAINTENANCE_SCHEDULE = "apex-maintenance"
 
 MAX_GROUP = 64
+# How often a step of an enrichment is tried before it waits.
+ENRICHMENT_ATTEMPTS = 4
+
+
+def shared_queue(record_id: str) -> str:
+    """The queue of one memory on a Temporal server that other memories may use as well."""
+    return f"{TASK_QUEUE}-{record_id[:8]}"
 
 
 @dataclass(frozen=True)
@@ -64,3 +72,25 @@ class RollbackInput:
     ingestion_id: str
     claim: str
     code: str
+
+
+@dataclass(frozen=True)
+class EnrichmentInput:
+    """Input of the enrichment workflow and of its activities: what a model adds to one version.
+
+    Attributes:
+        version_id: the version, whose text is searchable already.
+        claim: token of the dispatch that started this run; a run that was replaced meanwhile changes nothing.
+        seconds: longest time one attempt at a step may take.
+    """
+
+    version_id: str
+    claim: str
+    seconds: float = 3600.0
+
+
+@dataclass(frozen=True)
+class EnrichmentResult:
+    """How far it came: a state of `EnrichmentState`; `running` where the next step follows."""
+
+    state: str

@@ -3,11 +3,13 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Final, Literal
 
 from apex_mcp.models import Lane
 
-# A lane, and whether for bulk.
-Kind = tuple[Lane, bool]
+ENRICHMENT: Final = "enrichment"
+# A lane, and whether for bulk; or what a model is to read.
+Kind = tuple[Lane, bool] | Literal["enrichment"]
 
 
 class Bell:

@@ -43,7 +43,7 @@ def _guarded(
 ) -> Callable[["Activities", InputT], Coroutine[Any, Any, ResultT]]:
     @functools.wraps(function)
     async def guarded(self: "Activities", given: InputT) -> ResultT:
-        beat = asyncio.create_task(_heartbeat()) if not activity.info().is_local else None
+        beat = asyncio.create_task(heartbeat()) if not activity.info().is_local else None
         try:
             return await function(self, given)
         except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
@@ -67,7 +67,8 @@ def _traces() -> bool:
     return _log.isEnabledFor(logging.DEBUG)
 
 
-async def _heartbeat() -> None:
+async def heartbeat() -> None:
+    """Give signs of life until cancelled."""
     while True:
         activity.heartbeat()
         await asyncio.sleep(_HEARTBEAT_SECONDS)

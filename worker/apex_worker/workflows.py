@@ -9,15 +9,20 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from apex_mcp.ingestion.contract import (
         DOCUMENT_WORKFLOW,
+        ENRICHMENT_ATTEMPTS,
+        ENRICHMENT_WORKFLOW,
         GREETING_WORKFLOW,
         GROUP_WORKFLOW,
         MAINTENANCE_WORKFLOW,
+        EnrichmentInput,
+        EnrichmentResult,
         IngestionInput,
         IngestionResult,
         RollbackInput,
         StepInput,
         StepResult,
     )
+    from apex_mcp.models import EnrichmentState
 
 # A store that is down makes a step wait, for as long as it takes; errors that no retry can cure end it at once.
 _PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=30))
@@ -25,6 +30,12 @@ _PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_int
 _SHORT = timedelta(minutes=10)
 _LONG = timedelta(hours=2)
 _HEARTBEAT = timedelta(seconds=60)
+# A model that is away: the last of these puts the enrichment back to wait, so that it holds up no other one.
+_A_FEW_TIMES = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=ENRICHMENT_ATTEMPTS,
+)
 
 
 class _Members:
@@ -138,6 +149,30 @@ class DocumentGroupWorkflow:
                 retry_policy=_PATIENT,
             )
         return IngestionResult(states=members.ended, alone=members.alone)
+
+
+@workflow.defn(name=ENRICHMENT_WORKFLOW)
+class EnrichmentWorkflow:
+    """What a model adds to a version whose text is searchable: it is asked, then all is published at once.
+
+    The activities end a failed one in the record, or put it back to wait; a run that does not complete is dispatched again.
+    """
+
+    @workflow.run
+    async def run(self, given: EnrichmentInput) -> EnrichmentResult:
+        result = EnrichmentResult(state=EnrichmentState.RUNNING)
+        for name in ("extract_by_model", "publish_enrichment"):
+            result = await workflow.execute_activity(
+                name,
+                given,
+                result_type=EnrichmentResult,
+                start_to_close_timeout=timedelta(seconds=given.seconds),
+                heartbeat_timeout=_HEARTBEAT,
+                retry_policy=_A_FEW_TIMES,
+            )
+            if result.state != EnrichmentState.RUNNING:
+                break
+        return result
 
 
 @workflow.defn(name=GREETING_WORKFLOW)

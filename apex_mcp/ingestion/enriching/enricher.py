@@ -1,0 +1,303 @@
+"""What a model adds to one version: its passages are read in groups, then its entities and facts are published, all at once.
+
+Every answer is kept before the next step, and looked up before a question: whatever is interrupted goes on where it was.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+from apex_mcp.batches import batches
+from apex_mcp.errors import ApexError, Code, Rejected
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.enriching.answers import (
+    Answers,
+    clash_key,
+    doubt_key,
+    from_answer,
+    group_key,
+    to_answer,
+)
+from apex_mcp.ingestion.enriching.budget import Budget
+from apex_mcp.ingestion.enriching.combining import combine
+from apex_mcp.ingestion.enriching.contradictions import find_contradictions
+from apex_mcp.ingestion.enriching.grouping import group_passages
+from apex_mcp.ingestion.enriching.protocol import Extractor, Passage, PassageGroup, Usage
+from apex_mcp.ingestion.enriching.resolution import Resolution
+from apex_mcp.models import EnrichmentState, Extraction
+from apex_mcp.settings import Settings
+from apex_mcp.stores.record.enrichments import (
+    End,
+    Enriched,
+    Enrichment,
+    EnrichmentStore,
+    EnrichmentText,
+    Link,
+)
+
+_DOUBTS_AT_ONCE = 12
+_CLASHES_AT_ONCE = 10
+_MAX_KNOWN_NAMES = 60
+_FIRST_PAUSE_SECONDS = 15.0
+_LONGEST_PAUSE_SECONDS = 600.0
+
+QuestionT = TypeVar("QuestionT")
+_log = logging.getLogger(__name__)
+
+
+class Enricher:
+    """Enriches one version at a time, over the record.
+
+    Args:
+        settings: the budget of one document, and how many questions are open at a time.
+        store: the record's side.
+        extractor: the model.
+        embedder: for candidates by meaning, or None.
+        exclusive: predicates that hold one object at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: EnrichmentStore,
+        extractor: Extractor,
+        embedder: Embedder | None,
+        exclusive: Collection[str],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._extractor = extractor
+        self._embedder = embedder
+        self._exclusive = exclusive
+
+    @property
+    def longest_seconds(self) -> float:
+        """Longest time that one attempt at a step may take: waiting for its turn comes to the model's own time."""
+        return 2 * self._settings.llm_max_seconds_per_document + 600
+
+    async def extract(self, version_id: UUID, claim: UUID) -> EnrichmentState:
+        """Have every group of passages read that was not yet.
+
+        Raises:
+            Unavailable: the model or the record does not answer now; what was answered is kept.
+            Rejected: asking again will not help, or the budget is spent; what was answered is kept.
+        """
+        work = await self._store.owned(version_id, claim)
+        if work is None:
+            return EnrichmentState.SUPERSEDED
+        reading = await self._open(work)
+        todo = [group for group in reading.groups if await reading.answers.find(reading.key(group)) is None]
+        if todo:
+            reading.budget.require_room_for(sum(len(one.text) for group in todo for one in group.passages))
+        unusable = await self._ask_all(reading, todo)
+        if unusable is None:
+            return EnrichmentState.SUPERSEDED
+        if 2 * len(unusable) > len(reading.groups):
+            raise unusable[0]
+        return EnrichmentState.RUNNING
+
+    async def publish(self, version_id: UUID, claim: UUID) -> EnrichmentState:
+        """Resolve what was found against what is known, and make it visible: the second commit.
+
+        Raises:
+            Unavailable: the model or the record does not answer now.
+            Rejected: the provider refuses the smaller questions.
+        """
+        work = await self._store.owned(version_id, claim)
+        if work is None:
+            return EnrichmentState.SUPERSEDED
+        reading = await self._open(work)
+        found = [await reading.answers.find(reading.key(group)) for group in reading.groups]
+        extraction = combine([
+            from_answer(answer, group.passages)
+            for answer, group in zip(found, reading.groups, strict=True)
+            if answer is not None
+        ])
+        resolved = await Resolution(self._store, work.namespace, self._embedder).resolve(extraction)
+        enriched = Enriched(
+            extraction=extraction,
+            links=(*resolved.links, *await self._decide(reading, resolved.doubts)),
+            ends=await self._ends(reading, extraction),
+            usage={
+                **asdict(reading.budget.usage),
+                "groups": len(found),
+                "groups_without_answer": found.count(None),
+            },
+        )
+        if not await self._store.publish(version_id, claim, enriched):
+            return EnrichmentState.SUPERSEDED
+        if resolved.vectors and self._embedder is not None:
+            await self._keep_vectors(self._embedder.name, resolved.vectors)
+        return EnrichmentState.DONE
+
+    async def fail(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
+        """End it; the text stays as it is, and what was answered is kept for a retry."""
+        work = await self._store.owned(version_id, claim)
+        if work is not None:
+            reading = await self._open(work)
+            for group in reading.groups:
+                await reading.answers.find(reading.key(group))
+            await self._store.fail(version_id, claim, error, asdict(reading.budget.usage))
+
+    async def postpone(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
+        """Let it wait for a while, so that what a provider cannot do now holds up nobody else."""
+        work = await self._store.owned(version_id, claim)
+        if work is not None:
+            pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(work.attempts - 1, 10), _LONGEST_PAUSE_SECONDS)
+            await self._store.wait(
+                version_id, claim, error, seconds=max(pause, error.retry_after_seconds or 0)
+            )
+
+    # --- reading the passages ----------------------------------------------------------------------------------------
+
+    async def _open(self, work: Enrichment) -> "_Reading":
+        budget = Budget(
+            tokens=self._settings.llm_max_tokens_per_document,
+            seconds=self._settings.llm_max_seconds_per_document,
+        )
+        text = await self._store.text(work.version_id)
+        return _Reading(work, text, Answers(self._store, work, budget), budget, self._extractor.name)
+
+    async def _ask_all(self, reading: "_Reading", todo: Sequence[PassageGroup]) -> list[ApexError] | None:
+        """Ask about each group; the errors of those whose answers could not be used, None if it is not ours any more.
+
+        Once one fails otherwise, no more are asked; those that are open are waited for, since they are paid for.
+        """
+        waiting = iter(todo)
+        names: dict[str, None] = {}
+        unusable: list[ApexError] = []
+        ends: list[Exception | None] = []
+
+        async def ask_in_turn() -> None:
+            for group in waiting:
+                if ends:
+                    return
+                if await self._store.owned(reading.work.version_id, reading.work.claim) is None:
+                    ends.append(None)
+                    return
+                try:
+                    known = tuple(names)[-_MAX_KNOWN_NAMES:]
+                    found = await self._ask(reading, replace(group, known_names=known))
+                    names.update(dict.fromkeys(entity.name for entity in found.entities))
+                except Rejected as error:
+                    (unusable if error.code == Code.MODEL_ANSWER_UNUSABLE else ends).append(error)
+                except Exception as error:  # noqa: BLE001  (raised below, once the others are in)
+                    ends.append(error)
+
+        await asyncio.gather(*(ask_in_turn() for _ in range(min(self._settings.llm_concurrency, len(todo)))))
+        for error in ends:
+            if error is not None:
+                raise error
+        return None if ends else unusable
+
+    async def _ask(self, reading: "_Reading", group: PassageGroup) -> Extraction:
+        reading.budget.begin()
+        try:
+            began = time.monotonic()
+            extraction, usage = await self._extractor.extract(group)
+            await reading.answers.keep(
+                reading.key(group), to_answer(extraction, group.passages), usage, time.monotonic() - began
+            )
+        finally:
+            reading.budget.end()
+        return extraction
+
+    # --- the smaller questions ---------------------------------------------------------------------------------------
+
+    async def _decide(self, reading: "_Reading", doubts: Sequence[tuple[Link, Any]]) -> list[Link]:
+        """The links of those pairs that the model says are one."""
+        answers = await self._small(
+            reading,
+            [doubt for _, doubt in doubts],
+            key=lambda doubt: doubt_key(self._extractor.name, doubt),
+            ask=self._extractor.same,
+            at_once=_DOUBTS_AT_ONCE,
+        )
+        return [link for (link, _), same in zip(doubts, answers, strict=True) if same]
+
+    async def _ends(self, reading: "_Reading", extraction: Extraction) -> tuple[End, ...]:
+        found = await find_contradictions(
+            extraction, self._store, reading.work.namespace, exclusive=self._exclusive
+        )
+        answers = await self._small(
+            reading,
+            [one.clash for one in found],
+            key=lambda clash: clash_key(self._extractor.name, clash),
+            ask=self._extractor.ended,
+            at_once=_CLASHES_AT_ONCE,
+        )
+        return tuple(
+            End(fact=one.fact, ended_id=one.older_ids[position])
+            for one, positions in zip(found, answers, strict=True)
+            for position in positions or ()
+            if 0 <= position < len(one.older_ids)
+        )
+
+    async def _small(
+        self,
+        reading: "_Reading",
+        questions: Sequence[QuestionT],
+        *,
+        key: Callable[[QuestionT], str],
+        ask: Callable[[Sequence[QuestionT]], Awaitable[tuple[Sequence[Any], Usage]]],
+        at_once: int,
+    ) -> list[Any]:
+        """An answer to each, from the record or from the model; None where it gives none, or nothing is left to spend."""
+        answers = [await reading.answers.find(key(question)) for question in questions]
+        todo = [number for number, answer in enumerate(answers) if answer is None]
+        for some in batches(todo, at_once):
+            try:
+                reading.budget.begin()
+            except Rejected:
+                break
+            try:
+                began = time.monotonic()
+                given, usage = await ask([questions[number] for number in some])
+                seconds = time.monotonic() - began
+            except Rejected as error:
+                if error.code != Code.MODEL_ANSWER_UNUSABLE:
+                    raise
+                continue
+            finally:
+                reading.budget.end()
+            for number, answer in zip(some, given, strict=True):
+                answers[number] = answer
+                # The whole question is paid for by its first member.
+                await reading.answers.keep(key(questions[number]), answer, usage, seconds)
+                usage, seconds = Usage(), 0.0
+        return answers
+
+    async def _keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
+        try:
+            await self._store.keep_vectors(embedder, vectors)
+        except ApexError as error:
+            # They only propose candidates, and it is published already.
+            _log.warning("vectors of names were not kept: %s", error.code)
+
+
+class _Reading:
+    """One version's passages in groups, with the answers about them."""
+
+    def __init__(
+        self, work: Enrichment, text: EnrichmentText, answers: Answers, budget: Budget, model: str
+    ) -> None:
+        self.work = work
+        self.answers = answers
+        self.budget = budget
+        self._model = model
+        self._dated = text.dated
+        self.groups = [
+            PassageGroup(title=text.title, passages=tuple(passages), reference_time=text.reference_time)
+            for passages in group_passages([
+                Passage(ordinal=one.ordinal, text=one.text, heading_path=one.heading_path)
+                for one in text.passages
+            ])
+        ]
+
+    def key(self, group: PassageGroup) -> str:
+        return group_key(self._model, group, dated=self._dated)

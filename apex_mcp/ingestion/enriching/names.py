@@ -1,0 +1,47 @@
+"""What two names say about whether they can mean one thing."""
+
+import re
+
+from apex_mcp.ids import normalise_name
+
+PERSON = "Person"
+# Two values are equal or not; a likeness of their names says nothing.
+VALUES = frozenset({"Amount", "Date", "Money", "Value", "Email", "Number", "Percentage"})
+# The rules' word for what they could not type.
+_ANYTHING = "Thing"
+_TITLES = frozenset(
+    "mr mrs ms miss dr prof professor sir madam herr frau dipl ing monsieur madame mme mlle m señor señora sr sra".split()
+)
+_WORD = re.compile(r"[^\W_]+", re.UNICODE)
+_NUMBER = re.compile(r"\d+")
+
+
+def compatible(type_: str, other: str) -> bool:
+    """Whether things of these types can be one."""
+    return type_ == other or _ANYTHING in (type_, other)
+
+
+def certain(name: str, type_: str, shared: str, other_type: str) -> bool:
+    """Whether a name that two entities share makes them one: not what may be the first name alone of a person."""
+    if not compatible(type_, other_type) or type_ in VALUES:
+        return False
+    return PERSON not in (type_, other_type) or min(len(person_words(name)), len(person_words(shared))) > 1
+
+
+def can_be_one(name: str, type_: str, other: str, other_type: str) -> bool:
+    """Whether it is worth asking: other numbers are other things, and a first name alone is anybody's."""
+    if not compatible(type_, other_type) or type_ in VALUES or other_type in VALUES:
+        return False
+    if set(_NUMBER.findall(name)) != set(_NUMBER.findall(other)):
+        return False
+    if PERSON not in (type_, other_type):
+        return True
+    words, others = person_words(name), person_words(other)
+    return bool(words) and bool(others) and words[-1] == others[-1]
+
+
+def person_words(name: str) -> list[str]:
+    """The words of a person's name, without titles; "Smith, John" as "John Smith"."""
+    last, comma, first = normalise_name(name).partition(",")
+    words = _WORD.findall(f"{first} {last}" if comma else last)
+    return [word for word in words if word not in _TITLES]
