@@ -1,0 +1,156 @@
+"""The queue of what a graph index on a server has yet to be told; filled by commits and purges, while there is such an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import LiteralString
+from uuid import UUID
+
+from apex_mcp.stores.record.database import Connection, Database
+
+ENTITY, FACT, CHUNK = "entity", "fact", "chunk"
+
+_NOTE: LiteralString = """
+WITH changed AS MATERIALIZED (
+    SELECT v.id, v.namespace FROM versions v
+    WHERE v.id = ANY(%s) AND v.revision_from IS NOT NULL AND (SELECT graph FROM identity) IS NOT NULL)
+INSERT INTO graph_changes (namespace, kind, id)
+SELECT v.namespace, 'entity', s.entity_id FROM changed v JOIN entity_sources s ON s.version_id = v.id
+UNION SELECT v.namespace, 'entity', l.a_id FROM changed v JOIN entity_links l ON l.version_id = v.id
+UNION SELECT v.namespace, 'entity', l.b_id FROM changed v JOIN entity_links l ON l.version_id = v.id
+UNION SELECT v.namespace, 'fact', s.fact_id FROM changed v JOIN fact_sources s ON s.version_id = v.id
+UNION SELECT v.namespace, 'fact', x.fact_id FROM changed v JOIN fact_ends x ON x.version_id = v.id
+UNION SELECT v.namespace, 'chunk', c.id FROM changed v JOIN chunks c ON c.version_id = v.id
+ORDER BY 2 DESC
+"""
+
+_NOTE_ENTITIES: LiteralString = """
+INSERT INTO graph_changes (namespace, kind, id)
+SELECT %(namespace)s, 'entity', u.id FROM unnest(%(ids)s::uuid[]) AS u(id), identity i WHERE i.graph IS NOT NULL
+"""
+
+# What hangs on entities that are shown under another id now.
+_NOTE_HANGING: LiteralString = """
+INSERT INTO graph_changes (namespace, kind, id)
+SELECT %(namespace)s, 'fact', f.id FROM facts f WHERE f.subject_id = ANY(%(ids)s)
+UNION SELECT %(namespace)s, 'fact', f.id FROM facts f WHERE f.object_id = ANY(%(ids)s)
+UNION SELECT %(namespace)s, 'chunk', u.id FROM entity_sources s CROSS JOIN LATERAL unnest(s.chunk_ids) AS u(id)
+WHERE s.entity_id = ANY(%(ids)s)
+"""
+
+_NOTE_ALL: LiteralString = """
+INSERT INTO graph_changes (namespace, kind, id)
+SELECT namespace, kind, id FROM (
+    SELECT namespace, 'entity' AS kind, 0 AS place, seq, id FROM entities
+    UNION ALL
+    SELECT v.namespace, 'chunk', 1, v.ingestion_seq, c.id FROM chunks c JOIN versions v ON v.id = c.version_id
+    WHERE v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL AND v.revision_to IS NULL
+    UNION ALL
+    SELECT namespace, 'fact', 2, 0, id FROM facts) AS every
+ORDER BY place, seq
+"""
+
+_TAKE: LiteralString = """
+SELECT namespace, kind, id, array_agg(seq) AS seqs
+FROM (SELECT * FROM graph_changes ORDER BY seq LIMIT %s) AS oldest
+GROUP BY namespace, kind, id ORDER BY min(seq)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphChanges:
+    """A page of the queue: ids by namespace and kind, and the rows that it came from."""
+
+    entities: dict[str, list[UUID]] = field(default_factory=dict[str, list[UUID]])
+    facts: dict[str, list[UUID]] = field(default_factory=dict[str, list[UUID]])
+    chunks: dict[str, list[UUID]] = field(default_factory=dict[str, list[UUID]])
+    seqs: list[int] = field(default_factory=list[int])
+
+    @property
+    def namespaces(self) -> list[str]:
+        return sorted({*self.entities, *self.facts, *self.chunks})
+
+
+async def note_changes(connection: Connection, version_ids: Sequence[UUID]) -> None:
+    """Within a transaction that makes versions current, past or enriched, or removes them: what a graph must hear of.
+
+    To be called after they were changed, but before their rows are deleted.
+    """
+    await connection.execute(_NOTE, (list(version_ids),))
+
+
+async def note_entities(connection: Connection, namespace: str, entity_ids: Sequence[UUID]) -> None:
+    """Within a transaction that splits entities or joins them again: what a graph must hear of."""
+    await connection.execute(_NOTE_ENTITIES, {"namespace": namespace, "ids": list(entity_ids)})
+
+
+class GraphQueue:
+    """The queue, and which graph index it is for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def token(self) -> str | None:
+        """Names the graph index that has been told of everything but what waits; None where there is none."""
+        row = await self._database.fetch_one("SELECT graph FROM identity")
+        return row["graph"] if row else None
+
+    async def begin(self, token: str) -> None:
+        """From now on every change is noted, for the index of this name."""
+        async with self._database.transaction() as connection:
+            # Waits for transactions that may have found nothing to note.
+            await connection.execute("LOCK TABLE versions, entity_splits IN SHARE ROW EXCLUSIVE MODE")
+            await connection.execute("DELETE FROM graph_changes")
+            await connection.execute("UPDATE identity SET graph = %s", (token,))
+
+    async def end(self, token: str | None = None) -> None:
+        """There is no graph index any more, or none of this name: nothing is noted until the next one begins."""
+        async with self._database.transaction() as connection:
+            ended = await connection.execute(
+                "UPDATE identity SET graph = NULL WHERE graph = coalesce(%s, graph)", (token,)
+            )
+            if ended.rowcount:
+                await connection.execute("DELETE FROM graph_changes")
+
+    async def put_everything(self) -> None:
+        """The whole record is to be told anew."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_NOTE_ALL)
+
+    async def put_hanging_on(self, namespace: str, entity_ids: Sequence[UUID]) -> None:
+        """Facts and passages of entities that are shown under another id now."""
+        async with self._database.connection() as connection:
+            await connection.execute(_NOTE_HANGING, {"namespace": namespace, "ids": list(entity_ids)})
+
+    async def take(self, limit: int) -> GraphChanges:
+        """The oldest changes; they stay until they are `done`."""
+        page = GraphChanges()
+        kinds = {ENTITY: page.entities, FACT: page.facts, CHUNK: page.chunks}
+        for row in await self._database.fetch_all(_TAKE, (limit,)):
+            kinds[row["kind"]].setdefault(row["namespace"], []).append(row["id"])
+            page.seqs.extend(row["seqs"])
+        return page
+
+    async def done(self, page: GraphChanges) -> None:
+        """The index was told of these; what changed again meanwhile has rows of its own."""
+        async with self._database.connection() as connection:
+            await connection.execute("DELETE FROM graph_changes WHERE seq = ANY(%s)", (page.seqs,))
+
+    async def waiting(self) -> int:
+        """Number of changes that wait."""
+        row = await self._database.fetch_one("SELECT count(*) AS n FROM graph_changes")
+        return int(row["n"]) if row else 0
+
+    async def has_work(self) -> bool:
+        """Whether something waits, or no index has been begun."""
+        row = await self._database.fetch_one(
+            "SELECT graph IS NULL OR EXISTS (SELECT 1 FROM graph_changes) AS work FROM identity"
+        )
+        return bool(row and row["work"])
+
+    async def complete_for(self, namespace: str) -> str | None:
+        """The index's name, if it has been told of everything in this namespace."""
+        row = await self._database.fetch_one(
+            "SELECT graph FROM identity WHERE NOT EXISTS (SELECT 1 FROM graph_changes WHERE namespace = %s)",
+            (namespace,),
+        )
+        return row["graph"] if row else None
