@@ -3,47 +3,63 @@
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
-from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
-from temporalio.service import RPCError
 
-from apex_mcp.errors import Code, Unavailable
+from apex_mcp.ingestion.contract import TASK_QUEUE, shared_queue
 from apex_mcp.ingestion.embedding import open_embedder
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
-from apex_mcp.ingestion.staging import LocalStaging
+from apex_mcp.ingestion.staging import LocalStaging, Staging
 from apex_mcp.ingestion.steps import Steps
 from apex_mcp.memory import Memory
 from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.temporal_client import TemporalPlace, users_temporal
 from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import ProcessProgress
 from apex_mcp.stores.record import Record, open_record
+from apex_mcp.stores.record.address import users_conninfo
+from apex_mcp.stores.record.listening import shared_bell
+from apex_mcp.stores.record.owner import Ownership, own_record, take_index
 from apex_mcp.stores.vectors.protocol import VectorIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """Everything that one process needs."""
+    """Everything that one process needs.
+
+    Attributes:
+        sole: no other process works on this record, so whatever another one has claimed is lost.
+        task_queue: where this memory's workflows wait for a worker.
+        temporal_client: for asking; a worker needs `worker_client`.
+        ownership: of the record, where that is not the data folder's own.
+    """
 
     settings: Settings
     record: Record
+    record_id: UUID
+    ownership: Ownership | None
+    sole: bool
     index: IndexKeeper
     embedder: Embedder | None
     pool: ChildPool
+    staging: Staging
     steps: Steps
     maintenance: Maintenance
     bell: Bell
     health: Health
     memory: Memory
+    temporal: TemporalPlace
     temporal_client: Client
+    task_queue: str
 
     @property
     def vectors(self) -> VectorIndex:
@@ -57,36 +73,72 @@ class App:
         """
         return await self.record.ingestions.unfinished() > 0
 
+    async def worker_client(self) -> Client:
+        """A client with which a worker can poll: one that is connected.
+
+        Raises:
+            Unavailable: Temporal does not answer.
+        """
+        return await self.temporal.connect() if self.temporal.own else self.temporal_client
+
 
 @asynccontextmanager
 async def open_app(
-    settings: Settings, *, folder: DataFolder, conninfo: str, temporal_address: str
+    settings: Settings,
+    *,
+    folder: DataFolder,
+    conninfo: str | None = None,
+    temporal_address: str | None = None,
+    upkeep: bool = True,
 ) -> AsyncGenerator[App]:
-    """Open everything over a database and a Temporal server that run.
+    """Open everything.
+
+    Args:
+        settings: which parts are on servers of the user's.
+        folder: the data folder, for what is not.
+        conninfo: the bundled PostgreSQL, where it runs; else the settings name one.
+        temporal_address: the bundled Temporal, where it runs; else the settings name one.
+        upkeep: take part in keeping the vector index whole.
 
     Raises:
-        Unavailable: one of them does not answer.
+        Unavailable: a part that cannot be done without does not answer.
         Rejected: a setting or the database's schema does not fit.
+        Conflict: another process owns the record.
     """
     async with AsyncExitStack() as stack:
-        record = await stack.enter_async_context(open_record(conninfo))
-        client = await _connect(temporal_address)
+        record = await stack.enter_async_context(open_record(conninfo or _users_database(settings)))
+        record_id = (await record.index_log.identity()).record_id
+        bundled = conninfo is not None
+        ownership = await _own(stack, record, settings, folder) if not bundled and settings.alone else None
+
+        temporal, task_queue = _temporal(settings, temporal_address, record_id)
+        client = await temporal.connect(lazy=temporal.own)
+
         embedder = open_embedder(settings, folder.models)
         if embedder is not None:
             stack.push_async_callback(embedder.close)
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
+
         index = await IndexKeeper.open(record=record, folder=folder.vectors, embedder=embedder)
         stack.push_async_callback(index.close)
-        bell, health, progress = Bell(), Health(), ProcessProgress()
-        staging = LocalStaging(folder.staging)
-        await stack.enter_async_context(_background(index.run()))
+
+        health, progress = Health(), ProcessProgress()
+        staging = LocalStaging(Path(settings.staging) if settings.staging else folder.staging)
+        sole = bundled or ownership is not None
+        bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
+        if upkeep:
+            await stack.enter_async_context(_background(index.run()))
         yield App(
             settings=settings,
             record=record,
+            record_id=record_id,
+            ownership=ownership,
+            sole=sole,
             index=index,
             embedder=embedder,
             pool=pool,
+            staging=staging,
             steps=Steps(
                 settings=settings, record=record, index=index, staging=staging, pool=pool, progress=progress
             ),
@@ -102,36 +154,28 @@ async def open_app(
                 bell=bell,
                 health=health,
             ),
+            temporal=temporal,
             temporal_client=client,
+            task_queue=task_queue,
         )
 
 
-class _CodesOnly(DefaultFailureConverter):
-    """Failures go to Temporal as codes: a stack trace holds paths, and may hold values."""
-
-    def to_failure(
-        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
-    ) -> None:
-        super().to_failure(exception, payload_converter, failure)
-        one = failure
-        while True:
-            one.stack_trace = ""
-            if not one.HasField("cause"):
-                return
-            one = one.cause
+def _users_database(settings: Settings) -> str:
+    assert settings.database_url is not None, "whoever opens the app starts PostgreSQL where none is set"
+    return users_conninfo(settings.database_url.get_secret_value())
 
 
-async def _connect(address: str) -> Client:
-    try:
-        converter = replace(DataConverter.default, failure_converter_class=_CodesOnly)
-        return await Client.connect(address, data_converter=converter)
-    except (RPCError, RuntimeError) as error:
-        raise Unavailable(
-            "Temporal does not answer",
-            code=Code.TEMPORAL_UNAVAILABLE,
-            next_step="`apex-mcp doctor` shows what is wrong",
-            retry_after_seconds=2,
-        ) from error
+async def _own(stack: AsyncExitStack, record: Record, settings: Settings, folder: DataFolder) -> Ownership:
+    ownership = await stack.enter_async_context(own_record(record.database.conninfo))
+    if settings.qdrant_url is None:
+        await take_index(record.index_log, folder.vectors)
+    return ownership
+
+
+def _temporal(settings: Settings, bundled: str | None, record_id: UUID) -> tuple[TemporalPlace, str]:
+    if bundled is not None:
+        return TemporalPlace(address=bundled), TASK_QUEUE
+    return users_temporal(settings), shared_queue(record_id.hex)
 
 
 @asynccontextmanager

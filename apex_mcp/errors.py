@@ -47,6 +47,7 @@ class Code(StrEnum):
     NOT_RETRYABLE = "not_retryable"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CANCELLED = "cancelled"
+    RECORD_OWNED = "record_owned"
     # unavailable
     RECORD_UNAVAILABLE = "record_unavailable"
     VECTORS_UNAVAILABLE = "vectors_unavailable"

@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         description="Level of the daemon's log. With `DEBUG` it holds stack traces, which may quote content.",
     )
 
+    @property
+    def alone(self) -> bool:
+        """Whether a part of the memory that the record's processes share lies in this data folder: then one daemon owns it."""
+        return self.qdrant_url is None or not self.staging
+
+    @property
+    def stores_at_home(self) -> bool:
+        """Whether the data folder's disk takes anything of what is stored."""
+        return self.alone or self.database_url is None
+
     @field_validator("roots", mode="before")
     @classmethod
     def _split_roots(cls, value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from apex_mcp.errors import ApexError
-from apex_mcp.ingestion.contract import GREETING_WORKFLOW, TASK_QUEUE
+from apex_mcp.ingestion.contract import GREETING_WORKFLOW
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness
 from apex_mcp.ingestion.sources.roots import usable_root
 from apex_mcp.runtime.home import MIN_FREE_BYTES, DataFolder
@@ -62,6 +62,8 @@ class Checked(Protocol):
     @property
     def temporal_client(self) -> "Client": ...
     @property
+    def task_queue(self) -> str: ...
+    @property
     def pool(self) -> "ChildPool": ...
 
 
@@ -70,7 +72,7 @@ async def checks(app: Checked) -> list[Check]:
     return list(
         await asyncio.gather(
             _guarded("PostgreSQL", lambda: _postgres(app.record)),
-            _guarded("Temporal and worker", lambda: _greeting(app.temporal_client)),
+            _guarded("Temporal and worker", lambda: _greeting(app.temporal_client, app.task_queue)),
             _guarded("vector index", lambda: _vectors(app)),
             _guarded("embedder", lambda: _embedder(app.embedder)),
             _guarded("parsers", lambda: _parsers(app)),
@@ -109,13 +111,13 @@ async def _postgres(record: "Record") -> Check:
     return Check(name="PostgreSQL", state="ok", detail=f"version {row['version']}" if row else "")
 
 
-async def _greeting(client: "Client") -> Check:
+async def _greeting(client: "Client", task_queue: str) -> Check:
     """A workflow and its activity from end to end: the server, the queue and a worker."""
     answer = await client.execute_workflow(
         GREETING_WORKFLOW,
         "doctor",
         id=f"apex-doctor-{uuid.uuid4()}",
-        task_queue=TASK_QUEUE,
+        task_queue=task_queue,
         result_type=str,
         execution_timeout=timedelta(seconds=_PATIENCE_SECONDS),
     )

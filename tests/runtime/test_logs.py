@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from apex_mcp.runtime.logs import log_to
+from apex_mcp.logs import log_to
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ class Site:
         app = self.app
         dispatcher = Dispatcher(
             client=app.temporal_client,
+            task_queue=app.task_queue,
             ingestions=app.record.ingestions,
             index=app.index,
             bell=app.bell,

@@ -16,7 +16,6 @@ from apex_mcp.ingestion.contract import (
     DOCUMENT_WORKFLOW,
     GROUP_WORKFLOW,
     MAX_GROUP,
-    TASK_QUEUE,
     IngestionInput,
     IngestionResult,
 )
@@ -26,7 +25,8 @@ from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record.ingestions import Claimed, Ingestion, IngestionStore
 
-_LEASE_SECONDS = 60.0
+# Renewed three times in it: after this long without a sign of life others take over what a dispatcher had claimed.
+_LEASE_SECONDS = 20.0
 _LOOK_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0
 _LARGE_BYTES = 2_000_000
@@ -36,21 +36,27 @@ _MAX_ATTEMPTS = 8
 _log = logging.getLogger(__name__)
 
 
+CONCURRENCY = 4
+
+
 @dataclass(frozen=True, slots=True)
 class _Traffic:
-    """One kind of work: how many go together, and how many runs at a time."""
+    """One kind of work: how many go together, and which part of all runs at a time may be of it."""
 
     lane: Lane
     bulk: bool
     together: int
-    flights: int
+    share: float
+
+    def flights(self, concurrency: int) -> int:
+        return max(1, round(concurrency * self.share))
 
 
 _TRAFFIC = (
-    _Traffic(Lane.FAST, bulk=False, together=MAX_GROUP, flights=2),
-    _Traffic(Lane.OWN, bulk=False, together=1, flights=4),
-    _Traffic(Lane.FAST, bulk=True, together=MAX_GROUP, flights=2),
-    _Traffic(Lane.OWN, bulk=True, together=1, flights=2),
+    _Traffic(Lane.FAST, bulk=False, together=MAX_GROUP, share=0.5),
+    _Traffic(Lane.OWN, bulk=False, together=1, share=1.0),
+    _Traffic(Lane.FAST, bulk=True, together=MAX_GROUP, share=0.5),
+    _Traffic(Lane.OWN, bulk=True, together=1, share=0.5),
 )
 
 
@@ -59,47 +65,72 @@ class Dispatcher:
 
     Args:
         client: Temporal.
+        task_queue: where this memory's worker polls.
         ingestions: the outbox.
         index: removes what a lost run wrote.
         bell: rings when something waits.
         health: where Temporal's state is noted.
         sole: no other process dispatches for this record, so whatever another one has claimed is lost.
+        concurrency: runs at a time, of each kind of work.
     """
 
     def __init__(
         self,
         *,
         client: Client,
+        task_queue: str,
         ingestions: IngestionStore,
         index: IndexKeeper,
         bell: Bell,
         health: Health,
         sole: bool,
+        concurrency: int = CONCURRENCY,
     ) -> None:
         self._client = client
+        self._task_queue = task_queue
         self._ingestions = ingestions
         self._index = index
         self._bell = bell
         self._health = health
         self._sole = sole
+        self._concurrency = concurrency
         self._owner = str(uuid4())
+        self._stopping = False
+        self._flying: dict[UUID, list[UUID]] = {}
 
     async def run(self) -> None:
-        """Dispatch until cancelled."""
+        """Dispatch until cancelled, or until `stop` was called and what was claimed is over."""
         if self._sole:
             await self._patiently(self.reclaim, all_others=True)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_leases())
-            for traffic in _TRAFFIC:
-                tasks.create_task(self._serve(traffic))
+            leases = tasks.create_task(self._keep_leases())
+            async with asyncio.TaskGroup() as lanes:
+                for traffic in _TRAFFIC:
+                    lanes.create_task(self._serve(traffic))
+            leases.cancel()
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._stopping = True
+        self._bell.ring()  # whoever waits for it here sees that it is over
+
+    async def release_all(self) -> None:
+        """After `run` was cancelled: give back at once what it had claimed, so that others go on with it."""
+        for claim, ids_ in list(self._flying.items()):
+            with suppress(RPCError):
+                await self._terminate(f"group-{claim}")
+            await self._release_unfinished(ids_, claim, ran=False)
+        self._bell.ring()
 
     async def _serve(self, traffic: _Traffic) -> None:
         rung = self._bell.listener((traffic.lane, traffic.bulk))
-        slots = asyncio.Semaphore(traffic.flights)
+        slots = asyncio.Semaphore(traffic.flights(self._concurrency))
         async with asyncio.TaskGroup() as flights:
             while True:
                 await slots.acquire()
                 rung.clear()
+                if self._stopping:
+                    return
                 claim, claimed = await self._claim(traffic)
                 if claimed:
                     flights.create_task(self._fly(traffic, claim, claimed, slots))
@@ -128,7 +159,7 @@ class Dispatcher:
         self, traffic: _Traffic, claim: UUID, claimed: Sequence[Claimed], slots: asyncio.Semaphore
     ) -> None:
         """One run, from its start to its end; whoever is not over then waits again, alone."""
-        ids_ = [one.id for one in claimed]
+        ids_ = self._flying[claim] = [one.id for one in claimed]
         ran = True
         try:
             await self._execute(traffic, claim, claimed)
@@ -141,6 +172,7 @@ class Dispatcher:
         finally:
             slots.release()
         await self._patiently(self._release_unfinished, ids_, claim, ran=ran)
+        del self._flying[claim]
         self._bell.ring()  # what waited for these documents may go now
 
     async def _execute(self, traffic: _Traffic, claim: UUID, claimed: Sequence[Claimed]) -> None:
@@ -153,7 +185,7 @@ class Dispatcher:
                 large=any(one.size_bytes > _LARGE_BYTES for one in claimed),
             ),
             id=f"group-{claim}" if group else str(claimed[0].id),
-            task_queue=TASK_QUEUE,
+            task_queue=self._task_queue,
             result_type=IngestionResult,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             # A run of the same ingestion that is still there belongs to an earlier claim: it can change nothing any more.
@@ -187,7 +219,10 @@ class Dispatcher:
     async def reclaim(self, *, all_others: bool) -> None:
         """Take back what a dispatcher that is gone had claimed. Its workflows, where they still run, can change nothing."""
         expired = await self._ingestions.expired(not_owner=self._owner, all_others=all_others)
+        # A document's own workflow has the ingestion's id: by now it may be the run of whoever was quicker to take it back.
         for workflow_id in {lost.workflow_id for lost in expired if lost.workflow_id}:
+            if not self._sole and not workflow_id.startswith("group-"):
+                continue
             with suppress(RPCError):
                 await self._terminate(workflow_id)
         for lost in expired:

@@ -1,14 +1,18 @@
-"""The worker inside the daemon: polls Temporal and empties the outbox in the process that owns the stores."""
+"""A worker: polls Temporal and empties the outbox. In the daemon, or in a process of its own."""
 
 import asyncio
+import logging
+from contextlib import suppress
 from datetime import timedelta
 
+from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from apex_mcp.app import App
-from apex_mcp.ingestion.contract import TASK_QUEUE
+from apex_mcp.errors import ApexError
 from apex_worker.activities import Activities
-from apex_worker.dispatcher import Dispatcher
+from apex_worker.dispatcher import CONCURRENCY, Dispatcher
 from apex_worker.schedules import ensure_schedules
 from apex_worker.workflows import (
     DocumentGroupWorkflow,
@@ -24,34 +28,85 @@ WORKFLOWS: list[type] = [
     MaintenanceWorkflow,
 ]
 
+# How long what is claimed may go on once the worker is asked to stop; orchestrators give it some 30 s.
+_GRACE_SECONDS = 10.0
+_STEP_GRACE = timedelta(seconds=2)
+_RETRY_SECONDS = 2.0
 
-def make_worker(app: App) -> Worker:
+_log = logging.getLogger(__name__)
+
+
+def make_worker(app: App, client: Client | None = None, *, concurrency: int = CONCURRENCY) -> Worker:
     """A worker for all workflows and activities."""
     activities = Activities(app.steps, app.record, app.maintenance)
     return Worker(
-        app.temporal_client,
-        task_queue=TASK_QUEUE,
+        client or app.temporal_client,
+        task_queue=app.task_queue,
         workflows=WORKFLOWS,
         activities=activities.all(),
         # The sandbox takes a fifth of the daemon's time under load. The tests run and replay the same workflows in it.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        max_concurrent_activities=8,
-        max_concurrent_local_activities=16,
-        max_concurrent_workflow_tasks=8,
-        graceful_shutdown_timeout=timedelta(seconds=2),
+        max_concurrent_activities=2 * concurrency,
+        max_concurrent_local_activities=4 * concurrency,
+        max_concurrent_workflow_tasks=max(2, 2 * concurrency),
+        graceful_shutdown_timeout=_STEP_GRACE,
     )
 
 
-async def run_worker(app: App) -> None:
-    """Work until cancelled."""
-    dispatcher = Dispatcher(
-        client=app.temporal_client,
+def make_dispatcher(app: App, client: Client, *, concurrency: int = CONCURRENCY) -> Dispatcher:
+    """The dispatcher that goes with a worker: its client is the worker's, so that a run begins in this process."""
+    return Dispatcher(
+        client=client,
+        task_queue=app.task_queue,
         ingestions=app.record.ingestions,
         index=app.index,
         bell=app.bell,
         health=app.health,
-        sole=True,
+        sole=app.sole,
+        concurrency=concurrency,
     )
-    async with make_worker(app), asyncio.TaskGroup() as tasks:
-        tasks.create_task(dispatcher.run())
-        tasks.create_task(ensure_schedules(app.temporal_client))
+
+
+async def run_worker(
+    app: App, *, stopping: asyncio.Event | None = None, concurrency: int = CONCURRENCY
+) -> None:
+    """Work until cancelled, or until `stopping` is set and what was claimed is over or given back."""
+    client = await _connected(app)
+    dispatcher = make_dispatcher(app, client, concurrency=concurrency)
+    try:
+        async with make_worker(app, client, concurrency=concurrency), asyncio.TaskGroup() as tasks:
+            tasks.create_task(_keep_schedules(client, app.task_queue))
+            dispatching = tasks.create_task(dispatcher.run())
+            if stopping is not None:
+                await stopping.wait()
+                dispatcher.stop()
+                await asyncio.wait([dispatching], timeout=_GRACE_SECONDS)
+                dispatching.cancel()
+    finally:
+        if stopping is not None and stopping.is_set():
+            with suppress(ApexError):
+                await dispatcher.release_all()
+
+
+async def _connected(app: App) -> Client:
+    """Wait for Temporal: what is accepted meanwhile waits, and says for what."""
+    while True:
+        try:
+            client = await app.worker_client()
+        except ApexError as error:
+            _log.warning("no work yet: %s", error.code)
+            app.health.note("temporal", "down", "Temporal does not answer")
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            app.health.note("temporal", "ok")
+            return client
+
+
+async def _keep_schedules(client: Client, task_queue: str) -> None:
+    while True:
+        try:
+            await ensure_schedules(client, task_queue)
+            return
+        except RPCError as error:
+            _log.warning("the schedules cannot be looked after: %s", error.status.name.lower())
+            await asyncio.sleep(_RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""The daemon's log: one line an event, codes and ids only, never what a user stored or asked."""
+"""The log of a process: one line an event, codes and ids only, never what a user stored or asked."""
 
 import logging
 import time
@@ -29,7 +29,17 @@ class _Line(logging.Formatter):
 
 def log_to(path: Path) -> None:
     """Send the process's log to `path`; other packages speak from WARNING on."""
-    handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)
+    _use(RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8", delay=True))
+
+
+def log_to_stderr(level: str) -> None:
+    """Send the process's log to standard error, for whoever runs it as a service."""
+    _use(logging.StreamHandler())
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+
+
+def _use(handler: logging.Handler) -> None:
     handler.setFormatter(_Line())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _OURS:
