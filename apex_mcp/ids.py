@@ -4,6 +4,28 @@ import re
 import unicodedata
 from uuid import UUID, uuid5
 
+# Legal forms of organisations, by their letters without dots.
+_LEGAL_FORMS = frozenset(
+    (
+        "inc incorporated corp corporation co company ltd limited llc llp lp plc pllc lllp "
+        "gmbh mbh ggmbh ag kg kgaa ug ohg gbr ev eg se "
+        "sa sas sarl sasu snc eurl sl slu sau sc scs srl spa sapa sprl bvba "
+        "bv nv cv vof ab hb asa as aps is oy oyj abp ehf hf "
+        "sro doo dd jsc ojsc pjsc ooo oao zao pao "
+        "kft zrt nyrt spzoo spj eood ood ead sia uab oü ou "
+        "pty pte pvt pt tbk bhd sdn kk gk yk ltda eireli cia cv tas ik "
+        "ао ооо оао зао пао ип"  # noqa: RUF001  (Cyrillic)
+    ).split()
+)
+# Words of ordinary names too, as forms only where they are written so.
+_WRITTEN_SO = {
+    "as": ("AS", "A.S.", "A/S", "a.s.", "A.Ş."), "is": ("I/S",), "co": ("Co", "Co.", "CO", "co"), "dd": ("d.d.", "DD"),
+    "spa": ("SpA", "S.p.A.", "S.P.A."), "ou": ("OU", "OÜ"), "ik": ("IK",), "pt": ("PT",), "cia": ("Cia", "Cia."),
+    "ev": ("e.V.", "e. V.", "eV"), "eg": ("eG", "e.G."), "ug": ("UG",), "sc": ("S.C.", "SC"), "tas": ("TAS", "T.A.S."),
+}  # fmt: skip
+_AND = frozenset(["and", "und", "et", "y", "e"])
+_LEADING_FORMS = frozenset("pt ooo oao zao pao ао ооо оао зао пао".split())  # noqa: RUF001  (Cyrillic)
+
 APEX = UUID("6f1d7a52-8d0e-5c53-9d36-0b1c4b1f3a77")
 
 
@@ -46,3 +68,31 @@ def normalise_name(name: str) -> str:
     folded = unicodedata.normalize("NFKC", name).casefold()
     folded = re.sub(r"[\"'`\u00b4\u2018\u2019\u201c\u201d]", "", folded)
     return re.sub(r"\s+", " ", folded).strip(" .,;:")
+
+
+def core_name(name: str) -> str:
+    """What spellings of an organisation's name share: without legal forms and punctuation ("ACME, Inc." -> "acme").
+
+    Meant for organisations only: of other names it may take away too much.
+    """
+    written = re.split(r"[\s,;()]+", unicodedata.normalize("NFKC", name).replace("&", " & "))
+    words = [(word, letters) for word in written if (letters := _letters(word))]
+    if len(words) > 1 and words[0][1] == "the":
+        del words[0]
+    while len(words) > 1 and _is_form(*words[-1]):
+        words.pop()
+        while len(words) > 1 and words[-1][1] in _AND:
+            words.pop()
+    if len(words) > 1 and words[0][1] in _LEADING_FORMS and _is_form(*words[0]):
+        del words[0]
+    return re.sub(r"[\W_]+", " ", " ".join(letters for _, letters in words)).strip() or normalise_name(name)
+
+
+def _letters(word: str) -> str:
+    folded = "and" if word == "&" else word.casefold()
+    return re.sub(r"[./:\"'`\u00b4\u2018\u2019\u201c\u201d]", "", folded)
+
+
+def _is_form(word: str, letters: str) -> bool:
+    exact = _WRITTEN_SO.get(letters)
+    return letters in _LEGAL_FORMS if exact is None else word in exact

@@ -25,8 +25,9 @@ CREATE TABLE enrichments (
     not_before   timestamptz,
     finished_at  timestamptz
 );
-CREATE INDEX enrichments_waiting ON enrichments (seq) WHERE state IN ('pending', 'running');
-CREATE INDEX enrichments_ingestion ON enrichments (ingestion_id);
+CREATE INDEX enrichments_waiting ON enrichments (namespace, seq) WHERE state = 'pending';
+CREATE INDEX enrichments_leased ON enrichments (lease_owner) WHERE state = 'running';
+CREATE UNIQUE INDEX enrichments_ingestion ON enrichments (ingestion_id);
 
 -- What a model answered about a version's text: never asked again, and gone with the version.
 CREATE TABLE model_answers (
@@ -42,20 +43,39 @@ CREATE INDEX model_answers_key ON model_answers (namespace, key);
 -- The core of a name is what its spellings share ("acme" of "ACME Corp." and "ACME Corporation"); `seq` is the order of arrival.
 ALTER TABLE entities ADD COLUMN core text NOT NULL DEFAULT '';
 ALTER TABLE entities ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY;
-UPDATE entities SET core = normalised;
 CREATE INDEX entities_core ON entities (namespace, core);
+CREATE INDEX entities_words ON entities USING gin (string_to_array(translate(normalised, ',.;()/-', '       '), ' '));
+
+-- Which entities any version gave an alias, to find them by it; whether it is visible stands in entity_sources.
+CREATE TABLE entity_aliases (
+    namespace text NOT NULL,
+    key       text NOT NULL,                        -- normalised
+    entity_id uuid NOT NULL REFERENCES entities ON DELETE CASCADE,
+    PRIMARY KEY (namespace, key, entity_id)
+);
+CREATE INDEX entity_aliases_entity ON entity_aliases (entity_id);
+CREATE INDEX entity_aliases_words ON entity_aliases USING gin (string_to_array(translate(key, ',.;()/-', '       '), ' '));
+INSERT INTO entity_aliases (namespace, key, entity_id)
+SELECT DISTINCT e.namespace, a.key, e.id
+FROM entities e JOIN entity_sources s ON s.entity_id = e.id CROSS JOIN LATERAL unnest(s.alias_keys) AS a(key);
 
 -- Two ids that name one thing, by a reason that stands in a version; it counts while that version is visible, and goes with
 -- it. Linked entities are shown as the one that came first. a came before b.
+CREATE TABLE entity_pairs (                         -- each pair once, however many versions link it
+    a_id uuid NOT NULL REFERENCES entities ON DELETE CASCADE,
+    b_id uuid NOT NULL REFERENCES entities ON DELETE CASCADE,
+    PRIMARY KEY (a_id, b_id)
+);
+CREATE INDEX entity_pairs_b ON entity_pairs (b_id);
 CREATE TABLE entity_links (
-    a_id       uuid NOT NULL REFERENCES entities ON DELETE CASCADE,
-    b_id       uuid NOT NULL REFERENCES entities ON DELETE CASCADE,
+    a_id       uuid NOT NULL,
+    b_id       uuid NOT NULL,
     version_id uuid NOT NULL REFERENCES versions ON DELETE CASCADE,
     layer      smallint NOT NULL DEFAULT 0,
     reason     text NOT NULL,                       -- name, alias, meaning, model
-    PRIMARY KEY (a_id, b_id, version_id, layer)
+    PRIMARY KEY (a_id, b_id, version_id, layer),
+    FOREIGN KEY (a_id, b_id) REFERENCES entity_pairs ON DELETE CASCADE
 );
-CREATE INDEX entity_links_b ON entity_links (b_id);
 CREATE INDEX entity_links_version ON entity_links (version_id);
 
 -- The user's word that two are not one: from its revision on their link does not count.
@@ -77,6 +97,7 @@ CREATE TABLE fact_ends (
     invalid_at timestamptz NOT NULL,
     PRIMARY KEY (fact_id, by_fact_id, version_id)
 );
+CREATE INDEX fact_ends_by ON fact_ends (by_fact_id);
 CREATE INDEX fact_ends_version ON fact_ends (version_id);
 
 CREATE TABLE entity_vectors (

@@ -1,0 +1,182 @@
+"""Facts of entities, as linked entities and later facts make them appear."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+from apex_mcp.stores.record.components import Component
+from apex_mcp.stores.record.snapshot import Snapshot
+from apex_mcp.stores.record.timeline import End, Statement, ends
+from apex_mcp.stores.record.visibility import SOURCE, VISIBLE, VISIBLE_SOURCE
+
+_FACTS: LiteralString = f"""
+SELECT f.id, f.subject_id, f.predicate, f.object_id, f.object_text, s.sentence, s.valid_at, s.invalid_at, s.chunk_id,
+       coalesce(v.document_time, i.accepted_at) AS said_at, v.ingestion_seq, {SOURCE},
+       (SELECT n.name FROM entity_sources n WHERE n.entity_id = f.subject_id AND n.version_id = v.id
+        ORDER BY n.layer LIMIT 1) AS subject_name
+FROM facts f JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
+JOIN documents d ON d.id = v.document_id JOIN ingestions i ON i.id = v.ingestion_id
+WHERE (f.subject_id = ANY(%(entities)s) OR f.object_id = ANY(%(entities)s)) AND {VISIBLE_SOURCE}
+ORDER BY s.valid_at DESC NULLS LAST, f.id, v.ingestion_seq DESC LIMIT %(limit)s
+"""
+
+# Every word on the topics of the facts above, for what it says of their times.
+_STATEMENTS: LiteralString = f"""
+SELECT f.id, f.subject_id, f.predicate, f.object_id, s.version_id, s.layer, s.valid_at, s.invalid_at,
+       coalesce(v.document_time, i.accepted_at) AS said_at
+FROM facts f JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
+JOIN ingestions i ON i.id = v.ingestion_id
+WHERE f.subject_id = ANY(%(subjects)s) AND f.predicate = ANY(%(predicates)s) AND {VISIBLE_SOURCE}
+"""
+
+_TOLD: LiteralString = f"""
+SELECT x.fact_id, x.by_fact_id, x.invalid_at FROM fact_ends x JOIN versions v ON v.id = x.version_id
+WHERE x.fact_id = ANY(%(facts)s) AND {VISIBLE} AND v.enriched_from <= %(revision)s
+  AND EXISTS (SELECT 1 FROM fact_sources s JOIN versions v ON v.id = s.version_id
+              WHERE s.fact_id = x.by_fact_id AND {VISIBLE_SOURCE})
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A fact as it is shown: what its sources say together, over one stretch of time.
+
+    Attributes:
+        id: of the fact; the same statement of linked entities has several ids, this is one of them.
+        subject_id, object_id: ids under which the entities are shown; an object may be a plain value, under an id that none has.
+        valid_at: since when, where a source says so.
+        begins: the same, else the time of its earliest source; None where the sources tell of the past only.
+        invalid_at: when it ended.
+        ended_by: the fact that ended it, where it was one.
+        exclusive: whether its predicate has one object at a time.
+        sources: rows of its sources, the newest first.
+    """
+
+    id: UUID
+    subject_id: UUID
+    predicate: str
+    object_id: UUID
+    subject: str
+    object: str
+    sentence: str
+    valid_at: datetime | None
+    begins: datetime | None
+    invalid_at: datetime | None
+    ended_by: UUID | None
+    exclusive: bool
+    sources: tuple[dict[str, Any], ...]
+
+    def holds(self, time: datetime) -> bool:
+        """Whether it was true at a time, as far as is known."""
+        since = self.begins if self.exclusive else self.valid_at
+        return (since is None or since <= time) and (self.invalid_at is None or self.invalid_at > time)
+
+
+async def facts_of(
+    snapshot: Snapshot, entities: Collection[UUID], *, exclusive: frozenset[str], limit: int
+) -> list[Fact]:
+    """Facts about entities and those linked with them, from at most `limit` sources."""
+    members = {one for group in (await snapshot.components(entities)).values() for one in group.members}
+    rows = await snapshot.rows(_FACTS, entities=list(members), limit=limit)
+    if not rows:
+        return []
+    shown = await snapshot.components({row[side] for row in rows for side in ("subject_id", "object_id")})
+    told: dict[UUID, list[End]] = {}
+    for row in await snapshot.rows(_TOLD, facts=list({row["id"] for row in rows})):
+        told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
+    topics = {
+        (shown[row["subject_id"]].id, row["predicate"]) for row in rows if row["predicate"] in exclusive
+    }
+    statements = await _statements(snapshot, topics, shown)
+    return _joined(rows, shown, _ends(rows, shown, statements, told, exclusive), exclusive)
+
+
+async def _statements(
+    snapshot: Snapshot, topics: Collection[tuple[UUID, str]], shown: dict[UUID, Component]
+) -> list[Statement]:
+    """Every visible statement on these topics; what its entities are shown as is added to `shown`."""
+    if not topics:
+        return []
+    roots = {subject for subject, _ in topics}
+    rows = await snapshot.rows(
+        _STATEMENTS,
+        subjects=list({one for group in shown.values() if group.id in roots for one in group.members}),
+        predicates=list({predicate for _, predicate in topics}),
+    )
+    unknown = {row[side] for row in rows for side in ("subject_id", "object_id")} - shown.keys()
+    shown |= await snapshot.components(unknown)
+    return [_statement(row, shown) for row in rows]
+
+
+def _statement(row: Mapping[str, Any], shown: Mapping[UUID, Component]) -> Statement:
+    return Statement(
+        fact_id=row["id"],
+        topic=(shown[row["subject_id"]].id, row["predicate"]),
+        object=shown[row["object_id"]].id,
+        said_at=row["said_at"],
+        valid_at=row["valid_at"],
+        invalid_at=row["invalid_at"],
+    )
+
+
+def _ends(
+    rows: Sequence[dict[str, Any]],
+    shown: Mapping[UUID, Component],
+    statements: Sequence[Statement],
+    told: Mapping[UUID, Sequence[End]],
+    exclusive: frozenset[str],
+) -> dict[Statement, End | None]:
+    by_topic: dict[Any, set[Statement]] = {}
+    for one in (*statements, *(_statement(row, shown) for row in rows)):
+        by_topic.setdefault(one.topic, set()).add(one)
+    found: dict[Statement, End | None] = {}
+    for (_, predicate), said in by_topic.items():
+        ordered = sorted(said, key=lambda one: (one.said_at, one.fact_id))
+        found |= zip(ordered, ends(ordered, exclusive=predicate in exclusive, told=told), strict=True)
+    return found
+
+
+def _joined(
+    rows: Sequence[dict[str, Any]],
+    shown: Mapping[UUID, Component],
+    ended: Mapping[Statement, End | None],
+    exclusive: frozenset[str],
+) -> list[Fact]:
+    """One fact for the sources that say the same of the same stretch of time."""
+    groups: dict[Any, list[tuple[dict[str, Any], Statement]]] = {}
+    for row in rows:
+        one = _statement(row, shown)
+        end = ended[one]
+        since = None if row["predicate"] in exclusive else one.valid_at
+        key = (one.topic, one.object, since, end.at if end else None)
+        groups.setdefault(key, []).append((row, one))
+    return [_fact(group, shown, ended[group[0][1]], exclusive) for group in groups.values()]
+
+
+def _fact(
+    group: Sequence[tuple[dict[str, Any], Statement]],
+    shown: Mapping[UUID, Component],
+    end: End | None,
+    exclusive: frozenset[str],
+) -> Fact:
+    newest_first = sorted(group, key=lambda pair: pair[0]["ingestion_seq"], reverse=True)
+    row, _ = newest_first[0]
+    begins = [one.begins for _, one in group]
+    stated = [one.valid_at for _, one in group if one.valid_at is not None]
+    return Fact(
+        id=row["id"],
+        subject_id=shown[row["subject_id"]].id,
+        predicate=row["predicate"],
+        object_id=shown[row["object_id"]].id,
+        subject=next((one["subject_name"] for one, _ in newest_first if one["subject_name"]), ""),
+        object=row["object_text"],
+        sentence=row["sentence"],
+        valid_at=min(stated, default=None),
+        begins=None if None in begins else min(begins),  # pyright: ignore[reportArgumentType]  (None is not among them)
+        invalid_at=end.at if end else None,
+        ended_by=end.by if end else None,
+        exclusive=row["predicate"] in exclusive,
+        sources=tuple(one for one, _ in newest_first),
+    )
