@@ -1,20 +1,33 @@
 """Activities that do nothing but what a test says, and remember what was asked of them."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from apex_mcp.errors import Code
-from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
+from apex_mcp.ingestion.contract import (
+    EnrichmentInput,
+    EnrichmentResult,
+    RollbackInput,
+    StepInput,
+    StepResult,
+)
+from apex_mcp.models import EnrichmentState
 
 STEPS = (
     "stage_document", "parse_document", "extract_entities", "generate_embeddings", "write_to_databases",
     "cleanup_staging", "prepare_group",
 )  # fmt: skip
 
-Outcome = StepResult | Exception
+ENRICHING = {
+    "extract_by_model": EnrichmentState.RUNNING,
+    "publish_enrichment": EnrichmentState.DONE,
+}
+
+Outcome = StepResult | EnrichmentResult | Exception
 
 
 class Fakes:
@@ -39,19 +52,35 @@ class Fakes:
         return [name for name, _ in self.calls]
 
     def all(self) -> list[Callable[..., Any]]:
-        return [*map(self._step, STEPS), self.rollback_writes, self.send_alone, self.greet, self.maintain]
+        steps = [*map(self._step, STEPS), *map(self._enriching, ENRICHING)]
+        return [*steps, self.rollback_writes, self.send_alone, self.greet, self.maintain]
 
     def _step(self, name: str) -> Callable[..., Any]:
         @activity.defn(name=name)
         async def step(given: StepInput) -> StepResult:
             self.calls.append((name, given.ingestion_ids))
-            script = self._scripts.get(name)
-            outcome = script.pop(0) if script else StepResult(going_on=given.ingestion_ids)
-            if isinstance(outcome, Exception):
-                raise outcome
+            outcome = self._next(name, StepResult(going_on=given.ingestion_ids))
+            assert isinstance(outcome, StepResult)
             return outcome
 
         return step
+
+    def _enriching(self, name: str) -> Callable[..., Any]:
+        @activity.defn(name=name)
+        async def step(given: EnrichmentInput) -> EnrichmentResult:
+            self.calls.append((name, [given.version_id]))
+            outcome = self._next(name, EnrichmentResult(state=ENRICHING[name]))
+            assert isinstance(outcome, EnrichmentResult)
+            return outcome
+
+        return step
+
+    def _next(self, name: str, otherwise: Outcome) -> Outcome:
+        script = self._scripts.get(name)
+        outcome = script.pop(0) if script else otherwise
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     @activity.defn(name="rollback_writes")
     async def rollback_writes(self, given: RollbackInput) -> None:
@@ -76,6 +105,7 @@ def final(code: Code) -> ApplicationError:
     return ApplicationError(str(code), type=str(code), non_retryable=True)
 
 
-def passing(code: Code) -> ApplicationError:
+def passing(code: Code, *, retry_seconds: float | None = None) -> ApplicationError:
     """What it tells of one that the same call may survive."""
-    return ApplicationError(str(code), type=str(code))
+    delay = timedelta(seconds=retry_seconds) if retry_seconds is not None else None
+    return ApplicationError(str(code), type=str(code), next_retry_delay=delay)

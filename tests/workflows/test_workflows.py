@@ -2,18 +2,23 @@
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from apex_mcp.errors import Code
 from apex_mcp.ingestion.contract import (
     DOCUMENT_WORKFLOW,
+    ENRICHMENT_ATTEMPTS,
+    ENRICHMENT_WORKFLOW,
     GREETING_WORKFLOW,
     GROUP_WORKFLOW,
     MAINTENANCE_WORKFLOW,
+    EnrichmentInput,
+    EnrichmentResult,
     IngestionInput,
     IngestionResult,
     StepResult,
 )
+from apex_mcp.models import EnrichmentState
 from tests.workflows.conftest import Run
 from tests.workflows.fakes import Fakes, final, passing
 
@@ -25,6 +30,7 @@ SIX = [
 ]  # fmt: skip
 SMALL = IngestionInput(ingestion_ids=["a"], claim="c")
 LARGE = IngestionInput(ingestion_ids=["a"], claim="c", large=True)
+ENRICHMENT = EnrichmentInput(version_id="v", claim="c", seconds=60)
 GROUP = IngestionInput(ingestion_ids=["a", "b", "c"], claim="c")
 
 
@@ -143,6 +149,36 @@ async def test_a_group_whose_store_is_away_is_tried_until_it_is_back(run: Run, f
     result, _ = await run(GROUP_WORKFLOW, GROUP, IngestionResult)
     assert result == IngestionResult()
     assert fakes.names == ["prepare_group", "generate_embeddings", *["write_to_databases"] * 2]
+
+
+async def test_what_a_model_found_is_published_once_it_was_asked(run: Run, fakes: Fakes) -> None:
+    result, handle = await run(ENRICHMENT_WORKFLOW, ENRICHMENT, EnrichmentResult)
+    assert result == EnrichmentResult(state=EnrichmentState.DONE)
+    assert fakes.calls == [("extract_by_model", ["v"]), ("publish_enrichment", ["v"])]
+    assert await scheduled(handle) == [("extract_by_model", True), ("publish_enrichment", True)]
+
+
+async def test_an_enrichment_that_failed_publishes_nothing(run: Run, fakes: Fakes) -> None:
+    fakes.on("extract_by_model", EnrichmentResult(state=EnrichmentState.FAILED))
+    result, _ = await run(ENRICHMENT_WORKFLOW, ENRICHMENT, EnrichmentResult)
+    assert result == EnrichmentResult(state=EnrichmentState.FAILED)
+    assert fakes.names == ["extract_by_model"]
+
+
+async def test_a_model_that_is_away_is_asked_again(run: Run, fakes: Fakes) -> None:
+    fakes.on("extract_by_model", passing(Code.MODEL_UNAVAILABLE))
+    fakes.on("publish_enrichment", passing(Code.RECORD_UNAVAILABLE))
+    result, _ = await run(ENRICHMENT_WORKFLOW, ENRICHMENT, EnrichmentResult)
+    assert result == EnrichmentResult(state=EnrichmentState.DONE)
+    assert fakes.names == [*["extract_by_model"] * 2, *["publish_enrichment"] * 2]
+
+
+async def test_an_enrichment_does_not_hold_its_place_for_ever(run: Run, fakes: Fakes) -> None:
+    away = passing(Code.MODEL_UNAVAILABLE, retry_seconds=0.01)
+    fakes.on("extract_by_model", *[away] * ENRICHMENT_ATTEMPTS)
+    with pytest.raises(WorkflowFailureError):
+        await run(ENRICHMENT_WORKFLOW, ENRICHMENT, EnrichmentResult)
+    assert fakes.names == ["extract_by_model"] * ENRICHMENT_ATTEMPTS
 
 
 async def test_a_greeting_is_answered(run: Run) -> None:

@@ -17,6 +17,7 @@ from apex_worker.schedules import ensure_schedules
 from apex_worker.workflows import (
     DocumentGroupWorkflow,
     DocumentIngestionWorkflow,
+    EnrichmentWorkflow,
     GreetingWorkflow,
     MaintenanceWorkflow,
 )
@@ -24,6 +25,7 @@ from apex_worker.workflows import (
 WORKFLOWS: list[type] = [
     DocumentIngestionWorkflow,
     DocumentGroupWorkflow,
+    EnrichmentWorkflow,
     GreetingWorkflow,
     MaintenanceWorkflow,
 ]
