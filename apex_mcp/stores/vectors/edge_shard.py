@@ -5,8 +5,6 @@ crash a shard holds what was flushed, and the record replays the rest. Everythin
 (`Memory.Cold`), which makes a shard of 100,000 points load in a tenth of a second into 25 MB.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -42,15 +40,13 @@ from qdrant_edge import (
 )
 
 from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
+from apex_mcp.stores.vectors.layout import DENSE, HNSW_EF, WORDS
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH
 
-_DENSE = "dense"
-_WORDS = "words"
-
-# Few fields, because each costs nine more waits for the disk in every flush: all that is matched exactly is in `tags`.
-# `scope` says whose a point is and whether it is current, so that one condition finds what is current in a namespace,
-# and the graph of the dense vectors is linked within each of its values.
+# Few fields, because each costs nine more waits for the disk in every flush. The graph of the dense vectors is linked
+# within each value of `scope`.
 _INDEXES = {
     "scope": KeywordIndexParams(is_tenant=True, memory=Memory.Cold),
     "tags": KeywordIndexParams(enable_hnsw=False, memory=Memory.Cold),
@@ -59,12 +55,8 @@ _INDEXES = {
     "to": IntegerIndexParams(lookup=False, range=True, enable_hnsw=False, memory=Memory.Cold),
 }
 
-# Pages of up to this many candidates come out of one and the same walk through the graph.
-_HNSW_EF = 256
-
 # As the stubs spell it; they are no module at run time.
 NamedVector = list[float] | SparseVector | list[list[float]]
-Scalar = str | int | float | bool | UUID
 Condition = FieldCondition | HasIdCondition | Filter
 
 
@@ -92,8 +84,8 @@ class Shard:
     def add_dense(self, dimension: int) -> None:
         """Make room for dense vectors in a shard of words."""
         # A crash may have left room of another size, which the shard's state doesn't tell.
-        self._engine.update(UpdateOperation.delete_vector_name(_DENSE))
-        self._engine.update(UpdateOperation.create_dense_vector(_DENSE, dimension, Distance.Cosine))
+        self._engine.update(UpdateOperation.delete_vector_name(DENSE))
+        self._engine.update(UpdateOperation.create_dense_vector(DENSE, dimension, Distance.Cosine))
         self._engine.flush()
 
     def upsert(self, points: Sequence[Point]) -> None:
@@ -105,11 +97,8 @@ class Shard:
         known = self._engine.retrieve(list(ids), with_payload=["namespace"], with_vector=False)
         if not known:
             return
-        payload = {
-            "scope": _past((known[0].payload or {})["namespace"]),  # a version is of one namespace
-            "from": retirement.revision_from,
-            "to": retirement.revision_to,
-        }
+        # A version is of one namespace.
+        payload = layout.past_payload((known[0].payload or {})["namespace"], retirement)
         self._engine.update(UpdateOperation.set_payload_by_filter(Filter(must=[these]), payload))
 
     def delete(self, ids: Sequence[UUID]) -> None:
@@ -120,7 +109,7 @@ class Shard:
     ) -> tuple[list[UUID], UUID | None]:
         """Ids of these versions' points, and where the next page starts."""
         request = ScrollRequest(
-            filter=Filter(must=[_tagged("version", *version_ids)]),
+            filter=Filter(must=[_condition(layout.of_versions(version_ids))]),
             limit=limit,
             offset=start,
             with_payload=False,
@@ -147,22 +136,21 @@ class Shard:
         terms = embed_query(query)
         # Statistics come from the scope alone: not from other namespaces, nor from retired text.
         parameters = SearchParams(idf=IdfParams(corpus=_scope(where)))
-        return self._top(terms, _WORDS, where, parameters, limit, offset) if terms.indices else []
+        return self._top(terms, WORDS, where, parameters, limit, offset) if terms.indices else []
 
     def search_dense(
         self, vector: Sequence[float], where: IndexFilter, *, limit: int, offset: int
     ) -> list[Candidate]:
         depth = min(limit + offset, MAX_DEPTH)
-        return self._top(
-            list(vector), _DENSE, where, SearchParams(hnsw_ef=max(_HNSW_EF, depth)), limit, offset
-        )
+        return self._top(list(vector), DENSE, where, SearchParams(hnsw_ef=max(HNSW_EF, depth)), limit, offset)
 
     def count(self, namespace: str | None = None, version_id: UUID | None = None) -> int:
         conditions: list[Condition] = []
         if namespace is not None:
-            conditions.append(_one_of("scope", [_current(namespace), _past(namespace)]))
+            both = layout.OneOf("scope", (layout.current(namespace), layout.past(namespace)))
+            conditions.append(_condition(both))
         if version_id is not None:
-            conditions.append(_tagged("version", version_id))
+            conditions.append(_condition(layout.of_versions([version_id])))
         return self._engine.count(CountRequest(exact=True, filter=Filter(must=list(conditions))))
 
     def size(self) -> int:
@@ -184,10 +172,7 @@ class Shard:
         limit: int,
         offset: int,
     ) -> list[Candidate]:
-        """The page from `offset` of candidates by score, then id.
-
-        The engine orders equal scores as it likes, so it is asked for more until none straddle the end of the page.
-        """
+        """The page from `offset` of candidates by score, then id."""
         end = min(limit + offset, MAX_DEPTH)
         depth = end + 1
         while True:
@@ -200,11 +185,10 @@ class Shard:
                 with_vector=False,
             )
             hits = self._engine.query(request)
-            if len(hits) < depth or hits[-1].score < hits[end - 1].score or depth > MAX_DEPTH:
-                break
-            depth = min(4 * depth, MAX_DEPTH + 1)
-        ranked = sorted((-hit.score, _uuid(hit.id)) for hit in hits)
-        return [Candidate(chunk_id=chunk_id, score=-negative) for negative, chunk_id in ranked[offset:end]]
+            deeper = layout.next_depth([hit.score for hit in hits], depth, end)
+            if deeper is None:
+                return layout.page(((hit.score, _uuid(hit.id)) for hit in hits), offset, end)
+            depth = deeper
 
 
 def build(folder: Path, dimension: int | None) -> None:
@@ -228,34 +212,17 @@ def point(source: IndexPoint) -> Point:
     vectors: dict[str, NamedVector] = {}
     words = embed_passage(source.text)
     if words.indices:
-        vectors[_WORDS] = words
+        vectors[WORDS] = words
     if source.dense is not None:
-        vectors[_DENSE] = source.dense
-    payload = {
-        "namespace": source.namespace,
-        "version": str(source.version_id),
-        "scope": _current(source.namespace),
-        "tags": [
-            _tag("version", source.version_id),
-            _tag("document", source.document_id),
-            _tag("source", source.source_type),
-            _tag("media", source.media_type),
-            *(
-                _tag(f"metadata {name}", one)
-                for name, value in source.metadata.items()
-                for one in (value if isinstance(value, list) else [value])
-            ),
-        ],
-        "time": source.document_time.isoformat() if source.document_time else None,
-    }
-    return Point(source.id, vectors, payload)
+        vectors[DENSE] = source.dense
+    return Point(source.id, vectors, layout.payload(source))
 
 
 def _config(dimension: int | None, hnsw: HnswIndexConfig | None = None) -> EdgeConfig:
     dense = EdgeVectorParams(size=dimension or 0, distance=Distance.Cosine, memory=Memory.Cold)
     return EdgeConfig(
-        vectors={_DENSE: dense} if dimension else None,
-        sparse_vectors={_WORDS: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cold)},
+        vectors={DENSE: dense} if dimension else None,
+        sparse_vectors={WORDS: EdgeSparseVectorParams(modifier=Modifier.Idf, memory=Memory.Cold)},
         hnsw_config=hnsw,
         # One segment, indexed from 1 MB on: it counts only where `build` runs.
         optimizers=EdgeOptimizersConfig(
@@ -267,59 +234,28 @@ def _config(dimension: int | None, hnsw: HnswIndexConfig | None = None) -> EdgeC
     )
 
 
-def _scope(where: IndexFilter) -> Filter:
-    current = _one_of("scope", [_current(where.namespace)])
-    if where.revision is None:
-        return Filter(must=[current])
-    past = Filter(
-        must=[
-            _one_of("scope", [_past(where.namespace)]),
-            FieldCondition("from", range=RangeFloat(lte=where.revision)),
-            FieldCondition("to", range=RangeFloat(gt=where.revision)),
-        ]
-    )
-    return Filter(should=[current, past])
-
-
 def _filter(where: IndexFilter) -> Filter:
-    narrowing: list[Condition] = []
-    if where.source_types:
-        narrowing.append(_tagged("source", *where.source_types))
-    if where.media_types:
-        narrowing.append(_tagged("media", *where.media_types))
-    if where.document_ids:
-        narrowing.append(_tagged("document", *where.document_ids))
-    if where.after or where.before:
-        times = RangeDateTime(
-            gte=where.after.isoformat() if where.after else None,
-            lt=where.before.isoformat() if where.before else None,
-        )
-        narrowing.append(FieldCondition("time", range=times))
-    narrowing += [_tagged(f"metadata {name}", *values) for name, values in where.metadata.items()]
+    narrowing = [_condition(one) for one in layout.narrowing(where)]
     return Filter(must=[_scope(where), *narrowing]) if narrowing else _scope(where)
 
 
-def _current(namespace: str) -> str:
-    return f"current {namespace}"
+def _scope(where: IndexFilter) -> Filter:
+    now, *then = [Filter(must=[_condition(one) for one in all_of]) for all_of in layout.scope(where)]
+    return Filter(should=[now, *then]) if then else now
 
 
-def _past(namespace: str) -> str:
-    return f"past {namespace}"
-
-
-def _one_of(field: str, values: Sequence[str]) -> FieldCondition:
-    return FieldCondition(field, match=MatchAny(list(values)))
-
-
-def _tagged(name: str, *values: Scalar) -> FieldCondition:
-    return _one_of("tags", [_tag(name, value) for value in values])
-
-
-def _tag(name: str, value: Scalar) -> str:
-    """A name and a value as one keyword, short and of plain characters whatever they are."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return hashlib.blake2b(json.dumps([name, value], default=str).encode(), digest_size=12).hexdigest()
+def _condition(condition: layout.Condition) -> FieldCondition:
+    match condition:
+        case layout.OneOf(field, values):
+            return FieldCondition(field, match=MatchAny(list(values)))
+        case layout.Numbers(field, lte, gt):
+            return FieldCondition(field, range=RangeFloat(lte=lte, gt=gt))
+        case layout.Times(field, gte, lt):
+            times = RangeDateTime(
+                gte=gte.isoformat() if gte else None,
+                lt=lt.isoformat() if lt else None,
+            )
+            return FieldCondition(field, range=times)
 
 
 def _uuid(engine_id: int | UUID | str) -> UUID:
