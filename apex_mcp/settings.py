@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -214,6 +215,53 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config))
 
 
+# What platforms and compose files call these; only a server profile's own commands take them, since in a developer's shell
+# they often mean something else.
+BARE_NAMES = {
+    "database_url": "DATABASE_URL",
+    "qdrant_url": "QDRANT_URL",
+    "qdrant_api_key": "QDRANT_API_KEY",
+    "neo4j_uri": "NEO4J_URI",
+    "neo4j_user": "NEO4J_USER",
+    "neo4j_password": "NEO4J_PASSWORD",
+    "redis_url": "REDIS_URL",
+    "temporal_address": "TEMPORAL_ADDRESS",
+    "s3_endpoint_url": "S3_ENDPOINT_URL",
+    "openai_api_key": "OPENAI_API_KEY",
+}
+
+
+class _BareNames(PydanticBaseSettingsSource):
+    """Settings under their bare names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """See the base class; not asked, since `__call__` gives all of them."""
+        return os.environ.get(BARE_NAMES.get(field_name, "")), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {field: os.environ.get(name) for field, name in BARE_NAMES.items()}
+        return {field: value for field, value in found.items() if value}
+
+
+class ServerSettings(Settings):
+    """Settings of `apex-mcp serve` and `apex-worker`: bare names count too, and `APEX_*` win over them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, `APEX_*`, bare names, the data folder's config.toml."""
+        arguments, environment, *others = super().settings_customise_sources(
+            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        )
+        return (arguments, environment, _BareNames(settings_cls), *others)
+
+
 PER_CLIENT = frozenset({"roots", "namespace", "home"})
 
 
@@ -237,3 +285,32 @@ def load_settings(kind: type[Settings] = Settings, **overrides: Any) -> Settings
             next_step="correct it in the environment or in config.toml; docs/configuration.md lists every setting",
             details={"settings": names},
         ) from error
+
+
+# What processes on several machines cannot share unless it is on a server.
+_SHARED = {
+    "database_url": "DATABASE_URL (PostgreSQL)",
+    "qdrant_url": "QDRANT_URL (Qdrant)",
+    "temporal_address": "TEMPORAL_ADDRESS (Temporal)",
+    "staging": "APEX_STAGING (a folder that all processes share, or s3://bucket/prefix)",
+}
+
+
+def load_server_settings() -> Settings:
+    """Read the settings of a process of the server profile.
+
+    Raises:
+        Rejected: a value is not valid, or a shared part is not set (`settings_invalid`); the message names it.
+    """
+    settings = load_settings(ServerSettings)
+    lacking = [field for field in _SHARED if not getattr(settings, field)]
+    if lacking:
+        raise Rejected(
+            f"not set: {', '.join(_SHARED[field] for field in lacking)}",
+            code=Code.SETTINGS_INVALID,
+            unchanged="nothing was started",
+            next_step="set them for every `apex-mcp serve` and `apex-worker`, all alike; for one machine alone "
+            "`apex-mcp` needs none of them (docs/configuration.md)",
+            details={"settings": lacking},
+        )
+    return settings

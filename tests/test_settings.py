@@ -1,0 +1,66 @@
+"""Which names count for whom, and what a server profile's process says when something is not set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from apex_mcp.errors import Code, Rejected
+from apex_mcp.settings import BARE_NAMES, load_server_settings, load_settings
+
+COMPLETE = {
+    "DATABASE_URL": "postgresql://bare@db/apex",
+    "QDRANT_URL": "http://qdrant:6333",
+    "TEMPORAL_ADDRESS": "temporal:7233",
+    "APEX_STAGING": "s3://bucket/staging",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*BARE_NAMES.values(), *(name for name in os.environ if name.startswith("APEX_"))]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("APEX_HOME", str(tmp_path))
+
+
+def _set(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_bare_names_count_for_the_server_profile_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set(monkeypatch, COMPLETE | {"OPENAI_API_KEY": "bare", "REDIS_URL": "redis://r"})
+    server, own = load_server_settings(), load_settings()
+    assert server.database_url is not None
+    assert server.database_url.get_secret_value() == "postgresql://bare@db/apex"
+    assert (server.qdrant_url, server.temporal_address) == ("http://qdrant:6333", "temporal:7233")
+    assert server.openai_api_key is not None
+    assert (own.database_url, own.qdrant_url, own.redis_url, own.openai_api_key) == (None,) * 4
+
+
+def test_our_own_name_wins_over_the_bare_one_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _set(monkeypatch, COMPLETE | {"APEX_QDRANT_URL": "http://ours"})
+    (tmp_path / "config.toml").write_text('temporal_address = "file:1"\nneo4j_user = "file"\n', "utf-8")
+    settings = load_server_settings()
+    assert (settings.qdrant_url, settings.temporal_address) == ("http://ours", "temporal:7233")
+    assert settings.neo4j_user == "file"
+
+
+@pytest.mark.parametrize("lacking", COMPLETE)
+def test_what_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    _set(monkeypatch, {name: value for name, value in COMPLETE.items() if name != lacking})
+    with pytest.raises(Rejected) as caught:
+        load_server_settings()
+    assert caught.value.code == Code.SETTINGS_INVALID
+    named = [name for name in COMPLETE if name in caught.value.message]
+    assert named == [lacking]
+
+
+def test_a_value_that_is_not_valid_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    _set(monkeypatch, COMPLETE | {"APEX_HTTP_PORT": "4711secret"})
+    with pytest.raises(Rejected) as caught:
+        load_server_settings()
+    assert "APEX_HTTP_PORT" in str(caught.value)
+    assert "4711secret" not in str(caught.value)
