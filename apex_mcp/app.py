@@ -1,11 +1,13 @@
 """Composition root: from settings to stores, steps and Memory. The only place that names concrete classes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from temporalio.client import Client
@@ -26,10 +28,12 @@ from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import ProcessProgress
 from apex_mcp.stores.record import Record, open_record
-from apex_mcp.stores.record.address import users_conninfo
+from apex_mcp.stores.record.address import shown, users_conninfo
 from apex_mcp.stores.record.listening import shared_bell
 from apex_mcp.stores.record.owner import Ownership, own_record, take_index
 from apex_mcp.stores.vectors.protocol import VectorIndex
+
+Server = tuple[str, str, Callable[[], Awaitable[object]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,23 @@ class App:
             Unavailable: the record does not answer.
         """
         return await self.record.ingestions.unfinished() > 0
+
+    def servers(self) -> list[Server]:
+        """The parts that are on servers of the user's: name, address, and a question that raises where it does not answer."""
+        settings = self.settings
+        servers: list[Server] = []
+        if settings.database_url is not None:
+            ask = partial(self.record.database.fetch_one, "SELECT 1")
+            servers.append(("postgres", shown(self.record.database.conninfo), ask))
+        if self.temporal.own:
+            servers.append((
+                "temporal",
+                self.temporal.address,
+                self.temporal_client.service_client.check_health,
+            ))
+        if settings.qdrant_url is not None:
+            servers.append(("qdrant", _host(settings.qdrant_url), self.vectors.count))
+        return servers
 
     async def worker_client(self) -> Client:
         """A client with which a worker can poll: one that is connected.
@@ -158,6 +179,12 @@ async def open_app(
             temporal_client=client,
             task_queue=task_queue,
         )
+
+
+def _host(url: str) -> str:
+    """Where a server is, without user and password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
 
 
 def _users_database(settings: Settings) -> str:

@@ -201,10 +201,18 @@ def status(answer: Mapping[str, Any]) -> RenderableType:
         for name, value in answer.items()
         if name != "services" and value is not None
     }
-    table = _table("service", "state", "pid", "memory")
+    table = _table("service", "state", "pid", "memory", "where", "latency")
     for service in services:
         memory = _readable("rss_bytes", service["rss_bytes"]) if service.get("rss_bytes") else ""
-        table.add_row(plain(service["name"]), plain(service["state"]), str(service.get("pid") or ""), memory)
+        latency = _readable("latency_ms", service["latency_ms"]) if service.get("latency_ms") else ""
+        table.add_row(
+            plain(service["name"]),
+            plain(service["state"]),
+            str(service.get("pid") or ""),
+            memory,
+            plain(service.get("where") or ""),
+            latency,
+        )
     return Group(fields(shown), table) if services else fields(shown)
 
 

@@ -1,15 +1,16 @@
-"""The embedded profile's services: PostgreSQL and Temporal as children, the app over them, the worker."""
+"""The daemon's services: PostgreSQL and Temporal as children where no server is set, the app over them, the worker."""
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import psutil
 
-from apex_mcp.errors import ApexError, Code, Unavailable
+from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.runtime.doctor import Check, checks
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.imports import load
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
+_LOOK_SECONDS = 5.0
 
 
 class _Part(Protocol):
@@ -34,12 +36,18 @@ class _Part(Protocol):
 
 
 class Embedded:
-    """The running services of one data folder."""
+    """The running services of one data folder.
 
-    def __init__(self, postgres: EmbeddedPostgres, temporal: EmbeddedTemporal) -> None:
+    Args:
+        postgres: the bundled PostgreSQL; None where the settings name a server.
+        temporal: the bundled Temporal, likewise.
+    """
+
+    def __init__(self, postgres: EmbeddedPostgres | None, temporal: EmbeddedTemporal | None) -> None:
         self.app: Any = None
         self._temporal = temporal
-        self._parts: dict[str, _Part] = {"postgres": postgres, "temporal": temporal}
+        parts: dict[str, _Part | None] = {"postgres": postgres, "temporal": temporal}
+        self._parts = {name: part for name, part in parts.items() if part is not None}
         self._states = dict.fromkeys(self._parts, "ok")
         self._states["worker"] = "ok"
         self._lost = asyncio.Event()
@@ -54,8 +62,15 @@ class Embedded:
         return await self.app.busy()
 
     async def lost(self) -> None:
-        """Return when a part came back at another address, so that the app must be opened anew."""
-        await self._lost.wait()
+        """Return when the app must be opened anew: a part came back elsewhere, or the record may have another owner."""
+        waits = [asyncio.create_task(self._lost.wait())]
+        if self.app.ownership is not None:
+            waits.append(asyncio.create_task(self.app.ownership.lost()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def status(self) -> dict[str, Any]:
         """Each part with its state, pid and memory; notices; whether work is unfinished."""
@@ -63,6 +78,7 @@ class Embedded:
             {"name": name, "state": self._states[name], "pid": part.pid, "rss_bytes": _family_rss(part.pid)}
             for name, part in self._parts.items()
         ]
+        services += await elsewhere(self.app)
         services.append({"name": "worker", "state": self._states["worker"], "pid": None, "rss_bytes": None})
         try:
             unfinished = await self.busy()
@@ -71,7 +87,17 @@ class Embedded:
         return {"services": services, "notices": self.notices, "unfinished": unfinished}
 
     async def ui(self) -> str:
-        """Start Temporal's web UI; its address."""
+        """Start Temporal's web UI; its address.
+
+        Raises:
+            Conflict: Temporal is a server of the user's (`not_retryable`).
+        """
+        if self._temporal is None:
+            raise Conflict(
+                "Temporal runs on a server of yours, which has a web interface of its own",
+                code=Code.NOT_RETRYABLE,
+                next_step="open the one that belongs to APEX_TEMPORAL_ADDRESS",
+            )
         return await self._temporal.start_ui()
 
     async def doctor(self) -> list[Check]:
@@ -147,25 +173,30 @@ class Embedded:
 
 @contextlib.asynccontextmanager
 async def open_embedded(settings: Settings, folder: DataFolder) -> AsyncGenerator[Embedded]:
-    """Start what is not running, and end it all on leaving.
+    """Start what is not running and not on a server of the user's, and end it all on leaving.
 
     Raises:
-        ApexError: a part could not be started; whatever had been started is ended.
+        ApexError: a part could not be started or reached; whatever had been started is ended.
     """
-    postgres = EmbeddedPostgres(folder, on_progress=lambda words: logger.info("postgres: %s", words))
     notices: list[str] = []
-    temporal = EmbeddedTemporal(folder, program=settings.temporal_path, on_notice=notices.append)
+    postgres = temporal = None
+    if settings.database_url is None:
+        postgres = EmbeddedPostgres(folder, on_progress=lambda words: logger.info("postgres: %s", words))
+    if settings.temporal_address is None:
+        temporal = EmbeddedTemporal(folder, program=settings.temporal_path, on_notice=notices.append)
     embedded = Embedded(postgres, temporal)
     embedded.notices = notices
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(postgres.stop)
-        stack.push_async_callback(temporal.stop)
+        for part in (postgres, temporal):
+            if part is not None:
+                stack.push_async_callback(part.stop)
         conninfo, address, app_module = await _all(
-            postgres.start(), temporal.start(), asyncio.to_thread(load, "apex_mcp.app")
+            _started(postgres), _started(temporal), asyncio.to_thread(load, "apex_mcp.app")
         )
         tasks = [
-            asyncio.create_task(embedded.keep_part("postgres", conninfo)),
-            asyncio.create_task(embedded.keep_part("temporal", address)),
+            asyncio.create_task(embedded.keep_part(name, where))
+            for name, where in (("postgres", conninfo), ("temporal", address))
+            if where is not None
         ]
         stack.push_async_callback(_cancel, tasks)
         embedded.app = await stack.enter_async_context(
@@ -174,6 +205,27 @@ async def open_embedded(settings: Settings, folder: DataFolder) -> AsyncGenerato
         worker = asyncio.create_task(embedded.keep_worker())
         stack.push_async_callback(_cancel, [worker])
         yield embedded
+
+
+async def _started(part: _Part | None) -> str | None:
+    return await part.start() if part is not None else None
+
+
+async def elsewhere(app: Any) -> list[dict[str, Any]]:
+    """The parts that are on servers of the user's: whether each answers, where it is and how long it took."""
+    return list(await asyncio.gather(*(_look(name, where, ask) for name, where, ask in app.servers())))
+
+
+async def _look(name: str, where: str, ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            await ask()
+    except Exception as error:  # noqa: BLE001  (a server that is down is what this looks for)
+        logger.info("%s does not answer: %s", name, type(error).__name__)
+        return {"name": name, "state": "down", "where": where, "latency_ms": None}
+    taken = round((time.monotonic() - began) * 1000, 1)
+    return {"name": name, "state": "ok", "where": where, "latency_ms": taken}
 
 
 async def _all(*starting: Awaitable[Any]) -> list[Any]:

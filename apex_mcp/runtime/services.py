@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 # Clients give a call 30 s or more; the answer "still starting" must come before they give up.
 WAIT_SECONDS = 25.0
 _TRY_AGAIN_SECONDS = 5.0
+_BY_ITSELF_SECONDS = 15.0
 
 
 class Services(Protocol):
@@ -56,7 +57,8 @@ class Keeper:
     """Keeps services open until `close`. It is the MCP server's gateway too.
 
     Args:
-        open_services: opens all of them; called again after a failure, at the next call that needs them.
+        open_services: opens all of them; called again after a failure, at the next call that needs them, and now and then
+            where what failed may come back by itself.
     """
 
     def __init__(self, open_services: OpenServices) -> None:
@@ -66,10 +68,13 @@ class Keeper:
         self._services: Services | None = None
         self._task: asyncio.Task[None] | None = None
         self._failed_at = 0.0
+        self._again: asyncio.TimerHandle | None = None
         self.failure: ApexError | None = None
 
     def start(self) -> None:
         """Open the services in the background."""
+        if self._again is not None:
+            self._again.cancel()
         self.failure = None
         self._settled.clear()
         self._task = asyncio.create_task(self._keep())
@@ -113,6 +118,8 @@ class Keeper:
     async def close(self) -> None:
         """Close the services; whatever waits for them is told."""
         self._closing.set()
+        if self._again is not None:
+            self._again.cancel()
         if self._task is not None:
             if self._services is None:
                 # Still opening: what has been opened so far is closed by the cancellation.
@@ -157,6 +164,8 @@ class Keeper:
         self.failure = error
         self._failed_at = time.monotonic()
         self._settled.set()
+        if error.retryable:
+            self._again = asyncio.get_running_loop().call_later(_BY_ITSELF_SECONDS, self.start)
 
 
 def _where(error: BaseException) -> str:
