@@ -7,20 +7,22 @@ from uuid import UUID
 
 from apex_mcp.stores.record.database import Connection, Database
 
-ENTITY, FACT, CHUNK = "entity", "fact", "chunk"
-
 _NOTE: LiteralString = """
 WITH changed AS MATERIALIZED (
     SELECT v.id, v.namespace FROM versions v
-    WHERE v.id = ANY(%s) AND v.revision_from IS NOT NULL AND (SELECT graph FROM identity) IS NOT NULL)
-INSERT INTO graph_changes (namespace, kind, id)
-SELECT v.namespace, 'entity', s.entity_id FROM changed v JOIN entity_sources s ON s.version_id = v.id
-UNION SELECT v.namespace, 'entity', l.a_id FROM changed v JOIN entity_links l ON l.version_id = v.id
-UNION SELECT v.namespace, 'entity', l.b_id FROM changed v JOIN entity_links l ON l.version_id = v.id
-UNION SELECT v.namespace, 'fact', s.fact_id FROM changed v JOIN fact_sources s ON s.version_id = v.id
-UNION SELECT v.namespace, 'fact', x.fact_id FROM changed v JOIN fact_ends x ON x.version_id = v.id
-UNION SELECT v.namespace, 'chunk', c.id FROM changed v JOIN chunks c ON c.version_id = v.id
-ORDER BY 2 DESC
+    WHERE v.id = ANY(%s) AND v.revision_from IS NOT NULL AND (SELECT graph FROM identity) IS NOT NULL),
+stated AS MATERIALIZED (SELECT s.fact_id FROM changed v JOIN fact_sources s ON s.version_id = v.id),
+facts_changed AS (
+    SELECT fact_id FROM stated
+    UNION SELECT x.fact_id FROM changed v JOIN fact_ends x ON x.version_id = v.id
+    UNION SELECT x.fact_id FROM stated s JOIN fact_ends x ON x.by_fact_id = s.fact_id)
+INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
+SELECT v.namespace, 'entity', s.entity_id, NULL, NULL::uuid FROM changed v JOIN entity_sources s ON s.version_id = v.id
+UNION SELECT v.namespace, 'entity', l.a_id, NULL, NULL FROM changed v JOIN entity_links l ON l.version_id = v.id
+UNION SELECT v.namespace, 'entity', l.b_id, NULL, NULL FROM changed v JOIN entity_links l ON l.version_id = v.id
+UNION SELECT v.namespace, 'chunk', c.id, NULL, NULL FROM changed v JOIN chunks c ON c.version_id = v.id
+UNION SELECT f.namespace, 'fact', f.subject_id, f.predicate, f.object_id FROM facts_changed c JOIN facts f ON f.id = c.fact_id
+ORDER BY 2
 """
 
 _NOTE_ENTITIES: LiteralString = """
@@ -30,44 +32,50 @@ SELECT %(namespace)s, 'entity', u.id FROM unnest(%(ids)s::uuid[]) AS u(id), iden
 
 # What hangs on entities that are shown under another id now.
 _NOTE_HANGING: LiteralString = """
-INSERT INTO graph_changes (namespace, kind, id)
-SELECT %(namespace)s, 'fact', f.id FROM facts f WHERE f.subject_id = ANY(%(ids)s)
-UNION SELECT %(namespace)s, 'fact', f.id FROM facts f WHERE f.object_id = ANY(%(ids)s)
-UNION SELECT %(namespace)s, 'chunk', u.id FROM entity_sources s CROSS JOIN LATERAL unnest(s.chunk_ids) AS u(id)
+INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
+SELECT namespace, 'fact', subject_id, predicate, object_id FROM facts WHERE subject_id = ANY(%(ids)s)
+UNION SELECT namespace, 'fact', subject_id, predicate, object_id FROM facts WHERE object_id = ANY(%(ids)s)
+UNION SELECT %(namespace)s, 'chunk', u.id, NULL, NULL FROM entity_sources s CROSS JOIN LATERAL unnest(s.chunk_ids) AS u(id)
 WHERE s.entity_id = ANY(%(ids)s)
 """
 
 _NOTE_ALL: LiteralString = """
-INSERT INTO graph_changes (namespace, kind, id)
-SELECT namespace, kind, id FROM (
-    SELECT namespace, 'entity' AS kind, 0 AS place, seq, id FROM entities
+INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
+SELECT namespace, kind, id, predicate, object_id FROM (
+    SELECT namespace, 'entity' AS kind, 0 AS place, seq, id, NULL AS predicate, NULL::uuid AS object_id FROM entities
     UNION ALL
-    SELECT v.namespace, 'chunk', 1, v.ingestion_seq, c.id FROM chunks c JOIN versions v ON v.id = c.version_id
+    SELECT v.namespace, 'chunk', 1, v.ingestion_seq, c.id, NULL, NULL FROM chunks c JOIN versions v ON v.id = c.version_id
     WHERE v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL AND v.revision_to IS NULL
     UNION ALL
-    SELECT namespace, 'fact', 2, 0, id FROM facts) AS every
-ORDER BY place, seq
+    (SELECT DISTINCT namespace, 'fact', 2, 0, subject_id, predicate, object_id FROM facts)) AS every
+ORDER BY place, seq, id, predicate
 """
 
 _TAKE: LiteralString = """
-SELECT namespace, kind, id, array_agg(seq) AS seqs
+SELECT namespace, kind, id, predicate, object_id, array_agg(seq) AS seqs
 FROM (SELECT * FROM graph_changes ORDER BY seq LIMIT %s) AS oldest
-GROUP BY namespace, kind, id ORDER BY min(seq)
+GROUP BY namespace, kind, id, predicate, object_id
 """
+
+# A fact as it is found again when it is gone: its subject, predicate and object.
+Stated = tuple[UUID, str, UUID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What changed in one namespace."""
+
+    entities: list[UUID] = field(default_factory=list[UUID])
+    chunks: list[UUID] = field(default_factory=list[UUID])
+    facts: list[Stated] = field(default_factory=list[Stated])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphChanges:
-    """A page of the queue: ids by namespace and kind, and the rows that it came from."""
+    """A page of the queue: changes by namespace, and the rows that they came from."""
 
-    entities: dict[str, list[UUID]] = field(default_factory=dict[str, list[UUID]])
-    facts: dict[str, list[UUID]] = field(default_factory=dict[str, list[UUID]])
-    chunks: dict[str, list[UUID]] = field(default_factory=dict[str, list[UUID]])
+    by_namespace: dict[str, Changes] = field(default_factory=dict[str, Changes])
     seqs: list[int] = field(default_factory=list[int])
-
-    @property
-    def namespaces(self) -> list[str]:
-        return sorted({*self.entities, *self.facts, *self.chunks})
 
 
 async def note_changes(connection: Connection, version_ids: Sequence[UUID]) -> None:
@@ -106,7 +114,7 @@ class GraphQueue:
         """There is no graph index any more, or none of this name: nothing is noted until the next one begins."""
         async with self._database.transaction() as connection:
             ended = await connection.execute(
-                "UPDATE identity SET graph = NULL WHERE graph = coalesce(%s, graph)", (token,)
+                "UPDATE identity SET graph = NULL WHERE graph = coalesce(%s::text, graph)", (token,)
             )
             if ended.rowcount:
                 await connection.execute("DELETE FROM graph_changes")
@@ -124,9 +132,12 @@ class GraphQueue:
     async def take(self, limit: int) -> GraphChanges:
         """The oldest changes; they stay until they are `done`."""
         page = GraphChanges()
-        kinds = {ENTITY: page.entities, FACT: page.facts, CHUNK: page.chunks}
         for row in await self._database.fetch_all(_TAKE, (limit,)):
-            kinds[row["kind"]].setdefault(row["namespace"], []).append(row["id"])
+            changes = page.by_namespace.setdefault(row["namespace"], Changes())
+            if row["kind"] == "fact":
+                changes.facts.append((row["id"], row["predicate"], row["object_id"]))
+            else:
+                (changes.entities if row["kind"] == "entity" else changes.chunks).append(row["id"])
             page.seqs.extend(row["seqs"])
         return page
 

@@ -107,12 +107,14 @@ CREATE TABLE entity_vectors (
     PRIMARY KEY (entity_id, embedder)
 );
 
--- What a graph index on a server has yet to be told: ids whose state in the record changed. Empty where there is none.
+-- What a graph index on a server has yet to be told: what changed in the record. Empty where there is none.
 CREATE TABLE graph_changes (
     seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     namespace text NOT NULL,
     kind      text NOT NULL,                        -- entity, fact, chunk
-    id        uuid NOT NULL
+    id        uuid NOT NULL,                        -- of a fact its subject's: the fact itself may be gone
+    predicate text,
+    object_id uuid
 );
 CREATE INDEX graph_changes_namespace ON graph_changes (namespace);
 
