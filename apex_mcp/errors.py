@@ -52,6 +52,7 @@ class Code(StrEnum):
     RECORD_UNAVAILABLE = "record_unavailable"
     VECTORS_UNAVAILABLE = "vectors_unavailable"
     GRAPH_UNAVAILABLE = "graph_unavailable"
+    CACHE_UNAVAILABLE = "cache_unavailable"
     STAGING_UNAVAILABLE = "staging_unavailable"
     TEMPORAL_UNAVAILABLE = "temporal_unavailable"
     EMBEDDER_UNAVAILABLE = "embedder_unavailable"

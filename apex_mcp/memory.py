@@ -246,17 +246,22 @@ class Memory:
     ) -> AsyncIterator[IngestionView]:
         """Yield the state at each change, and every 10 s; ends when it is final or the time is over."""
         deadline = time.monotonic() + wait_seconds
+        said: IngestionView | None = None
+        said_at = 0.0
         with self._progress.subscribe(ingestion_id) as news:
             while True:
                 news.clear()
                 view = await self.get_ingestion(caller, ingestion_id=ingestion_id)
-                yield view
+                now = time.monotonic()
+                if view != said or now - said_at >= _KEEPALIVE_SECONDS or now >= deadline:
+                    yield view
+                    said, said_at = view, now
                 left = deadline - time.monotonic()
                 if view.finished or left <= 0:
                     return
                 # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the news.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, _KEEPALIVE_SECONDS)):
+                    async with asyncio.timeout(min(left, self._progress.look_seconds)):
                         await news.wait()
 
     async def cancel_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:

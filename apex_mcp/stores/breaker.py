@@ -112,6 +112,7 @@ class CircuitBreaker:
         self._error = copy.copy(error).with_traceback(None)
         self._failures += 1
         if self._failures < self._most_failures:
+            self._health.note(self._name, "degraded", error.message)
             return
         if self._open_until is None:
             _log.warning(
@@ -123,5 +124,6 @@ class CircuitBreaker:
     def _succeed(self) -> None:
         if self._open_until is not None:
             _log.info("%s answers again", self._name)
+        if self._failures:
             self._health.note(self._name, "ok")
         self._failures, self._open_until, self._error = 0, None, None

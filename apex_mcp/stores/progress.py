@@ -7,9 +7,18 @@ from contextlib import contextmanager
 from typing import Protocol
 from uuid import UUID
 
+# How long a waiter waits for news before it looks by itself: where news come, and where those of other processes do not.
+LOOK_SECONDS = 10.0
+SHARED_LOOK_SECONDS = 0.5
+
 
 class Progress(Protocol):
     """Wakes those who wait for an ingestion."""
+
+    @property
+    def look_seconds(self) -> float:
+        """How long to wait for news before looking."""
+        ...
 
     def publish(self, ingestion_ids: Iterable[UUID]) -> None:
         """Something about these ingestions changed, and the record already says so."""
@@ -22,10 +31,24 @@ class Progress(Protocol):
 
 
 class ProcessProgress:
-    """News within one process."""
+    """News within one process.
 
-    def __init__(self) -> None:
+    Args:
+        alone: whether no other process works on the record.
+    """
+
+    def __init__(self, *, alone: bool = True) -> None:
+        self._look_seconds = LOOK_SECONDS if alone else SHARED_LOOK_SECONDS
         self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+
+    @property
+    def look_seconds(self) -> float:
+        """See `Progress`."""
+        return self._look_seconds
+
+    def awaited(self) -> list[UUID]:
+        """The ingestions that somebody waits for."""
+        return list(self._waiting)
 
     def publish(self, ingestion_ids: Iterable[UUID]) -> None:
         """See `Progress`."""

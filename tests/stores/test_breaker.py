@@ -51,9 +51,10 @@ def test_failures_with_an_answer_in_between_leave_it_closed(store: Store) -> Non
     store.fail(2)
     store.down = False
     assert store.ask() == "answer"
+    assert store.health.of("graph") == Condition("ok")
     store.fail(2)
     assert store.breaker.state is BreakerState.CLOSED
-    assert store.health.of("graph") == Condition("ok")
+    assert store.health.of("graph") == Condition("degraded", "the graph does not answer")
 
 
 def test_failures_in_a_row_open_it_and_it_refuses_without_asking(store: Store) -> None:

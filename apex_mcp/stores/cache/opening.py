@@ -1,0 +1,69 @@
+"""What processes share for speed: in Redis where the settings name one, else in the process."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from apex_mcp.settings import Settings
+from apex_mcp.stores.cache.process import ProcessCache, ProcessLock, ProcessRateLimit
+from apex_mcp.stores.cache.protocol import Cache, Lock, RateLimit
+from apex_mcp.stores.health import Health
+from apex_mcp.stores.progress import ProcessProgress, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Cache, locks, rate limit and news of ingestions."""
+
+    cache: Cache
+    lock: Lock
+    rate_limit: RateLimit
+    progress: Progress
+    in_redis: bool
+
+
+@asynccontextmanager
+async def open_shared(
+    settings: Settings, *, record_id: UUID, health: Health, alone: bool
+) -> AsyncGenerator[Shared]:
+    """Open it. A Redis that does not answer now is used as soon as it does.
+
+    Args:
+        settings: `redis_url`.
+        record_id: of the memory; several may share a Redis.
+        health: what Redis' condition is told to, as `redis`.
+        alone: whether no other process works on the record.
+
+    Raises:
+        Rejected: the address of Redis is none (`settings_invalid`).
+    """
+    if settings.redis_url is None:
+        cache = ProcessCache()
+        yield Shared(
+            cache=cache,
+            lock=ProcessLock(),
+            rate_limit=ProcessRateLimit(),
+            progress=ProcessProgress(alone=alone),
+            in_redis=False,
+        )
+        await cache.close()
+        return
+    from apex_mcp.stores.cache.redis_cache import RedisCache, RedisLock, RedisRateLimit
+    from apex_mcp.stores.cache.redis_client import RedisClient
+    from apex_mcp.stores.cache.redis_progress import RedisProgress
+
+    client = RedisClient(settings.redis_url.get_secret_value(), record_id=record_id, health=health)
+    progress = RedisProgress(client)
+    try:
+        await client.look()
+        yield Shared(
+            cache=RedisCache(client),
+            lock=RedisLock(client),
+            rate_limit=RedisRateLimit(client),
+            progress=progress,
+            in_redis=True,
+        )
+    finally:
+        await progress.close()
+        await client.close()
