@@ -221,3 +221,11 @@ class ReindexView(View):
 
     what: str
     number: int
+
+
+class EnrichView(View):
+    """How far a model is with the versions that it is to read, of all namespaces."""
+
+    waiting: int
+    done: int
+    failed: int

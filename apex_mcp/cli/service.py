@@ -113,6 +113,23 @@ def reindex(as_json: AsJson = False) -> None:
 
 
 @reports_errors
+def enrich(
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Only this memory; else all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the model that is set read what was stored without one; it goes on if this is interrupted."""
+    output = Output(as_json=as_json)
+    last: dict[str, Any] = {}
+    with daemon(output) as client:
+        for last in client.stream("enrich", namespace=namespace):
+            if output.errors.is_terminal:
+                output.note(", ".join(f"{number} {name}" for name, number in last.items()))
+    output.show(last, lambda: ", ".join(f"{number} {name}" for name, number in last.items()))
+
+
+@reports_errors
 def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")

@@ -22,7 +22,7 @@ _SPEAKS_OF_AN_END = re.compile(
     r"|step(ped|s) down|quit|fired|dismissed|replac\w+|succeed\w*|instead of|end(ed|s)|terminat\w+|expire[ds]?|cancel\w*"
     r"|discontinu\w+|stopp?(ed|s)|ceas\w+|revoked|withdr\w+|divest\w*|sold|closed|dissolved|superseded|moved|changed"
     r"|divorced|died|since then|as of now|nicht mehr|ehemalig\w*|früher\w*|bis zum|beendet\w*|gekündigt|ausgeschieden"
-    r"|ancien(ne)?|n['’]est plus|quitt\w+|démissionn\w+|ya no|anteriormente|dejó|dimit\w+)\b",
+    r"|ancien(ne)?|n.est plus|quitt\w+|démissionn\w+|ya no|anteriormente|dejó|dimit\w+)\b",
     re.IGNORECASE,
 )
 

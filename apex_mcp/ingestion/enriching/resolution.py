@@ -144,9 +144,11 @@ class Resolution:
             ):
                 if other_id == self._id(entity.name):
                     continue
-                for other in await self._store.known([other_id]):
-                    if can_be_one(entity.name, entity.type, other.name, other.type):
-                        found.append((entity, other, likeness))
+                found.extend(
+                    (entity, other, likeness)
+                    for other in await self._store.known([other_id])
+                    if can_be_one(entity.name, entity.type, other.name, other.type)
+                )
         return found
 
     def _id(self, name: str) -> UUID:
@@ -163,9 +165,12 @@ def _nearest(
     for entity, row in zip(entities, _matrix(vectors), strict=True):
         cosines = known @ row
         # One more than wanted: the entity itself may be among them.
-        for position in np.argsort(-cosines)[: _CANDIDATES + 1].tolist():
-            if float(cosines[position]) >= DOUBTFUL:
-                found.append((entity, others[position][0], float(cosines[position])))
+        nearest: list[int] = np.argsort(-cosines)[: _CANDIDATES + 1].tolist()
+        found.extend(
+            (entity, others[position][0], float(cosines[position]))
+            for position in nearest
+            if cosines[position] >= DOUBTFUL
+        )
     return found
 
 
