@@ -11,15 +11,28 @@ from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.timeline import End, Statement, ends
 from apex_mcp.stores.record.visibility import SOURCE, VISIBLE, VISIBLE_SOURCE
 
+_COLUMNS: LiteralString = f"""
+f.id, f.subject_id, f.predicate, f.object_id, f.object_text, s.sentence, s.valid_at, s.invalid_at, s.chunk_id,
+coalesce(v.document_time, i.accepted_at) AS said_at, v.ingestion_seq, {SOURCE},
+(SELECT n.name FROM entity_sources n WHERE n.entity_id = f.subject_id AND n.version_id = v.id
+ ORDER BY n.layer LIMIT 1) AS subject_name
+"""
+
 _FACTS: LiteralString = f"""
-SELECT f.id, f.subject_id, f.predicate, f.object_id, f.object_text, s.sentence, s.valid_at, s.invalid_at, s.chunk_id,
-       coalesce(v.document_time, i.accepted_at) AS said_at, v.ingestion_seq, {SOURCE},
-       (SELECT n.name FROM entity_sources n WHERE n.entity_id = f.subject_id AND n.version_id = v.id
-        ORDER BY n.layer LIMIT 1) AS subject_name
+SELECT {_COLUMNS}
 FROM facts f JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
 JOIN documents d ON d.id = v.document_id JOIN ingestions i ON i.id = v.ingestion_id
 WHERE (f.subject_id = ANY(%(entities)s) OR f.object_id = ANY(%(entities)s)) AND {VISIBLE_SOURCE}
 ORDER BY s.valid_at DESC NULLS LAST, f.id, v.ingestion_seq DESC LIMIT %(limit)s
+"""
+
+_FACTS_STATING: LiteralString = f"""
+SELECT {_COLUMNS}
+FROM (SELECT DISTINCT * FROM unnest(%(subjects)s::uuid[], %(predicates)s::text[], %(objects)s::uuid[])) AS w(s, p, o)
+JOIN facts f ON f.subject_id = w.s AND f.predicate = w.p AND (w.o IS NULL OR f.object_id = w.o)
+JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
+JOIN documents d ON d.id = v.document_id JOIN ingestions i ON i.id = v.ingestion_id
+WHERE {VISIBLE_SOURCE}
 """
 
 # Every word on the topics of the facts above, for what it says of their times.
@@ -80,6 +93,25 @@ async def facts_of(
     """Facts about entities and those linked with them, from at most `limit` sources."""
     members = {one for group in (await snapshot.components(entities)).values() for one in group.members}
     rows = await snapshot.rows(_FACTS, entities=list(members), limit=limit)
+    return await _as_shown(snapshot, rows, exclusive)
+
+
+async def facts_stating(
+    snapshot: Snapshot, wanted: Collection[tuple[UUID, str, UUID | None]], *, exclusive: frozenset[str]
+) -> list[Fact]:
+    """Facts by (subject, predicate, object), exactly these ids; without an object whatever is said of the other two."""
+    rows = await snapshot.rows(
+        _FACTS_STATING,
+        subjects=[subject for subject, _, _ in wanted],
+        predicates=[predicate for _, predicate, _ in wanted],
+        objects=[object_ for _, _, object_ in wanted],
+    )
+    return await _as_shown(snapshot, rows, exclusive)
+
+
+async def _as_shown(
+    snapshot: Snapshot, rows: Sequence[dict[str, Any]], exclusive: frozenset[str]
+) -> list[Fact]:
     if not rows:
         return []
     shown = await snapshot.components({row[side] for row in rows for side in ("subject_id", "object_id")})
@@ -163,7 +195,7 @@ def _fact(
 ) -> Fact:
     newest_first = sorted(group, key=lambda pair: pair[0]["ingestion_seq"], reverse=True)
     row, _ = newest_first[0]
-    begins = [one.begins for _, one in group]
+    begins = [since for _, one in group if (since := one.begins) is not None]
     stated = [one.valid_at for _, one in group if one.valid_at is not None]
     return Fact(
         id=row["id"],
@@ -174,7 +206,7 @@ def _fact(
         object=row["object_text"],
         sentence=row["sentence"],
         valid_at=min(stated, default=None),
-        begins=None if None in begins else min(begins),  # pyright: ignore[reportArgumentType]  (None is not among them)
+        begins=min(begins) if len(begins) == len(group) else None,
         invalid_at=end.at if end else None,
         ended_by=end.by if end else None,
         exclusive=row["predicate"] in exclusive,
