@@ -174,6 +174,7 @@ async def open_app(
                 progress=progress,
                 bell=bell,
                 health=health,
+                staging=staging,
             ),
             temporal=temporal,
             temporal_client=client,

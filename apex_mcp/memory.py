@@ -11,12 +11,14 @@ from uuid import UUID, uuid4
 
 import apex_mcp
 from apex_mcp.caller import Caller
-from apex_mcp.errors import ApexError, InputError, NotFound, Unavailable
+from apex_mcp.errors import ApexError, Conflict, InputError, NotFound, Unavailable
 from apex_mcp.ingestion.accepting import Door, Given, check_namespace
 from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.room import require_room
+from apex_mcp.ingestion.staging import Staging
+from apex_mcp.ingestion.uploading import Uploads
 from apex_mcp.models import EntityInput, FactInput, IndexFilter, IngestionRequest, IngestionState
 from apex_mcp.presenting import present_entities, present_hit, present_ingestion, present_item
 from apex_mcp.retrieval.documents import DocumentRequest, read_document
@@ -59,6 +61,7 @@ class Memory:
         progress: news of ingestions.
         bell: rung when something was accepted.
         health: the components' conditions.
+        staging: where files go as they are accepted, if other machines share it.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Memory:
         progress: Progress,
         bell: Bell,
         health: Health,
+        staging: Staging,
     ) -> None:
         self._record = record
         self._index = index
@@ -78,8 +82,9 @@ class Memory:
         self._progress = progress
         self._bell = bell
         self._health = health
-        self._home = settings.home
+        self._home = settings.home if settings.stores_at_home else None
         self._door = Door(settings)
+        self._uploads = Uploads(self._door, staging if settings.staging else None)
         self._searcher = Searcher(record, index, embedder)
 
     # --- taking in ---------------------------------------------------------------------------------------------------
@@ -125,7 +130,7 @@ class Memory:
             idempotency_key=idempotency_key,
         )
         if source is not None:
-            request = self._door.file(caller, source, given, bulk=bulk)
+            request = await self._uploads.file(caller, source, given, bulk=bulk)
         else:
             request = self._door.text(text or "", given)
         return await self._accept(request, caller.request_id)
@@ -152,12 +157,14 @@ class Memory:
         outcomes: list[IngestionRequest | ApexError] = []
         for path in paths:
             try:
-                outcomes.append(self._door.file(caller, path, given, bulk=True))
+                outcomes.append(await self._uploads.file(caller, path, given, bulk=True))
             except ApexError as error:
                 outcomes.append(error)
         requests = [one for one in outcomes if isinstance(one, IngestionRequest)]
         require_room(self._home)
         ids = await self._record.ingestions.accept(requests)
+        for request, ingestion_id in zip(requests, ids, strict=True):
+            await self._uploads.settle(request, ingestion_id)
         self._bell.ring({(one.lane, one.bulk) for one in requests})
         views = {one.id: present_ingestion(one) for one in await self._record.ingestions.get(ids)}
         accepted = iter(ids)
@@ -195,11 +202,17 @@ class Memory:
         # An id of its own makes it safe to ask the record again when a connection broke in the middle.
         sender = request_id or str(uuid4())
         require_room(self._home)
+        ingestion_id: UUID | None = None
         try:
-            (ingestion_id,) = await self._record.ingestions.accept([request], [sender])
-        except Unavailable:
-            await asyncio.sleep(_SECOND_TRY_SECONDS)
-            (ingestion_id,) = await self._record.ingestions.accept([request], [sender])
+            try:
+                (ingestion_id,) = await self._record.ingestions.accept([request], [sender])
+            except Unavailable:
+                await asyncio.sleep(_SECOND_TRY_SECONDS)
+                (ingestion_id,) = await self._record.ingestions.accept([request], [sender])
+        except Conflict:
+            await self._uploads.settle(request, None)
+            raise
+        await self._uploads.settle(request, ingestion_id)
         self._bell.ring([(request.lane, request.bulk)])
         return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
 

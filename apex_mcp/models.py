@@ -111,6 +111,8 @@ class IngestionRequest:
         fingerprint: hash of what idempotency compares (content or file identity, facts, metadata, options).
         idempotency_key: the caller's own key; the same key returns the same ingestion, also when it is over.
         bulk: part of a long list; runs behind single requests.
+        upload: the file's bytes were staged under this id, which is to be the ingestion's: whoever runs it may be on another
+            machine. `path` then only names the file.
     """
 
     namespace: str
@@ -130,6 +132,7 @@ class IngestionRequest:
     size_bytes: int = 0
     idempotency_key: str | None = None
     bulk: bool = False
+    upload: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

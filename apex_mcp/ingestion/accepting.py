@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from apex_mcp import ids
 from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, InputError
 from apex_mcp.ingestion.decoding import clean_text
-from apex_mcp.ingestion.sources.local import LocalFile, find_file
+from apex_mcp.ingestion.sources.local import LocalFile, find_file, read_file
 from apex_mcp.models import EntityInput, FactInput, IngestionRequest, Lane, SourceType
 from apex_mcp.settings import Settings
 
@@ -70,11 +71,29 @@ class Door:
         self._settings = settings
 
     def file(self, caller: Caller, source: str, given: Given, *, bulk: bool = False) -> IngestionRequest:
-        """A request for one file.
+        """A request for one file, which whoever runs it reads where it is.
 
         Raises:
             InputError: the file, or an argument, cannot be taken.
         """
+        found = self._find(caller, source)
+        content = [str(found.size_bytes), str(found.modified_ns), found.uri]
+        return _file_request(found, given, content, bulk=bulk)
+
+    def upload(
+        self, caller: Caller, source: str, given: Given, *, bulk: bool = False
+    ) -> tuple[IngestionRequest, bytes]:
+        """The same, with the file's bytes, for whoever runs it elsewhere. Equal bytes at that place are one content.
+
+        Raises:
+            InputError: as `file`.
+        """
+        found = self._find(caller, source)
+        data, digest = read_file(found.path, max_bytes=self._settings.max_file_bytes)
+        request = _file_request(found, given, [digest, found.uri], bulk=bulk)
+        return replace(request, upload=uuid4()), data
+
+    def _find(self, caller: Caller, source: str) -> LocalFile:
         if "://" in source and source[:5].casefold() != "file:":
             raise InputError(
                 f"documents cannot be fetched from {source.split(':', 1)[0][:20]!r} addresses yet",
@@ -82,18 +101,7 @@ class Door:
                 unchanged=_NOTHING,
                 next_step="give a path of this machine, or pass the content as `text`",
             )
-        found = find_file(source, caller, home=self._settings.home, max_bytes=self._settings.max_file_bytes)
-        return IngestionRequest(
-            **_checked(given, [str(found.size_bytes), str(found.modified_ns), found.uri]),
-            key=_key(given.key) or found.uri,
-            source_type=SourceType.LOCAL_UPLOAD,
-            lane=_file_lane(found),
-            uri=found.uri,
-            path=str(found.path),
-            media_type=given.media_type,
-            size_bytes=found.size_bytes,
-            bulk=bulk,
-        )
+        return find_file(source, caller, home=self._settings.home, max_bytes=self._settings.max_file_bytes)
 
     def text(self, text: str, given: Given) -> IngestionRequest:
         """A request for inline text. Without a key the text itself is the key: the same text is remembered once.
@@ -144,6 +152,20 @@ def _checked(given: Given, content: Sequence[str]) -> dict[str, Any]:
         "facts": tuple(given.facts),
         "idempotency_key": _key(given.idempotency_key),
     }
+
+
+def _file_request(found: LocalFile, given: Given, content: Sequence[str], *, bulk: bool) -> IngestionRequest:
+    return IngestionRequest(
+        **_checked(given, content),
+        key=_key(given.key) or found.uri,
+        source_type=SourceType.LOCAL_UPLOAD,
+        lane=_file_lane(found),
+        uri=found.uri,
+        path=str(found.path),
+        media_type=given.media_type,
+        size_bytes=found.size_bytes,
+        bulk=bulk,
+    )
 
 
 def _file_lane(found: LocalFile) -> Lane:

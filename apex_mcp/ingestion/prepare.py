@@ -17,9 +17,10 @@ Prepared = tuple[ParsedDocument, tuple[Chunk, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One small document: a file, or a text."""
+    """One small document: a file, or a text. `name` is the file's own, where `path` is that of a staged copy."""
 
     path: str | None
+    name: str
     text: str | None
     title: str
     media_type: str
@@ -27,10 +28,11 @@ class Item:
     facts: tuple[FactInput, ...]
 
     @classmethod
-    def of(cls, request: IngestionRequest) -> "Item":
-        """What of a request preparing needs."""
+    def of(cls, request: IngestionRequest, staged: Path | None = None) -> "Item":
+        """What of a request preparing needs; `staged` is where its content was staged, if it was."""
         return cls(
-            path=request.path,
+            path=str(staged) if staged is not None else request.path,
+            name=Path(request.path).name if request.path is not None else request.title,
             text=request.text,
             title=request.title,
             media_type=request.media_type,
@@ -94,11 +96,10 @@ def extract_all(
 def _prepare(item: Item, max_bytes: int, max_chars: int) -> Outcome:
     if item.path is not None:
         data, digest = read_file(Path(item.path), max_bytes=max_bytes)
-        name = Path(item.path).name
     else:
         data = (item.text or "").encode()
-        digest, name = hashlib.sha256(data).hexdigest(), item.title
-    parsed = parse(data, name=name, media_type=item.media_type, max_text_chars=max_chars)
+        digest = hashlib.sha256(data).hexdigest()
+    parsed = parse(data, name=item.name, media_type=item.media_type, max_text_chars=max_chars)
     chunks = chunk_document(parsed)
     extraction = extract_all(parsed, chunks, item.entities, item.facts)
     return Outcome(digest=digest, parsed=parsed, chunks=chunks, extraction=extraction)

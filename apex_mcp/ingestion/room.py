@@ -5,22 +5,25 @@ from pathlib import Path
 
 from apex_mcp.errors import Code, Unavailable
 
-_LEAST_BYTES = 96 * 1024 * 1024
+# PostgreSQL writes ahead in segments of 16 MB, and the index in files of 32 MB.
+LEAST_FREE_BYTES = 96 * 1024 * 1024
 
 
-def require_room(folder: Path) -> None:
-    """Pass if something more can be stored.
+def require_room(folder: Path | None) -> None:
+    """Pass if something more can be stored; None where servers store everything.
 
     Raises:
         Unavailable: the disk is all but full (`disk_full`); reading still works.
     """
+    if folder is None:
+        return
     try:
         free = shutil.disk_usage(folder).free
     except OSError:
         return  # what is wrong with the folder shows when it is used
-    if free < _LEAST_BYTES:
+    if free < LEAST_FREE_BYTES:
         raise Unavailable(
-            f"the data folder's disk has {free // 1_000_000} MB left, and storing needs {_LEAST_BYTES // 1_000_000}",
+            f"the data folder's disk has {free // 1_000_000} MB left, and storing needs {LEAST_FREE_BYTES // 1_000_000}",
             code=Code.DISK_FULL,
             unchanged="nothing was stored",
             next_step="free space on that disk; what was accepted before goes on by itself, and searches go on meanwhile",

@@ -6,6 +6,7 @@ Each can be repeated safely, acts only on what its claim still owns, and ends on
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -203,16 +204,8 @@ class Steps:
         return [draft for draft in rest if await self._guarded(draft, self._extracted, result)]
 
     async def _prepare_together(self, drafts: Sequence[Draft], result: StepResult, *, in_child: bool) -> None:
-        items = [Item.of(draft.request) for draft in drafts]
-        limits = self._settings.max_file_bytes, self._settings.max_text_chars
-        outcomes: list[Outcome | ApexError]
         try:
-            if in_child:
-                outcomes = await self._in_child(
-                    "prepare:prepare_together", items, *limits, bulk=drafts[0].request.bulk
-                )
-            else:
-                outcomes = await asyncio.to_thread(prepare_together, items, *limits)
+            outcomes = await self._outcomes(drafts, in_child=in_child)
         except InputError as error:
             if error.code not in _CRASHES:
                 raise
@@ -226,6 +219,21 @@ class Steps:
                 continue
             draft.content_hash = content_hash(outcome.digest, draft.given)
             draft.parsed, draft.chunks, draft.extraction = outcome.parsed, outcome.chunks, outcome.extraction
+
+    async def _outcomes(self, drafts: Sequence[Draft], *, in_child: bool) -> list[Outcome | ApexError]:
+        limits = self._settings.max_file_bytes, self._settings.max_text_chars
+        async with AsyncExitStack() as files:
+            items = [Item.of(draft.request, await self._upload(draft, files)) for draft in drafts]
+            if not in_child:
+                return await asyncio.to_thread(prepare_together, items, *limits)
+            bulk = drafts[0].request.bulk
+            return await self._in_child("prepare:prepare_together", items, *limits, bulk=bulk)
+
+    async def _upload(self, draft: Draft, files: AsyncExitStack) -> Path | None:
+        """Where what was uploaded with a request can be read; None where nothing was."""
+        if draft.request.upload is None:
+            return None
+        return await files.enter_async_context(self._staging.local_file(draft.id, RAW))
 
     async def _in_child(self, function: str, *args: object, bulk: bool) -> Any:
         return await self._pool.run(
@@ -241,7 +249,12 @@ class Steps:
         if draft.content_hash is not None:
             return
         request = draft.request
-        if request.path is not None:
+        if request.upload is not None:
+            data = await self._staging.get(draft.id, RAW)
+            if data is None:
+                raise _upload_gone()
+            digest = hashlib.sha256(data).hexdigest()
+        elif request.path is not None:
             data, digest = await asyncio.to_thread(
                 read_file, Path(request.path), max_bytes=self._settings.max_file_bytes
             )
@@ -250,7 +263,7 @@ class Steps:
             digest = hashlib.sha256(data).hexdigest()
         draft.content_hash = content_hash(digest, draft.given)
         await self._end_unchanged([draft])
-        if not draft.unchanged:
+        if not draft.unchanged and request.upload is None:
             await self._staging.put(draft.id, RAW, data)
 
     async def _parsed(self, draft: Draft) -> None:
@@ -258,14 +271,15 @@ class Steps:
         if draft.unchanged or draft.parsed is not None or await self._drafts.load_parsed(draft):
             return
         request = draft.request
-        draft.parsed, draft.chunks = await self._in_child(
-            "prepare:parse_and_chunk",
-            str(await self._staging.local_path(draft.id, RAW)),
-            Path(request.path).name if request.path else request.title,
-            request.media_type,
-            self._settings.max_text_chars,
-            bulk=request.bulk,
-        )
+        async with self._staging.local_file(draft.id, RAW) as path:
+            draft.parsed, draft.chunks = await self._in_child(
+                "prepare:parse_and_chunk",
+                str(path),
+                Path(request.path).name if request.path else request.title,
+                request.media_type,
+                self._settings.max_text_chars,
+                bulk=request.bulk,
+            )
         await self._drafts.save_parsed(draft)
 
     async def _extracted(self, draft: Draft) -> None:
@@ -298,6 +312,7 @@ class Steps:
                 draft.unchanged = True
                 await self._record.ingestions.finish(draft.id, IngestionState.UNCHANGED, claim=draft.claim)
                 self._drafts.drop(draft.id, draft.claim)
+                await self._drop_upload(draft)
                 self._progress.publish([draft.id])
 
     async def _embed(self, drafts: Sequence[Draft]) -> None:
@@ -321,7 +336,7 @@ class Steps:
             draft.vectors = [pack(next(vectors)) for _ in draft.chunks]
 
     async def _commit(self, drafts: Sequence[Draft], claim: UUID) -> None:
-        require_room(self._settings.home)
+        require_room(self._settings.home if self._settings.stores_at_home else None)
         # In a thread: a book has thousands of passages, and the daemon goes on meanwhile.
         versions, points = await asyncio.to_thread(_ready, drafts)
         with self._index.writing():
@@ -334,11 +349,30 @@ class Steps:
         for draft in drafts:
             self._drafts.drop(draft.id, claim)
         self._progress.publish(draft.id for draft in drafts)
+        for draft in drafts:
+            # One that was cancelled may be tried again, and one of another claim is under way.
+            if result.states.get(draft.id) not in (None, IngestionState.CANCELLED):
+                await self._drop_upload(draft)
+
+    async def _drop_upload(self, draft: Draft) -> None:
+        """Remove what a request brought, now that the record has it. What this misses goes when its time is over."""
+        if draft.request.upload is not None:
+            with suppress(ApexError):
+                await self._staging.delete(draft.id)
 
 
 def _going_on(result: StepResult, drafts: Sequence[Draft]) -> StepResult:
     result.going_on[:] = [str(draft.id) for draft in drafts]
     return result
+
+
+def _upload_gone() -> ApexError:
+    return InputError(
+        "the file's content is no longer staged",
+        code=Code.PATH_NOT_FOUND,
+        unchanged="nothing of it was stored",
+        next_step="ingest the file again",
+    )
 
 
 def _unexplained(code: str) -> ApexError:

@@ -130,20 +130,35 @@ class McpSession:
             self._answered.set()
 
 
-class _Incoming:
-    """The SDK's view of what the client sends."""
+class _Side:
+    """One direction of a session, as the SDK sees it. Its socket belongs to the session, so nothing is closed here."""
 
     def __init__(self, session: McpSession) -> None:
         self._session = session
+
+    async def aclose(self) -> None:
+        """Nothing to do."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return None
+
+
+class _Incoming(_Side):
+    """What the client sends."""
 
     async def receive(self) -> SessionMessage:
         message = await self._session.read()
         if message is None:
             raise anyio.EndOfStream
         return message
-
-    async def aclose(self) -> None:
-        """Nothing to do: the socket belongs to the session."""
 
     def __aiter__(self) -> Self:
         return self
@@ -154,37 +169,9 @@ class _Incoming:
             raise StopAsyncIteration
         return message
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool | None:
-        return None
-
-
-class _Outgoing:
-    """The SDK's view of what the client gets."""
-
-    def __init__(self, session: McpSession) -> None:
-        self._session = session
+class _Outgoing(_Side):
+    """What the client gets."""
 
     async def send(self, item: SessionMessage, /) -> None:
         await self._session.write(item.message)
-
-    async def aclose(self) -> None:
-        """Nothing to do: the socket belongs to the session."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool | None:
-        return None

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.contract import GREETING_WORKFLOW
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness
+from apex_mcp.ingestion.room import LEAST_FREE_BYTES
 from apex_mcp.ingestion.sources.roots import usable_root
-from apex_mcp.runtime.home import MIN_FREE_BYTES, DataFolder
+from apex_mcp.runtime.home import DataFolder
 from apex_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _disk(home: DataFolder) -> Check:
     existing = next(path for path in (home.path, *home.path.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     detail = f"{free / 1e9:.1f} GB free"
-    if free < MIN_FREE_BYTES:
+    if free < LEAST_FREE_BYTES:
         return Check(
             name="disk", state="fault", detail=detail, fix="free some space, or move the data folder"
         )

@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
-
-# Less than this and PostgreSQL cannot even be set up: it writes ahead in segments of 16 MB.
-MIN_FREE_BYTES = 64 * 1024 * 1024
+from apex_mcp.ingestion.room import LEAST_FREE_BYTES
 
 # macOS has the smallest limit: 104 bytes with the closing zero.
 SOCKET_PATH_BYTES = 103
@@ -48,7 +46,6 @@ class Secrets:
     """What the data folder's owner knows and no other user may."""
 
     postgres_password: str
-    daemon_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ class DataFolder:
             self._require_no_strangers()
             _close(self.path)
             # What is stored must be readable on a full disk: a database that was set up is let try, and starts with 17 MB.
-            if not self.has_database and shutil.disk_usage(self.path).free < MIN_FREE_BYTES:
+            if not self.has_database and shutil.disk_usage(self.path).free < LEAST_FREE_BYTES:
                 raise _disk_full()
             # First of all: by it another start at the same instant sees that the folder is ours.
             self.secrets()
@@ -169,14 +166,11 @@ class DataFolder:
         """
         with storage_errors():
             if not self.secrets_json.exists():
-                fresh = {
-                    "postgres_password": secrets.token_urlsafe(32),
-                    "daemon_token": secrets.token_urlsafe(32),
-                }
+                fresh = {"postgres_password": secrets.token_urlsafe(32)}
                 write_json(self.secrets_json, fresh, replace=False, durable=True)
         data = read_json(self.secrets_json) or {}
         try:
-            return Secrets(str(data["postgres_password"]), str(data["daemon_token"]))
+            return Secrets(str(data["postgres_password"]))
         except KeyError as error:
             raise _unusable(
                 "the data folder's secrets.json is damaged",
@@ -293,7 +287,7 @@ def _disk_full() -> Unavailable:
     return Unavailable(
         "the disk that holds the data folder is full",
         code=Code.DISK_FULL,
-        next_step=f"free {MIN_FREE_BYTES // 1_000_000} MB, or move the data folder and set APEX_HOME to it",
+        next_step=f"free {LEAST_FREE_BYTES // 1_000_000} MB, or move the data folder and set APEX_HOME to it",
     )
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from apex_mcp import __version__
 from apex_mcp.errors import ApexError, Code, Rejected
+from apex_mcp.logs import log_to
 from apex_mcp.runtime import wire
 from apex_mcp.runtime.clients import identify
 from apex_mcp.runtime.home import DataFolder
-from apex_mcp.logs import log_to
 from apex_mcp.runtime.pauses import PauseWatch
 from apex_mcp.runtime.services import Keeper, OpenServices, Services
 from apex_mcp.settings import Settings, load_settings

@@ -152,7 +152,7 @@ def test_a_daemon_that_cannot_start_answers_every_request_with_the_reason_until_
 
 def test_services_that_fail_leave_the_handshake_working_and_tools_saying_why(home: Path) -> None:
     (home / "staging").mkdir(parents=True)
-    (home / "secrets.json").write_text(json.dumps({"postgres_password": "x", "daemon_token": "y"}), "utf-8")
+    (home / "secrets.json").write_text(json.dumps({"postgres_password": "x"}), "utf-8")
     (home / "staging" / "foreign").touch()
     with Session(home) as session:
         assert "result" in session.initialize()

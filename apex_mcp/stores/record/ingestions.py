@@ -443,7 +443,7 @@ def _row(ordinal: int, request: IngestionRequest, sender: str | None) -> dict[st
         del body[name]
     return {
         "ord": ordinal,
-        "id": str(uuid4()),
+        "id": str(request.upload or uuid4()),
         "namespace": request.namespace,
         "document_id": str(ids.document_id(request.namespace, request.key)),
         "key": request.key,
@@ -460,6 +460,8 @@ def _row(ordinal: int, request: IngestionRequest, sender: str | None) -> dict[st
 def _plain(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
     raise TypeError(type(value).__name__)
 
 
@@ -506,6 +508,8 @@ def request_of(ingestion: Ingestion, text: str | None) -> IngestionRequest:
         ),
         size_bytes=body["size_bytes"],
         bulk=ingestion.bulk,
+        # Requests of earlier versions say nothing of it.
+        upload=ingestion.id if body.get("upload") else None,
     )
 
 
