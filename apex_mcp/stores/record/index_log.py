@@ -1,12 +1,14 @@
 """What an index needs from the record: its own position, what changed since, and the points to write."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from apex_mcp.models import IndexPoint, Retirement, Scalar
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.session_lock import SessionLock, session_lock
 from apex_mcp.stores.vectors.packing import unpack
 
 _POINTS: LiteralString = """
@@ -27,6 +29,38 @@ WHERE id = ANY(%s) AND tombstoned_at IS NULL AND revision_from IS NOT NULL
 _ALL: LiteralString = """
 SELECT id FROM versions WHERE id > %s AND tombstoned_at IS NULL AND revision_from IS NOT NULL ORDER BY id LIMIT %s
 """
+
+# Held by whoever fills an index anew: the log is not cut meanwhile, and no index is removed.
+REBUILDING: LiteralString = "apex-mcp index rebuild"
+# Shared by commits, and taken alone to put another index in use.
+_IN_USE: LiteralString = "apex-mcp index in use"
+
+_TRY_SHARE: LiteralString = f"SELECT pg_try_advisory_xact_lock_shared(hashtext('{_IN_USE}')) AS shared"
+_USE: LiteralString = "SELECT index_name, embedder, index_whole FROM identity"
+
+# A record that was restored from a dump counts its transactions anew: what is left of the old count is later than any.
+_CUT: LiteralString = """
+WITH cut AS (UPDATE identity SET log_begins = %(position)s::xid8)
+DELETE FROM index_log WHERE xid < %(position)s::xid8 OR xid >= pg_snapshot_xmax(pg_current_snapshot())
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexUse:
+    """Which index is in use, whose vectors it holds, and whether it holds all that it should."""
+
+    name: str
+    embedder: str | None
+    whole: bool = True
+
+    def same(self, other: "IndexUse") -> bool:
+        """Whether both are one index."""
+        return (self.name, self.embedder) == (other.name, other.embedder)
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "IndexUse":
+        """From the columns of `identity`."""
+        return cls(name=row["index_name"], embedder=row["embedder"], whole=row["index_whole"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,21 +99,67 @@ class IndexLog:
         assert row is not None
         return Identity(record_id=row["record_id"], embedder=row["embedder"], dimension=row["dimension"])
 
-    async def index_name(self) -> str:
-        """Name of the folder of the index in use."""
-        row = await self._database.fetch_one("SELECT index_name FROM identity")
+    async def in_use(self) -> IndexUse:
+        """The index in use."""
+        row = await self._database.fetch_one(_USE)
         assert row is not None
-        return str(row["index_name"])
+        return IndexUse.of(row)
+
+    async def dimension(self, embedder: str | None) -> int | None:
+        """Of this embedder's vectors in the record; None where there are none."""
+        row = await self._database.fetch_one(
+            "SELECT octet_length(vector) / 4 AS dimension FROM chunk_vectors WHERE embedder = %s LIMIT 1",
+            (embedder,),
+        )
+        return row["dimension"] if row else None
+
+    async def index_name(self) -> str:
+        """Name of the index in use."""
+        return (await self.in_use()).name
 
     async def set_index_name(self, name: str) -> None:
-        """From now on the index in this folder is the one in use."""
-        async with self._database.connection() as connection:
+        """From now on the index of this name is the one in use."""
+        async with self.replacing() as connection:
             await connection.execute("UPDATE identity SET index_name = %s", (name,))
 
-    async def set_embedder(self, embedder: str) -> None:
-        """From now on the record's vectors are this embedder's; those of others go."""
+    async def set_whole(self, *, whole: bool) -> None:
+        """Note whether the index in use holds all that it should, for every process to read."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "UPDATE identity SET index_whole = %(whole)s WHERE index_whole <> %(whole)s", {"whole": whole}
+            )
+
+    @asynccontextmanager
+    async def replacing(self) -> AsyncGenerator[Connection]:
+        """A transaction in which to put another index in use: while it lasts, no version is committed.
+
+        A commit that finds it under way fails at once and comes again, so nobody waits here for a connection.
+        """
         async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (_IN_USE,))
+            yield connection
+
+    async def put_in_use(self, connection: Connection, use: IndexUse) -> None:
+        """From the end of `replacing`'s transaction on, this index is the one in use."""
+        await connection.execute(
+            "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s",
+            (use.name, use.embedder, use.whole),
+        )
+
+    def alone(
+        self, name: LiteralString, *, wait_seconds: float = 0
+    ) -> AbstractAsyncContextManager[SessionLock]:
+        """Try to be the only process that does the named thing, to the end of the block."""
+        return session_lock(self._database.conninfo, name, wait_seconds=wait_seconds)
+
+    async def set_embedder(self, embedder: str) -> None:
+        """From now on the record's vectors are this embedder's."""
+        async with self.replacing() as connection:
             await connection.execute("UPDATE identity SET embedder = %s", (embedder,))
+
+    async def drop_vectors_of_others(self, embedder: str) -> None:
+        """Remove the vectors of every other embedder."""
+        async with self._database.connection() as connection:
             await connection.execute("DELETE FROM chunk_vectors WHERE embedder <> %s", (embedder,))
 
     async def position(self) -> str:
@@ -97,10 +177,26 @@ class IndexLog:
         )
         return [row["version_id"] for row in rows]
 
+    async def log_begins(self) -> str | None:
+        """The position before which the log was cut: an index that is older must be filled anew."""
+        row = await self._database.fetch_one("SELECT log_begins::text AS position FROM identity")
+        return row["position"] if row else None
+
     async def forget_before(self, position: str) -> None:
-        """Drop log entries that no index needs any more."""
+        """Drop log entries that the index in use needs no more, unless another is being filled, which does."""
+        async with self._database.transaction() as connection:
+            row = await (
+                await connection.execute(
+                    "SELECT pg_try_advisory_xact_lock(hashtext(%s)) AS alone", (REBUILDING,)
+                )
+            ).fetchone()
+            if row and row["alone"]:
+                await connection.execute(_CUT, {"position": position})
+
+    async def begin_at(self, position: str) -> None:
+        """Drop log entries before an index that was just filled; for whoever holds `REBUILDING`."""
         async with self._database.connection() as connection:
-            await connection.execute("DELETE FROM index_log WHERE xid < %s::xid8", (position,))
+            await connection.execute(_CUT, {"position": position})
 
     async def all_versions(self, *, page: int = 200) -> AsyncIterator[list[UUID]]:
         """Every version that an index holds, in pages."""
@@ -148,6 +244,16 @@ class IndexLog:
             )
             for row in rows
         ]
+
+
+async def is_in_use(connection: Connection, use: IndexUse) -> bool:
+    """Whether this index is in use and stays so to the end of the transaction. To be asked before anything is written."""
+    async with connection.pipeline():
+        shared = await connection.execute(_TRY_SHARE)
+        # A statement of its own, which sees what the one before it may have waited for.
+        now = await connection.execute(_USE)
+        locked, row = await shared.fetchone(), await now.fetchone()
+    return bool(locked and locked["shared"] and row and IndexUse.of(row).same(use))
 
 
 def flat_metadata(metadata: dict[str, Any], prefix: str = "") -> dict[str, Scalar | list[Scalar]]:

@@ -7,101 +7,41 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from apex_mcp import ids
-from apex_mcp.stores.record.database import Connection, Database
-
-# A version counts where the asked revision lies between its own.
-_VISIBLE: LiteralString = """
-v.namespace = %(namespace)s AND v.tombstoned_at IS NULL AND v.revision_from <= %(revision)s
-AND (v.revision_to IS NULL OR v.revision_to > %(revision)s)
-"""
-
-_SOURCE: LiteralString = """
-v.document_id, v.id AS version_id, v.number, v.title, v.uri, v.source_type, v.media_type, v.document_time, v.metadata,
-v.committed_at, v.revision_to IS NULL AS current, d.key
-"""
+from apex_mcp.stores.record import entities
+from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.facts import Fact, facts_of
+from apex_mcp.stores.record.snapshot import Snapshot
+from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, SOURCE, VISIBLE
+from apex_mcp.stores.record.index_log import IndexUse
 
 _HYDRATE: LiteralString = f"""
-SELECT c.id AS chunk_id, c.text, c.start_offset, c.end_offset, c.page_from, c.page_to, c.heading_path, {_SOURCE},
-       ARRAY(SELECT s.name FROM entity_sources s WHERE s.version_id = c.version_id AND c.id = ANY(s.chunk_ids)
-             ORDER BY s.name LIMIT 12) AS entities
+SELECT c.id AS chunk_id, c.text, c.start_offset, c.end_offset, c.page_from, c.page_to, c.heading_path, {SOURCE},
+       ARRAY(SELECT DISTINCT s.name FROM entity_sources s WHERE s.version_id = c.version_id AND c.id = ANY(s.chunk_ids)
+             AND {PUBLISHED_SOURCE} ORDER BY s.name LIMIT 12) AS entities
 FROM chunks c JOIN versions v ON v.id = c.version_id JOIN documents d ON d.id = v.document_id
-WHERE c.id = ANY(%(chunks)s) AND {_VISIBLE}
-"""
-
-# Chunks that name one of these entities, those of the newest documents first.
-_CHUNKS_NAMING: LiteralString = f"""
-SELECT u.chunk_id, count(*) AS named FROM entity_sources s JOIN versions v ON v.id = s.version_id
-CROSS JOIN LATERAL unnest(s.chunk_ids) AS u(chunk_id)
-WHERE s.entity_id = ANY(%(entities)s) AND {_VISIBLE}
-GROUP BY u.chunk_id, v.ingestion_seq ORDER BY named DESC, v.ingestion_seq DESC LIMIT %(limit)s
-"""
-
-_KNOWN_ENTITIES: LiteralString = f"""
-SELECT DISTINCT e.id FROM entities e JOIN entity_sources s ON s.entity_id = e.id JOIN versions v ON v.id = s.version_id
-WHERE e.namespace = %(namespace)s AND e.id = ANY(%(ids)s) AND {_VISIBLE}
-"""
-
-_FIND_ENTITIES: LiteralString = f"""
-SELECT e.id, mode() WITHIN GROUP (ORDER BY s.name) AS name,
-       coalesce(mode() WITHIN GROUP (ORDER BY s.type) FILTER (WHERE s.type <> 'Thing'), 'Thing') AS type,
-       jsonb_agg(to_jsonb(s.aliases)) AS alias_lists, sum(cardinality(s.chunk_ids)) AS mentions,
-       max(CASE WHEN e.normalised = %(exact)s THEN 3
-                WHEN %(exact)s = ANY(s.alias_keys) THEN 2
-                WHEN e.normalised LIKE %(prefix)s THEN 1 ELSE 0 END) AS match
-FROM entities e JOIN entity_sources s ON s.entity_id = e.id JOIN versions v ON v.id = s.version_id
-WHERE e.namespace = %(namespace)s AND {_VISIBLE}
-  AND (%(id)s::uuid IS NULL OR e.id = %(id)s)
-  AND (%(type)s::text IS NULL OR lower(s.type) = lower(%(type)s))
-  AND (%(exact)s::text IS NULL OR e.normalised LIKE %(contains)s
-       OR EXISTS (SELECT 1 FROM unnest(s.alias_keys) AS a(key) WHERE a.key LIKE %(contains)s))
-GROUP BY e.id ORDER BY match DESC, mentions DESC, e.id LIMIT %(limit)s
-"""
-
-_FACTS: LiteralString = f"""
-SELECT f.id, f.subject_id, f.predicate, f.object_id, f.object_text, s.sentence, s.valid_at, s.invalid_at, s.chunk_id,
-       {_SOURCE},
-       (SELECT n.name FROM entity_sources n WHERE n.entity_id = f.subject_id AND n.version_id = v.id) AS subject_name
-FROM facts f JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
-JOIN documents d ON d.id = v.document_id
-WHERE (f.subject_id = ANY(%(entities)s) OR f.object_id = ANY(%(entities)s)) AND {_VISIBLE}
-ORDER BY s.valid_at DESC NULLS LAST, f.id, v.ingestion_seq DESC LIMIT %(limit)s
-"""
-
-_ENTITY_SOURCES: LiteralString = f"""
-SELECT DISTINCT ON (s.entity_id, v.ingestion_seq) s.entity_id, {_SOURCE}
-FROM entity_sources s JOIN versions v ON v.id = s.version_id JOIN documents d ON d.id = v.document_id
-WHERE s.entity_id = ANY(%(entities)s) AND {_VISIBLE}
-ORDER BY s.entity_id, v.ingestion_seq DESC
+WHERE c.id = ANY(%(chunks)s) AND {VISIBLE}
 """
 
 _LIST: LiteralString = f"""
-SELECT {_SOURCE}, v.chunk_count, v.ingestion_seq,
+SELECT {SOURCE}, v.chunk_count, v.ingestion_seq,
        (SELECT left(c.text, 240) FROM chunks c WHERE c.version_id = v.id ORDER BY ordinal LIMIT 1) AS excerpt
 FROM versions v JOIN documents d ON d.id = v.document_id
-WHERE {_VISIBLE} AND v.ingestion_seq < %(before)s
+WHERE {VISIBLE} AND v.ingestion_seq < %(before)s
   AND (%(source_types)s::text[] IS NULL OR v.source_type = ANY(%(source_types)s))
 ORDER BY v.ingestion_seq DESC LIMIT %(limit)s
 """
 
 _DOCUMENT: LiteralString = f"""
-SELECT {_SOURCE}, v.namespace, v.warnings, v.page_count, length(t.text) AS length, t.pages, t.headings
+SELECT {SOURCE}, v.namespace, v.warnings, v.page_count, length(t.text) AS length, t.pages, t.headings
 FROM versions v JOIN documents d ON d.id = v.document_id JOIN version_texts t ON t.version_id = v.id
 WHERE v.document_id = %(document)s AND v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL
   AND (CASE WHEN %(number)s::int IS NULL THEN v.revision_to IS NULL ELSE v.number = %(number)s END)
 """
 
 _COUNTS: LiteralString = f"""
-SELECT count(*) FILTER (WHERE {_VISIBLE}) AS documents, count(*) AS versions,
-       coalesce(sum(v.chunk_count) FILTER (WHERE {_VISIBLE}), 0) AS chunks
+SELECT count(*) FILTER (WHERE {VISIBLE}) AS documents, count(*) AS versions,
+       coalesce(sum(v.chunk_count) FILTER (WHERE {VISIBLE}), 0) AS chunks
 FROM versions v WHERE v.namespace = %(namespace)s AND v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL
-"""
-
-_GRAPH_COUNTS: LiteralString = f"""
-SELECT (SELECT count(DISTINCT s.entity_id) FROM entity_sources s JOIN versions v ON v.id = s.version_id WHERE {_VISIBLE})
-         AS entities,
-       (SELECT count(DISTINCT s.fact_id) FROM fact_sources s JOIN versions v ON v.id = s.version_id WHERE {_VISIBLE})
-         AS facts
 """
 
 
@@ -111,12 +51,14 @@ class View:
 
     Attributes:
         past: the revision is not the namespace's newest, because the reader asked for an earlier time.
+        index: the vector index that is in use.
     """
 
     connection: Connection
     namespace: str
     revision: int
     past: bool
+    index: IndexUse
 
     async def _rows(self, query: LiteralString, **params: Any) -> list[dict[str, Any]]:
         bound = {"namespace": self.namespace, "revision": self.revision, **params}
@@ -124,50 +66,36 @@ class View:
 
     async def hydrate(self, chunk_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
         """The visible ones of these chunks, with their sources."""
-        rows = await self._rows(_HYDRATE, chunks=list(chunk_ids))
+        rows = await self.rows(_HYDRATE, chunks=list(chunk_ids))
         return {row["chunk_id"]: row for row in rows}
 
     async def known_entities(self, names: Sequence[str]) -> list[UUID]:
         """Ids of visible entities that have one of these names."""
-        wanted = [ids.entity_id(self.namespace, name) for name in names]
-        return [row["id"] for row in await self._rows(_KNOWN_ENTITIES, ids=wanted)]
+        return await entities.known_ids(self, names)
 
-    async def chunks_naming(self, entities: Sequence[UUID], *, limit: int) -> list[tuple[UUID, int]]:
-        """(chunk, number of these entities it names), the most first."""
-        rows = await self._rows(_CHUNKS_NAMING, entities=list(entities), limit=limit)
-        return [(row["chunk_id"], row["named"]) for row in rows]
+    async def chunks_naming(self, entity_ids: Sequence[UUID], *, limit: int) -> list[tuple[UUID, int]]:
+        """(passage, number of these entities it names), the most first; linked ones count as one."""
+        return await entities.chunks_naming(self, entity_ids, limit=limit)
 
     async def find_entities(
         self, *, query: str | None, entity_id: UUID | None, type_: str | None, limit: int
     ) -> list[dict[str, Any]]:
-        """Entities by id, by name or alias (exact first), by type; the most mentioned first."""
-        name = ids.normalise_name(query) if query else None
-        if name == "":
-            return []  # nothing but punctuation
-        escaped = _escape_like(name) if name else ""
-        return await self._rows(
-            _FIND_ENTITIES,
-            id=entity_id,
-            type=ids.normalise_type(type_) if type_ else None,
-            exact=name,
-            prefix=f"{escaped}%",
-            contains=f"%{escaped}%",
-            limit=limit,
-        )
+        """Entities by id, by name or alias (exact first), by type; the most mentioned first. See `entities.described`."""
+        return await entities.find_entities(self, query=query, entity_id=entity_id, type_=type_, limit=limit)
 
-    async def facts_of(self, entities: Sequence[UUID], *, limit: int) -> list[dict[str, Any]]:
-        """Facts about these entities, one row a source, the latest first."""
-        return await self._rows(_FACTS, entities=list(entities), limit=limit)
+    async def facts_of(self, entity_ids: Sequence[UUID], *, limit: int) -> list[Fact]:
+        """Facts about these entities and those linked with them, from `limit` sources at most."""
+        return await facts_of(self, entity_ids, exclusive=self.exclusive, limit=limit)
 
-    async def sources_of(self, entities: Sequence[UUID]) -> list[dict[str, Any]]:
-        """Documents that name these entities, newest first."""
-        return await self._rows(_ENTITY_SOURCES, entities=list(entities))
+    async def sources_of(self, entity_ids: Sequence[UUID]) -> list[dict[str, Any]]:
+        """Documents that name these entities or those linked with them, newest first."""
+        return await entities.sources_of(self, entity_ids)
 
     async def list_documents(
         self, *, source_types: Sequence[str], limit: int, before: int | None
     ) -> list[dict[str, Any]]:
         """Visible documents, newest first, those accepted before sequence number `before` if given."""
-        return await self._rows(
+        return await self.rows(
             _LIST,
             source_types=list(source_types) or None,
             limit=limit,
@@ -176,22 +104,21 @@ class View:
 
     async def counts(self) -> dict[str, int]:
         """Numbers of documents, versions and chunks."""
-        (row,) = await self._rows(_COUNTS)
+        (row,) = await self.rows(_COUNTS)
         return {key: int(value) for key, value in row.items()}
 
     async def graph_counts(self) -> dict[str, int]:
         """Numbers of entities and facts; reads every mention, so for those who ask for it only."""
-        (row,) = await self._rows(_GRAPH_COUNTS)
-        return {key: int(value) for key, value in row.items()}
+        return await entities.graph_counts(self)
 
     async def document(self, document_id: UUID, number: int | None) -> dict[str, Any] | None:
         """One version of a document of this namespace (the current one by default), without its text."""
-        rows = await self._rows(_DOCUMENT, document=document_id, number=number)
+        rows = await self.rows(_DOCUMENT, document=document_id, number=number)
         return next((row for row in rows if row["namespace"] == self.namespace), None)
 
     async def text(self, version_id: UUID, start: int, length: int) -> str:
         """A part of a version's text, by character offsets from 0."""
-        rows = await self._rows(
+        rows = await self.rows(
             "SELECT substr(text, %(start)s + 1, %(length)s) AS part FROM version_texts WHERE version_id = %(version)s",
             version=version_id,
             start=start,
@@ -201,7 +128,7 @@ class View:
 
     async def chunk(self, chunk_id: UUID) -> dict[str, Any] | None:
         """Place and document of a chunk of any version that stands in this namespace."""
-        rows = await self._rows(
+        rows = await self.rows(
             "SELECT c.*, v.document_id, v.number FROM chunks c JOIN versions v ON v.id = c.version_id "
             "WHERE c.id = %(chunk)s AND v.namespace = %(namespace)s AND v.tombstoned_at IS NULL "
             "AND v.revision_from IS NOT NULL",
@@ -211,7 +138,7 @@ class View:
 
     async def versions(self, document_id: UUID) -> list[dict[str, Any]]:
         """Every version of a document, newest first."""
-        return await self._rows(
+        return await self.rows(
             "SELECT v.number, i.accepted_at, v.revision_to IS NULL AS current, v.chunk_count FROM versions v "
             "JOIN ingestions i ON i.id = v.ingestion_id WHERE v.document_id = %(document)s "
             "AND v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL ORDER BY v.number DESC LIMIT 50",
@@ -222,8 +149,9 @@ class View:
 class Reader:
     """Opens snapshots of namespaces."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, exclusive: frozenset[str]) -> None:
         self._database = database
+        self._exclusive = exclusive
 
     @asynccontextmanager
     async def view(self, namespace: str, *, known_at: datetime | None = None) -> AsyncGenerator[View]:
@@ -237,13 +165,21 @@ class Reader:
                 await connection.execute(
                     "SELECT (SELECT revision FROM namespaces WHERE name = %(n)s) AS newest, "
                     "(SELECT max(revision) FROM revisions WHERE namespace = %(n)s "
-                    "AND committed_at <= coalesce(%(t)s::timestamptz, 'infinity')) AS asked",
+                    "AND committed_at <= coalesce(%(t)s::timestamptz, 'infinity')) AS asked, "
+                    "index_name, embedder, index_whole FROM identity",
                     {"n": namespace, "t": known_at},
                 )
             ).fetchone()
-            newest, asked = (row["newest"] or 0, row["asked"] or 0) if row else (0, 0)
+            assert row is not None
+            newest, asked = row["newest"] or 0, row["asked"] or 0
             revision = newest if known_at is None else asked
-            yield View(connection=connection, namespace=namespace, revision=revision, past=revision < newest)
+            yield View(
+                connection=connection,
+                namespace=namespace,
+                revision=revision,
+                past=revision < newest,
+                index=IndexUse.of(row),
+            )
 
     async def namespaces(self) -> list[str]:
         """Every namespace, by name."""
@@ -257,7 +193,3 @@ class Reader:
             "SELECT state, count(*) AS n FROM ingestions WHERE namespace = %s GROUP BY state", (namespace,)
         )
         return {row["state"]: row["n"] for row in rows}
-
-
-def _escape_like(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -120,3 +120,4 @@ CREATE INDEX graph_changes_namespace ON graph_changes (namespace);
 
 ALTER TABLE identity ADD COLUMN graph text;         -- which graph index is kept up to date; null while there is none
 ALTER TABLE identity ADD COLUMN log_begins xid8;    -- the index log was cut before this transaction
+ALTER TABLE identity ADD COLUMN index_whole boolean NOT NULL DEFAULT true;  -- false while it is filled from the record
