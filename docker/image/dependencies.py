@@ -1,4 +1,4 @@
-"""Prints what an image needs of the dependencies in a `pyproject.toml`: `python dependencies.py pyproject.toml`.
+"""What an image needs of the project's dependencies: `python dependencies.py pyproject.toml requirements.txt`.
 
 PostgreSQL and Temporal as Python packages serve the embedded profile; in containers they have images of their own.
 Runs with nothing but Python's own library.
@@ -17,9 +17,11 @@ def dependencies(pyproject: Path) -> list[str]:
     declared: list[str] = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0]: requirement for requirement in declared}
     if missing := LEFT_OUT - names.keys():
-        sys.exit(f"not a dependency any more: {', '.join(sorted(missing))}; correct docker/image/dependencies.py")
+        sys.exit(
+            f"not a dependency any more: {', '.join(sorted(missing))}; correct docker/image/dependencies.py"
+        )
     return [requirement for name, requirement in names.items() if name not in LEFT_OUT]
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(dependencies(Path(sys.argv[1]))) + "\n")
+    Path(sys.argv[2]).write_text("\n".join(dependencies(Path(sys.argv[1]))) + "\n", encoding="utf-8")

@@ -18,9 +18,7 @@ each = pytest.mark.parametrize("name", sorted(services()))
 
 
 def test_it_fits_the_schema_of_the_compose_specification() -> None:
-    done = run(
-        sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE
-    )
+    done = run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
     assert done.returncode == 0, done.stdout
 
 
