@@ -1,0 +1,62 @@
+"""What Neo4j must have before the first write: constraints, and indexes under the names that Graphiti gives them.
+
+Several memories may share a database: every node and relation carries its `record`, and no query leaves it.
+"""
+
+from typing import LiteralString
+
+from apex_mcp.stores.graph.neo4j_client import Neo4jClient
+
+NAMES_INDEX = "apex_names"
+
+_STATEMENTS: tuple[LiteralString, ...] = (
+    "CREATE CONSTRAINT apex_graph IF NOT EXISTS FOR (n:ApexGraph) REQUIRE n.record IS UNIQUE",
+    "CREATE CONSTRAINT apex_entity IF NOT EXISTS FOR (n:Entity) REQUIRE (n.record, n.uuid) IS UNIQUE",
+    "CREATE CONSTRAINT apex_episode IF NOT EXISTS FOR (n:Episodic) REQUIRE (n.record, n.uuid) IS UNIQUE",
+    "CREATE CONSTRAINT apex_relation IF NOT EXISTS FOR ()-[r:RELATES_TO]-() REQUIRE (r.record, r.uuid) IS UNIQUE",
+    # Graphiti looks by uuid, by group and by name, and in these full-text indexes.
+    "CREATE INDEX entity_uuid IF NOT EXISTS FOR (n:Entity) ON (n.uuid)",
+    "CREATE INDEX episode_uuid IF NOT EXISTS FOR (n:Episodic) ON (n.uuid)",
+    "CREATE INDEX relation_uuid IF NOT EXISTS FOR ()-[e:RELATES_TO]-() ON (e.uuid)",
+    "CREATE INDEX entity_group_id IF NOT EXISTS FOR (n:Entity) ON (n.group_id)",
+    "CREATE INDEX episode_group_id IF NOT EXISTS FOR (n:Episodic) ON (n.group_id)",
+    "CREATE INDEX relation_group_id IF NOT EXISTS FOR ()-[e:RELATES_TO]-() ON (e.group_id)",
+    "CREATE INDEX name_entity_index IF NOT EXISTS FOR (n:Entity) ON (n.name)",
+    "CREATE FULLTEXT INDEX node_name_and_summary IF NOT EXISTS FOR (n:Entity) ON EACH [n.name, n.summary, n.group_id]",
+    "CREATE FULLTEXT INDEX edge_name_and_fact IF NOT EXISTS "
+    "FOR ()-[e:RELATES_TO]-() ON EACH [e.name, e.fact, e.group_id]",
+    "CREATE FULLTEXT INDEX episode_content IF NOT EXISTS "
+    "FOR (e:Episodic) ON EACH [e.content, e.source, e.source_description, e.group_id]",
+    # Names and words as the record normalises them, each with its record and namespace before it.
+    "CREATE FULLTEXT INDEX apex_names IF NOT EXISTS FOR (n:Entity) ON EACH [n.keys] "
+    "OPTIONS {indexConfig: {`fulltext.analyzer`: 'keyword'}}",
+)
+
+_VECTOR_INDEX: LiteralString = """
+CREATE VECTOR INDEX entity_name_embedding IF NOT EXISTS FOR (n:Entity) ON (n.name_embedding)
+OPTIONS {indexConfig: {`vector.dimensions`: $dimension, `vector.similarity_function`: 'cosine'}}
+"""
+
+
+async def ensure_schema(client: Neo4jClient, *, dimension: int | None) -> None:
+    """Create what is missing, and wait until it can be used.
+
+    Args:
+        client: the database.
+        dimension: of the vectors of names; None while there are none.
+    """
+    for statement in _STATEMENTS:
+        await client.alone(statement)
+    if dimension is not None:
+        await _ensure_vector_index(client, dimension)
+    await client.alone("CALL db.awaitIndexes(60)")
+
+
+async def _ensure_vector_index(client: Neo4jClient, dimension: int) -> None:
+    found = await client.alone(
+        "SHOW VECTOR INDEXES YIELD name, options WHERE name = 'entity_name_embedding' "
+        "RETURN options.indexConfig['vector.dimensions'] AS dimension"
+    )
+    if found and found[0]["dimension"] != dimension:
+        await client.alone("DROP INDEX entity_name_embedding IF EXISTS")
+    await client.alone(_VECTOR_INDEX, dimension=dimension)
