@@ -105,6 +105,11 @@ class Ontology(_Strict):
         """Those of `exclusive` of which an object has one subject at a time, too: an organisation has one CEO."""
         return frozenset(one.name for one in self.predicates if one.exclusive == "both")
 
+    @cached_property
+    def of_anything(self) -> frozenset[str]:
+        """Predicates whose object may be anything, a plain value too ("delayed")."""
+        return frozenset(one.name for one in self.predicates if not one.object)
+
     def type_of(self, name: str) -> str | None:
         """The entity type that a word means ("Software Company" is an Organization); None where it means none."""
         words = _words(name)

@@ -1,0 +1,305 @@
+"""One question to a chat model behind an OpenAI-compatible endpoint, answered as a JSON object.
+
+Endpoints differ in what they take: structured outputs, JSON mode or neither; some models refuse a temperature. The richest
+form is tried first, and what an endpoint refuses is left out from then on.
+"""
+
+import asyncio
+import json
+import logging
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import openai
+from openai import AsyncOpenAI, Omit
+from openai.types.chat import ChatCompletion
+from pydantic import SecretStr
+
+from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
+from apex_mcp.ingestion.enriching.protocol import Usage
+from apex_mcp.stores.cache.protocol import RateLimit
+
+_TRIES = 2
+_FORMATS = ("json_schema", "json_object", "text")
+_OPTIONS = ("reasoning_effort", "temperature")
+_NO_CREDIT = frozenset(["insufficient_quota", "billing_hard_limit_reached"])
+_RETRIED_STATUS = frozenset([408, 409, 425, 429])
+_REASONING_MODEL = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d{2}))")
+
+_KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
+_NAME_STEP = "check APEX_OPENAI_BASE_URL, APEX_LLM_MODEL and APEX_LLM_SMALL_MODEL"
+_MODEL_STEP = "try again with retry_ingestion, or choose another model by APEX_LLM_MODEL"
+_UNCHANGED = "the text stays searchable; nothing of the model's was stored"
+
+# These would write prompts, and with them content, at DEBUG, and addresses at INFO.
+for _name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, and the JSON schema of the answer."""
+
+    system: str
+    user: str
+    answer_name: str
+    answer_schema: dict[str, Any]
+
+
+class ChatEndpoint:
+    """Chat models behind `POST {base_url}/chat/completions`.
+
+    Args:
+        base_url: address up to and including the version.
+        api_key: sent as a bearer token; None sends none.
+        timeout_seconds: longest time one answer may take.
+        concurrency: requests at a time.
+        rate_limit: spreads requests over all processes; None sets no limit.
+        requests_per_minute: what it allows.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: SecretStr | None,
+        timeout_seconds: float,
+        concurrency: int,
+        rate_limit: RateLimit | None = None,
+        requests_per_minute: int = 0,
+    ) -> None:
+        # Nothing of another account's, which the library would read from a developer's environment.
+        self._withheld: dict[str, Any] = {"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()}
+        if api_key is None:
+            self._withheld["Authorization"] = Omit()
+        # Without what may stand before an @: a password.
+        url = urlsplit(base_url)
+        self.place = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
+        self._client = AsyncOpenAI(
+            api_key=api_key.get_secret_value() if api_key else "none",
+            base_url=base_url,
+            timeout=openai.Timeout(timeout_seconds, connect=min(10, timeout_seconds)),
+            # The one retry layer is the activity's.
+            max_retries=0,
+        )
+        self._slots = asyncio.Semaphore(concurrency)
+        self._rate_limit = rate_limit
+        self._requests_per_minute = requests_per_minute
+        self._timeout_seconds = timeout_seconds
+        self._format = 0
+        self._left_out: set[str] = set()
+
+    async def ask(self, model: str, question: Question) -> tuple[dict[str, Any], Usage]:
+        """The model's answer as an object; it is asked twice where the first answer is none.
+
+        Raises:
+            Unavailable: the endpoint does not answer now (`model_unavailable`).
+            Rejected: it says no (`provider_rejected`), or both answers are unusable (`model_answer_unusable`); what they
+                cost is in `details`.
+        """
+        usage, why = Usage(), ""
+        for _ in range(_TRIES):
+            completion = await self._complete(model, question)
+            usage += _usage(completion)
+            answer, why = _read(completion)
+            if answer is not None:
+                return answer, usage
+        raise Rejected(
+            f"the model's answer is unusable: {why}",
+            code=Code.MODEL_ANSWER_UNUSABLE,
+            unchanged=_UNCHANGED,
+            next_step=_MODEL_STEP,
+            details={
+                "requests": usage.requests,
+                "tokens_in": usage.tokens_in,
+                "tokens_out": usage.tokens_out,
+            },
+        )
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._client.close()
+
+    async def _complete(self, model: str, question: Question) -> ChatCompletion:
+        """One answer, in the richest form that the endpoint takes."""
+        form, left_out = self._format, set(self._left_out)
+        while True:
+            try:
+                completion = await self._send(self._request(model, question, form, left_out))
+            except openai.APIStatusError as error:
+                if error.status_code not in (400, 422) or _is_about_length(error):
+                    raise _refusal(error) from None
+                refused = _refused_part(error, form, left_out, model)
+                if refused is None:
+                    raise _refusal(error) from None
+                if refused == "response_format":
+                    form += 1
+                else:
+                    left_out.add(refused)
+            else:
+                self._format = max(self._format, form)
+                self._left_out |= left_out
+                return completion
+
+    def _request(self, model: str, question: Question, form: int, left_out: set[str]) -> dict[str, Any]:
+        system = question.system
+        request: dict[str, Any] = {"model": model, "extra_headers": self._withheld}
+        match _FORMATS[form]:
+            case "json_schema":
+                schema = {"name": question.answer_name, "strict": True, "schema": question.answer_schema}
+                request["response_format"] = {"type": "json_schema", "json_schema": schema}
+            case "json_object":
+                request["response_format"] = {"type": "json_object"}
+                system = _with_schema(system, question.answer_schema)
+            case _:
+                system = _with_schema(system, question.answer_schema)
+        request["messages"] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": question.user},
+        ]
+        if (option := _option(model)) not in left_out:
+            request[option] = "low" if option == "reasoning_effort" else 0
+        return request
+
+    async def _send(self, request: dict[str, Any]) -> ChatCompletion:
+        async with self._slots:
+            if self._rate_limit is not None:
+                await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
+            try:
+                # The library's timeout is one of silence: a trickling answer would go on for ever.
+                async with asyncio.timeout(self._timeout_seconds):
+                    return cast("ChatCompletion", await self._client.chat.completions.create(**request))
+            except (TimeoutError, openai.APITimeoutError):
+                raise _unavailable("the model did not answer in time") from None
+            except openai.APIConnectionError:
+                raise _unavailable("the model's endpoint cannot be reached, or cut the connection") from None
+            except openai.APIStatusError:
+                raise
+            except (openai.OpenAIError, ValueError):
+                # Without the cause: it would quote the answer.
+                raise _unavailable("the model's endpoint answered with something else than a chat") from None
+
+
+def _option(model: str) -> Literal["reasoning_effort", "temperature"]:
+    """What makes this kind of model quick or steady; the other kind of model refuses it."""
+    return "reasoning_effort" if _REASONING_MODEL.match(model.rpartition("/")[2]) else "temperature"
+
+
+def _refused_part(error: openai.APIStatusError, form: int, left_out: set[str], model: str) -> str | None:
+    """What of the request the endpoint does not take; None where nothing more can be left out."""
+    said = f"{error.param or ''} {_message(error)}".lower()
+    option = _option(model)
+    if option not in left_out and option in said:
+        return option
+    # Servers word it in a hundred ways; what is wrong with a question of ours is most likely its format.
+    return "response_format" if form + 1 < len(_FORMATS) else None
+
+
+def _is_about_length(error: openai.APIStatusError) -> bool:
+    return error.code == "context_length_exceeded" or "context length" in _message(error).lower()
+
+
+def _message(error: openai.APIStatusError) -> str:
+    """The provider's words, to be searched and never shown: they may quote text or key."""
+    body = error.body
+    if isinstance(body, Mapping):
+        return str(cast("Mapping[str, Any]", body).get("message", ""))
+    return str(body or "")
+
+
+def _read(completion: ChatCompletion) -> tuple[dict[str, Any] | None, str]:
+    """The object in an answer, or why there is none."""
+    # The library builds answers without checking them.
+    choices = cast("list[Any] | None", completion.choices)
+    message = getattr(choices[0], "message", None) if choices else None
+    if message is None:
+        return None, "it holds no message"
+    if getattr(message, "refusal", None) or (choices and choices[0].finish_reason == "content_filter"):
+        return None, "the model refused"
+    content = getattr(message, "content", None)
+    if not isinstance(content, str) or not content.strip():
+        return None, "it is empty"
+    found = _object_in(content)
+    if found is None:
+        cut = bool(choices) and choices[0].finish_reason == "length"
+        return None, "it was cut off" if cut else "it is no JSON object"
+    return found, ""
+
+
+def _object_in(content: str) -> dict[str, Any] | None:
+    """The JSON object that an answer is, or that stands in its fence or between its words."""
+    plain = re.sub(r"<think>.*?</think>", "", content, flags=re.DOTALL)
+    first, last = plain.find("{"), plain.rfind("}")
+    if first < 0 or last < first:
+        return None
+    try:
+        found = json.loads(plain[first : last + 1])
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _with_schema(system: str, schema: dict[str, Any]) -> str:
+    return f"{system}\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n{json.dumps(schema)}"
+
+
+def _usage(completion: ChatCompletion) -> Usage:
+    used = completion.usage
+    tokens_in, tokens_out = (
+        getattr(used, name, None) or 0 if used else 0 for name in ("prompt_tokens", "completion_tokens")
+    )
+    return Usage(requests=1, tokens_in=int(tokens_in), tokens_out=int(tokens_out))
+
+
+def _unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:
+    return Unavailable(
+        message,
+        code=Code.MODEL_UNAVAILABLE,
+        unchanged=_UNCHANGED,
+        next_step="it is tried again by itself",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def _refusal(error: openai.APIStatusError) -> ApexError:
+    """The error for an answer that is none, without the provider's message: it may quote text or key."""
+    status = error.status_code
+    code = error.code or error.type or ""
+    said = f"the model's endpoint answered {status}"
+    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
+        said += f" ({code})"
+    if code in _NO_CREDIT:
+        next_step = "the provider's account has no credit left; add some there, then retry_ingestion"
+    elif status in _RETRIED_STATUS or status >= 500:
+        return _unavailable(said, _retry_after_seconds(error.response.headers))
+    elif status in (401, 403):
+        next_step = _KEY_STEP
+    elif _is_about_length(error):
+        next_step = "choose a model with a longer context window by APEX_LLM_MODEL"
+    else:
+        next_step = _NAME_STEP
+    return Rejected(
+        said,
+        code=Code.PROVIDER_REJECTED,
+        unchanged=_UNCHANGED,
+        next_step=next_step,
+        details={"status": status},
+    )
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("retry-after", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return seconds if 0 < seconds < math.inf else None
