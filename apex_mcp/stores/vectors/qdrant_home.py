@@ -1,19 +1,84 @@
 """The indexes of one record on a Qdrant server: a collection each."""
 
 import re
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import httpx
 from qdrant_client import AsyncQdrantClient
 
 from apex_mcp.errors import Code, Rejected
+from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.vectors.qdrant_errors import translated
+from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 
 # Statistics of words by a corpus filter.
 _OLDEST = (1, 19)
 _TIMEOUT_SECONDS = 30
 _CONNECTIONS = 32
+# Searches that began in an index before it was replaced are over by then.
+_GRACE_SECONDS = 30.0
+
+
+class QdrantHome:
+    """An `IndexHome` of a server.
+
+    Args:
+        client: of the server; whoever made it closes it.
+        record_id: the record; its collections bear the beginning of its id, so that several records share a server.
+        breaker: around every call.
+        grace_seconds: how long an index that is not in use stays.
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        record_id: UUID,
+        *,
+        breaker: CircuitBreaker | None = None,
+        grace_seconds: float = _GRACE_SECONDS,
+    ) -> None:
+        self._client = client
+        self._prefix = f"apex-{record_id.hex[:8]}-"
+        self._breaker = breaker
+        self._grace_seconds = grace_seconds
+        self._unused_since: dict[str, float] = {}
+
+    async def open(
+        self,
+        name: str,
+        *,
+        record_id: UUID,
+        embedder: str | None,
+        dimension: int | None,
+        on_lost: Callable[[], None],
+    ) -> QdrantVectorIndex:
+        """Open an index, or make it; for one process of the record at a time."""
+        return await QdrantVectorIndex.open(
+            self._client,
+            self._prefix + name,
+            record_id=record_id,
+            embedder=embedder,
+            dimension=dimension,
+            breaker=self._breaker,
+            on_lost=on_lost,
+        )
+
+    async def remove_others(self, name: str) -> None:
+        """Remove the record's other collections, each when it was seen unused for a while."""
+        with translated():
+            found = {one.name for one in (await self._client.get_collections()).collections}
+        others = {one for one in found if one.startswith(self._prefix)} - {self._prefix + name}
+        now = time.monotonic()
+        self._unused_since = {one: self._unused_since.get(one, now) for one in others}
+        for one, since in self._unused_since.items():
+            if now - since >= self._grace_seconds:
+                with translated():
+                    await self._client.delete_collection(one)
 
 
 @asynccontextmanager

@@ -1,0 +1,77 @@
+"""Bringing a vector index to what the record says of some versions."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from apex_mcp.batches import batches
+from apex_mcp.stores.record.index_log import IndexLog
+from apex_mcp.stores.record.versions import OwedChunk
+from apex_mcp.stores.vectors.home import KeptIndex
+
+_VERSIONS_AT_ONCE = 200
+_WRITTEN_AT_ONCE = 20
+
+
+class Replay:
+    """From a record's log to an index.
+
+    Args:
+        log: the record's side.
+        index: what is written to.
+        embedder: whose vectors go with the points, where the index takes vectors.
+    """
+
+    def __init__(self, log: IndexLog, index: KeptIndex, embedder: str | None) -> None:
+        self._log = log
+        self._index = index
+        self._embedder = embedder
+
+    async def everything(self) -> AsyncGenerator[int]:
+        """Write every version of the record; yields the number of versions done."""
+        done = 0
+        async for page in self._log.all_versions(page=_VERSIONS_AT_ONCE):
+            await self._write(page)
+            done += len(page)
+            yield done
+
+    async def changes(self, position: str) -> tuple[str, int]:
+        """Write what changed since a position; the position that the index then has, and the number of versions."""
+        start = await self._log.position()
+        changed = await self._log.changed_since(position)
+        for page in batches(changed, _VERSIONS_AT_ONCE):
+            await self._write(page)
+        return start, len(changed)
+
+    async def settle_changes(self, position: str) -> tuple[str, int]:
+        """As `changes`, where the points of every version were written before it was committed.
+
+        What may be missing then is what follows a commit: that others are past, or gone.
+        """
+        start = await self._log.position()
+        changed = await self._log.changed_since(position)
+        for page in batches(changed, _VERSIONS_AT_ONCE):
+            await self._settle(page)
+        return start, len(changed)
+
+    async def add_vectors(self, chunks: Sequence[OwedChunk], vectors: Sequence[list[float]]) -> None:
+        """Write passages again, now with vectors that the record is given afterwards."""
+        by_id = {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
+        points = await self._log.points_of(list(by_id), None)
+        await self._index.upsert([replace(point, dense=by_id[point.id]) for point in points])
+        await self._settle(list({chunk.version_id for chunk in chunks}))
+
+    async def _write(self, version_ids: Sequence[UUID]) -> None:
+        standing = await self._log.standing(version_ids)
+        embedder = self._embedder if self._index.dimension is not None else None
+        for some in batches(standing.present, _WRITTEN_AT_ONCE):
+            await self._index.upsert(await self._log.points(some, embedder))
+        # What became past or was purged meanwhile was just written as current.
+        await self._settle(version_ids)
+
+    async def _settle(self, version_ids: Sequence[UUID]) -> None:
+        standing = await self._log.standing(version_ids)
+        gone = set(version_ids) - set(standing.present)
+        if gone:
+            await self._index.delete_versions(sorted(gone))
+        await self._index.retire(standing.retired)

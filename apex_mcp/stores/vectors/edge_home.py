@@ -1,0 +1,46 @@
+"""The indexes of one record in a folder, which one process owns: a folder each."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from apex_mcp.stores.vectors.edge import EdgeVectorIndex
+
+
+class EdgeHome:
+    """An `IndexHome` of Qdrant Edge.
+
+    Args:
+        folder: the folder; made when it is missing.
+    """
+
+    shared = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def open(
+        self,
+        name: str,
+        *,
+        record_id: UUID,
+        embedder: str | None,
+        dimension: int | None,
+        on_lost: Callable[[], None],
+    ) -> EdgeVectorIndex:
+        """Open an index, or make it."""
+        return await EdgeVectorIndex.open(
+            self._folder / name,
+            record_id=record_id,
+            embedder=embedder,
+            dimension=dimension,
+            on_lost=on_lost,
+        )
+
+    async def remove_others(self, name: str) -> None:
+        """Remove every index but the named one."""
+        for place in await asyncio.to_thread(lambda: list(self._folder.glob("index-*"))):
+            if place.name != name:
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
