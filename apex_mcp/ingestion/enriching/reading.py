@@ -168,7 +168,130 @@ class _Reader:
         key = normalise_name(_amount(name) or name)
         return self._entities.get(key) or self._entities.get(self._by_alias.get(key, ""))
 
-    def _without_subject(sentence: str, subject: str) -> str:
+    def _value(self, text: str, predicate: str) -> str:
+        """An object that is no entity, where it can be a value: an amount, a date, a role, a state. Else it dangles."""
+        plain = predicate in self._ontology.of_anything or re.search(r"\d", text)
+        return _amount(text) or (text if plain else "")
+
+    def _type(self, item: Mapping[str, Any], name: str) -> str:
+        number = item.get("entity_type_id")
+        types = self._ontology.entity_types
+        position = _whole(number)
+        if position is not None and 0 <= position < len(types):
+            return types[position].name
+        for word in (number, item.get("entity_type"), item.get("type"), item.get("label")):
+            if isinstance(word, str) and (found := self._ontology.type_of(word)):
+                return found
+        # "Widget Manufacturing Contract", "Ostmere Harbour Authority" say it themselves.
+        return self._ontology.type_of(name) or self._ontology.fallback_type
+
+    def _stated(self, sentence: str, subject: str, target: str) -> str:
+        """The predicate that the sentence states, where the relation says nothing: by its words, else those between."""
+        plain = f" {normalise_name(sentence)} "
+        for phrase, predicate in self._ontology.phrases:
+            if f" {phrase} " in plain:
+                return predicate
+        between = re.search(
+            rf"{re.escape(normalise_name(subject))}\s+((?:[^\W\d_]+\s+){{1,4}}){re.escape(normalise_name(target))}",
+            plain,
+        )
+        return self._ontology.predicate_of(between[1]) if between else ""
+
+
+class _Places:
+    """Which passage names what."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._ordinals = [passage.ordinal for passage in passages]
+        self._texts = [
+            normalise_name(f"{' '.join(passage.heading_path)}\n{passage.text}") for passage in passages
+        ]
+        self._words = [frozenset(re.findall(r"\w+", text)) for text in self._texts]
+        self._amounts = [
+            frozenset(normalise_name(money.name) for money in find_money(passage.text))
+            for passage in passages
+        ]
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        return tuple(self._ordinals[:1])
+
+    def naming(self, *names: str) -> set[int]:
+        """Ordinals of the passages that hold one of the names."""
+        return {
+            ordinal for position, ordinal in enumerate(self._ordinals) if self._names_one(position, names)
+        }
+
+    def of_fact(
+        self, sentence: str, subject: Sequence[str], target: Sequence[str], indices: Sequence[int]
+    ) -> int:
+        """The passage that states a fact: that names most of it; of equals the one that the model gave, then the first."""
+        words = set(re.findall(r"\w+", normalise_name(sentence)))
+
+        def fit(position: int) -> tuple[int, int, int, int]:
+            named = self._names_one(position, subject) + self._names_one(position, target)
+            said = int(position in indices)
+            # The model's own word weighs as much as a name, for it may have read "she" rightly.
+            return named + said, named, len(words & self._words[position]), -position
+
+        return self._ordinals[max(range(len(self._ordinals)), key=fit)]
+
+    def _names_one(self, position: int, names: Iterable[str]) -> bool:
+        text = self._texts[position]
+        for name in names:
+            spelled = normalise_name(name)
+            if spelled in self._amounts[position]:
+                return True
+            if spelled in text and re.search(rf"(?<!\w){re.escape(spelled)}(?!\w)", text):
+                return True
+        return False
+
+
+def _items(given: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(given, list):
+        return []
+    return [cast("Mapping[str, Any]", item) for item in cast("list[Any]", given) if isinstance(item, Mapping)]
+
+
+def _text(given: Any, longest: int) -> str:
+    """A string in single spaces, cut where it is too long; "" where it is none. No NUL: PostgreSQL takes none."""
+    if not isinstance(given, str):
+        return ""
+    whole = given.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return " ".join(whole.split())[:longest].strip()
+
+
+def _whole(given: Any) -> int | None:
+    """A whole number, however a model writes it."""
+    if isinstance(given, bool):
+        return None
+    if isinstance(given, float):
+        return int(given) if given.is_integer() else None
+    if isinstance(given, str):
+        return int(given) if re.fullmatch(r"[0-9]{1,6}", given.strip()) else None
+    return given if isinstance(given, int) else None
+
+
+def _time(given: Any) -> datetime | None:
+    """A time in ISO 8601; a year or a month is its first moment."""
+    text = _text(given, 40)
+    if re.fullmatch(r"\d{4}(?:-\d\d)?", text):
+        text = f"{text}-01-01" if len(text) == 4 else f"{text}-01"
+    try:
+        read = datetime.fromisoformat(text)
+        read = read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return read if _EARLIEST <= read <= _LATEST else None
+
+
+def _amount(name: str) -> str:
+    """An amount of money under the name that all its spellings share; "" where the name is more or less than one."""
+    found = list(find_money(name))
+    return found[0].name if len(found) == 1 and (found[0].start, found[0].end) == (0, len(name)) else ""
+
+
+def _without_subject(sentence: str, subject: str) -> str:
     return sentence.removeprefix(subject).strip(" .")[:_LONGEST_NAME]
 
 

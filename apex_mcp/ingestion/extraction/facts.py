@@ -113,7 +113,7 @@ class _Facts:
         """A fact that shows its subject, with the date beside it."""
         valid_at = fact.object.since
         following = self._positions[fact.object.start] + 1
-        if fact.predicate == "price" and following < len(self._mentions):
+        if fact.predicate == "priced_at" and following < len(self._mentions):
             date = self._mentions[following]
             if date.kind is Kind.DATE and _PRICE_FROM.fullmatch(self._between(fact.object, date)):
                 valid_at = date.since
@@ -125,7 +125,7 @@ class _Facts:
         valid_at, invalid_at = (second.since, None) if second.kind is Kind.DATE else self._time(i)
         if pattern.ended and invalid_at is None:
             return
-        if pattern.predicate == "joined" and (role := _AS_ROLE.match(self._text, second.end)):
+        if pattern.predicate == "works_at" and (role := _AS_ROLE.match(self._text, second.end)):
             names = [*names, *predicates(role["roles"])]
         for name in names:
             yield from self._stated(

@@ -15,7 +15,7 @@ class Kind(StrEnum):
     DOCUMENT = "Document"
     PRODUCT = "Product"
     DATE = "Date"
-    MONEY = "Money"
+    AMOUNT = "Amount"
     ORGANIZATION = "Organization"
     PERSON = "Person"
     PLACE = "Place"

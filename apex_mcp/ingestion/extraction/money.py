@@ -69,7 +69,7 @@ def find_money(text: str) -> Iterator[Mention]:
             continue
         name = _name(amount.currency, value.scaleb(amount.power))
         surface = re.sub(r"^([$€£¥₹₩₪]) ", r"\1", " ".join(text[amount.start : amount.end].split()))
-        yield Mention(start=amount.start, end=amount.end, kind=Kind.MONEY, name=name, surface=surface)
+        yield Mention(start=amount.start, end=amount.end, kind=Kind.AMOUNT, name=name, surface=surface)
 
 
 def _amounts(text: str) -> Iterator[_Amount]:

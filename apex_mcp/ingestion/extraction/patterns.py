@@ -37,11 +37,11 @@ _PERSON_ORGANIZATION = (
     _p(rf" (?:was|has been|is) {_NAMED} (?:as )?(?:the |an? )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
     _p(rf" (?:became|becomes|took over as|takes over as) (?:the )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
     _p(rf" (?:served as|was) (?:the |an? )?{ROLES} (?:of|at|for) (?:the )?", ended=True),
-    _p(rf" {_HAS}joined (?:the )?", "joined"),
+    _p(rf" {_HAS}joined (?:the )?", "works_at"),
     _p(rf" {_HAS}(?:left|resigned from|stepped down from|retired from|departed from) (?:the )?", "left"),
     _p(rf" {_HAS}(?:founded|co-founded|cofounded) (?:the )?", "founded"),
-    _p(r" (?:works|is employed|has worked) (?:for|at|by|with) (?:the )?", "works_for"),
-    _p(r" worked (?:for|at|with) (?:the )?", "works_for", ended=True),
+    _p(r" (?:works|is employed|has worked) (?:for|at|by|with) (?:the )?", "works_at"),
+    _p(r" worked (?:for|at|with) (?:the )?", "works_at", ended=True),
 )  # fmt: skip
 _ORGANIZATION_PERSON = (
     _p(rf"(?:['’]s?)? (?:new )?{ROLES},? ", swapped=True),
@@ -99,13 +99,13 @@ PATTERNS: dict[tuple[Kind, Kind], tuple[Pattern, ...]] = {
     (Kind.PERSON, Kind.DATE): _PERSON_DATE,
     (Kind.PERSON, Kind.EMAIL): (_p(r" ?[<(\[]", "has_email"),),
     (Kind.ORGANIZATION, Kind.DATE): _ORGANIZATION_DATE,
-    (Kind.ORGANIZATION, Kind.MONEY): _ORGANIZATION_MONEY,
+    (Kind.ORGANIZATION, Kind.AMOUNT): _ORGANIZATION_MONEY,
     (Kind.CONTRACT, Kind.DATE): _PAPER_DATE,
     (Kind.DOCUMENT, Kind.DATE): _PAPER_DATE,
 }
 
 # A date beside one of these is when it happened; it is not true until then, and no longer.
-EVENTS = frozenset(["joined", "left", "acquired", "merged_with", "partnered_with", "founded", "raised"])
+EVENTS = frozenset(["left", "acquired", "merged_with", "partnered_with", "founded", "raised"])
 # Beside these a date in the sentence tells nothing of when they were true.
 TIMELESS = frozenset(["has_email", "headquartered_in", "valid_until"])
 

@@ -37,9 +37,9 @@ class Shown:
 def find_shown(text: str, title: str, mentions: Sequence[Mention]) -> Iterator[Shown]:
     """Prices ("the price of X is $5", "X costs $5"), and from when the document called `title` is effective."""
     for mention in mentions:
-        if mention.kind is Kind.MONEY:
+        if mention.kind is Kind.AMOUNT:
             if product := _product_before(text, mention.start):
-                yield Shown(product, "price", mention)
+                yield Shown(product, "priced_at", mention)
         elif mention.kind is Kind.DATE and mention.since and title.strip():
             if this := _this_document(text, title, mention.start):
                 yield Shown(this, "effective_from", mention)

@@ -22,9 +22,9 @@ from tests.ingestion.extraction.documents import extraction, facts, only_fact
         ("Acme Corp. reported revenue of $5.2M.", ("Acme Corp.", "revenue", "$5.2 million")),
         ("Jane Smith <jane@acme.org> wrote", ("Jane Smith", "has_email", "jane@acme.org")),
         ("Jane Smith lives in Berlin.", ("Jane Smith", "lives_in", "Berlin")),
-        ("Jane Smith works at Google.", ("Jane Smith", "works_for", "Google")),
-        ("The price of the Widget Pro is $49.", ("Widget Pro", "price", "$49")),
-        ("The Widget Pro costs $49 a month.", ("Widget Pro", "price", "$49")),
+        ("Jane Smith works at Google.", ("Jane Smith", "works_at", "Google")),
+        ("The price of the Widget Pro is $49.", ("Widget Pro", "priced_at", "$49")),
+        ("The Widget Pro costs $49 a month.", ("Widget Pro", "priced_at", "$49")),
     ],
 )
 def test_a_sentence_that_says_it_plainly_gives_the_fact(text: str, fact: tuple[str, str, str]) -> None:
@@ -81,7 +81,7 @@ def test_a_role_that_ended_has_the_time_between() -> None:
 def test_joining_in_a_role_gives_both_facts_with_the_date() -> None:
     found = extraction("Maria Gonzalez joined Acme Corp. as CFO on May 1, 2023.").facts
     assert [(fact.predicate, fact.valid_at) for fact in found] == [
-        ("joined", datetime(2023, 5, 1, tzinfo=UTC)),
+        ("works_at", datetime(2023, 5, 1, tzinfo=UTC)),
         ("cfo_of", datetime(2023, 5, 1, tzinfo=UTC)),
     ]
 

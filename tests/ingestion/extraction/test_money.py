@@ -30,7 +30,7 @@ from tests.ingestion.extraction.documents import extraction, names
     ],
 )
 def test_an_amount_gets_the_name_that_all_its_spellings_share(text: str, name: str) -> None:
-    assert names(text, "Money") == [name]
+    assert names(text, "Amount") == [name]
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_an_amount_gets_the_name_that_all_its_spellings_share(text: str, name: s
     ],
 )
 def test_half_an_amount_or_none_gives_none(text: str) -> None:
-    assert names(text, "Money") == []
+    assert names(text, "Amount") == []
 
 
 def test_both_ends_of_a_range_are_amounts_where_each_has_its_currency() -> None:
-    assert names("from £14,500 to £15,250", "Money") == ["£14,500", "£15,250"]
-    assert names("$350m to $360m", "Money") == ["$350 million", "$360 million"]
-    assert names("from $5 to $10 million", "Money") == ["$10 million"]
+    assert names("from £14,500 to £15,250", "Amount") == ["£14,500", "£15,250"]
+    assert names("$350m to $360m", "Amount") == ["$350 million", "$360 million"]
+    assert names("from $5 to $10 million", "Amount") == ["$10 million"]
 
 
 def test_the_figures_of_a_table_in_thousands_are_no_amounts() -> None:
     text = "Assets (in thousands)\nCash | $ 16,058 | $ 5,993\n\nWe paid a fine of $2,000 in cash last year."
-    assert names(text, "Money") == ["$2,000"]
+    assert names(text, "Amount") == ["$2,000"]
 
 
 def test_spellings_of_one_amount_become_its_aliases() -> None:
