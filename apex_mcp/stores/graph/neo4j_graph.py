@@ -1,7 +1,10 @@
 """The graph in Neo4j, as far as its readers go: names and what is near."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import LiteralString
 from uuid import UUID
 
@@ -9,24 +12,24 @@ from neo4j import AsyncTransaction
 
 from apex_mcp import ids
 from apex_mcp.errors import Code, Unavailable
-from apex_mcp.stores.graph.neo4j_client import Neo4jClient, rows
+from apex_mcp.stores.graph.neo4j_client import Neo4jClient, Row, rows
 from apex_mcp.stores.graph.neo4j_schema import NAMES_INDEX
-from apex_mcp.stores.graph.neo4j_writing import name_key, word_key
+from apex_mcp.stores.graph.neo4j_writing import name_key, word_key, words_of
 from apex_mcp.stores.graph.protocol import Neighbour
 
 _MAX_HOPS = 3
 # Among so many that hold the words, the best are looked for.
 _MOST_NAMES = 2000
 
+# What means something to Lucene, white space among it.
+_SPECIAL = re.compile(r"[^\w]")
+
 _MARKED: LiteralString = "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token"
 
 _NAMES: LiteralString = """
 CALL db.index.fulltext.queryNodes($index, $wanted, {limit: $most}) YIELD node AS n
 WHERE n.record = $record AND n.group_id = $namespace
-  AND any(name IN n.names + n.alias_keys WHERE all(word IN $words WHERE word IN split(name, ' ')))
-WITH DISTINCT n, CASE WHEN $name IN n.names THEN 3 WHEN $name IN n.alias_keys THEN 2
-                      WHEN any(name IN n.names WHERE name STARTS WITH $name) THEN 1 ELSE 0 END AS match
-RETURN n.uuid AS id ORDER BY match DESC, n.mentions DESC, id LIMIT $limit
+RETURN n.uuid AS id, n.names AS names, n.alias_keys AS aliases, n.mentions AS mentions
 """
 
 _NEAR: LiteralString = """
@@ -41,14 +44,18 @@ RETURN o.uuid AS id, collect(DISTINCT fact) AS facts ORDER BY id LIMIT $limit
 
 _COUNT: LiteralString = """
 MATCH (n:Entity {group_id: $namespace}) WHERE n.record = $record
-RETURN count(CASE WHEN NOT n.value THEN 1 END) AS entities, sum(COUNT { (n)-[:RELATES_TO]->() }) AS facts
+WITH count(CASE WHEN NOT n.value THEN 1 END) AS entities
+OPTIONAL MATCH (s:Entity {group_id: $namespace})-[r:RELATES_TO]->() WHERE s.record = $record
+UNWIND coalesce(r.fact_ids, [null]) AS fact
+RETURN entities, count(DISTINCT fact) AS facts
 """
 
 
 class Neo4jGraph:
     """Reads of one record's graph.
 
-    A graph that lacks the record's mark was wiped, or belongs to a copy of the record: nothing is read from it.
+    A graph without the record's mark was emptied, one of another name (`token`) is older or newer than the record, because
+    one of both was restored from a backup: nothing is read from it.
 
     Args:
         client: the database.
@@ -64,27 +71,35 @@ class Neo4jGraph:
         found = await self._client.read(_MARKED, record=self._record)
         return str(found[0]["token"]) if found else None
 
-    async def find_names(self, namespace: str, query: str, *, limit: int) -> list[UUID]:
-        """Entities whose name or alias holds the words of `query`; exact ones first."""
+    async def find_names(
+        self, namespace: str, query: str, *, limit: int, token: str | None = None
+    ) -> list[UUID]:
+        """Entities whose name or alias is `query`, begins with it or holds its words, in this order; else parts of words."""
         name = ids.normalise_name(query)
-        if not name:
+        if not name or limit <= 0:
             return []
-        words = name.split()
-        whole = _quoted(name_key(self._record, namespace, name))
-        held = " AND ".join(_quoted(word_key(self._record, namespace, word)) for word in words)
-        found = await self._client.read(
+        key = partial(name_key, self._record, namespace)
+        words = " AND ".join(_term(word_key(self._record, namespace, word)) for word in words_of(name))
+        # Exact ones weigh more than any other, so that they are among the most that are looked at.
+        wanted = f"{_term(key(name))}^1000 OR {_term(key(name))}*" + (f" OR ({words})" if words else "")
+        async with self._reading(token) as transaction:
+            named = await self._named(transaction, namespace, wanted)
+            found = [row for row in named if _match(name, row) is not None]
+            if not found:
+                found = await self._named(transaction, namespace, f"{_term(key(''))}*{_term(name)}*")
+        found.sort(key=lambda row: (-(_match(name, row) or 0), -row["mentions"], row["id"]))
+        return [UUID(row["id"]) for row in found[:limit]]
+
+    async def _named(self, transaction: AsyncTransaction, namespace: str, wanted: str) -> list[Row]:
+        return await rows(
+            transaction,
             _NAMES,
             index=NAMES_INDEX,
-            # Exact ones weigh more than any other, so that they are among the most that are looked at.
-            wanted=f"{whole}^1000 OR ({held})",
+            wanted=wanted,
+            most=_MOST_NAMES,
             record=self._record,
             namespace=namespace,
-            name=name,
-            words=words,
-            most=_MOST_NAMES,
-            limit=max(0, limit),
         )
-        return [UUID(row["id"]) for row in found]
 
     async def neighbours(
         self,
@@ -94,10 +109,10 @@ class Neo4jGraph:
         hops: int = 1,
         limit: int = 50,
         as_of: datetime | None = None,
+        token: str | None = None,
     ) -> list[Neighbour]:
         """Entities within 1 to 3 hops, themselves not among them; `as_of` passes facts only that were true then."""
-        async with self._client.reading() as transaction:
-            await self._require_mark(transaction)
+        async with self._reading(token) as transaction:
             frontier = sorted({str(one) for one in entity_ids})
             seen, found = set(frontier), list[Neighbour]()
             for hop in range(1, min(hops, _MAX_HOPS) + 1):
@@ -118,28 +133,48 @@ class Neo4jGraph:
                 seen.update(frontier)
         return found
 
-    async def count(self, namespace: str) -> tuple[int, int]:
+    async def count(self, namespace: str, *, token: str | None = None) -> tuple[int, int]:
         """Number of entities and of facts."""
-        (row,) = await self._client.read(_COUNT, record=self._record, namespace=namespace)
+        async with self._reading(token) as transaction:
+            (row,) = await rows(transaction, _COUNT, record=self._record, namespace=namespace)
         return int(row["entities"]), int(row["facts"])
 
     async def close(self) -> None:
         """Release connections."""
         await self._client.close()
 
-    async def _require_mark(self, transaction: AsyncTransaction) -> None:
-        if not await rows(transaction, _MARKED, record=self._record):
-            raise Unavailable(
-                "the graph in Neo4j is not this memory's, or was emptied",
-                code=Code.GRAPH_UNAVAILABLE,
-                next_step="nothing is to be done: it is written again from the record",
-            )
+    @asynccontextmanager
+    async def _reading(self, token: str | None) -> AsyncGenerator[AsyncTransaction]:
+        async with self._client.reading() as transaction:
+            found = await rows(transaction, _MARKED, record=self._record)
+            if not found or token not in (None, found[0]["token"]):
+                raise Unavailable(
+                    "the graph in Neo4j was emptied, or is not this memory's",
+                    code=Code.GRAPH_UNAVAILABLE,
+                    next_step="nothing is to be done: it is written again from the record",
+                    details={"marked": False},
+                )
+            yield transaction
 
 
 def _neighbour(id_: str, hops: int, facts: Sequence[str]) -> Neighbour:
     return Neighbour(entity_id=UUID(id_), hops=hops, fact_ids=tuple(sorted(map(UUID, facts))))
 
 
-def _quoted(key: str) -> str:
+def _match(name: str, row: Row) -> int | None:
+    """How well a node's names match: whole name, whole alias, beginning of a name, all words of one; else None."""
+    if name in row["names"]:
+        return 3
+    if name in row["aliases"]:
+        return 2
+    if any(one.startswith(name) for one in row["names"]):
+        return 1
+    words = set(words_of(name))
+    return (
+        0 if words and any(words <= set(words_of(one)) for one in (*row["names"], *row["aliases"])) else None
+    )
+
+
+def _term(key: str) -> str:
     """A term of a Lucene query, taken literally."""
-    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return _SPECIAL.sub(r"\\\g<0>", key)

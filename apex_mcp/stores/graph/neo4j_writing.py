@@ -22,6 +22,7 @@ from apex_mcp.stores.vectors.packing import unpack
 # A type becomes a label only where it is one as it stands, and means nothing else here or to Graphiti.
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _RESERVED = frozenset({"Entity", "Episodic", "Community", "Saga", "Value", "ApexGraph"})
+_BETWEEN_WORDS = str.maketrans(",.;()/-", "       ")
 _MAX_KEY_CHARS = 300
 _ROWS_AT_ONCE = 2000
 
@@ -200,6 +201,11 @@ def word_key(record: str, namespace: str, word: str) -> str:
     return f"{record[:8]}/{namespace}/{word}"[:_MAX_KEY_CHARS]
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a normalised name, as the record cuts them."""
+    return name.translate(_BETWEEN_WORDS).split()
+
+
 def _texts(ids: Iterable[UUID]) -> list[str]:
     return [str(one) for one in ids]
 
@@ -214,7 +220,7 @@ def _labels(entity: ShownEntity) -> list[str]:
 def _node(record: str, namespace: str, entity: ShownEntity) -> dict[str, Any]:
     labels = _labels(entity)
     names = sorted({*entity.names, *entity.alias_keys})
-    words = sorted({word for name in names for word in name.split()})
+    words = sorted({word for name in names for word in words_of(name)})
     properties: dict[str, Any] = {
         "uuid": str(entity.id),
         "name": entity.name,

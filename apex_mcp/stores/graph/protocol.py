@@ -13,7 +13,7 @@ class Neighbour:
 
     Attributes:
         hops: number of facts on the shortest way, from 1.
-        fact_ids: facts of the last hop of such a way.
+        fact_ids: facts of the last hop of such ways, all of them.
     """
 
     entity_id: UUID
@@ -27,12 +27,12 @@ class Graph(Protocol):
     - Ids are those under which linked entities are shown: of several that name one thing, the one that came first.
     - Nothing of another namespace is ever returned or passed through; nothing that is not visible now.
     - Reads of a past revision are the record's, not the graph's.
-    - Order: names by how well they match, then by id; neighbours by hops, then by id.
+    - Order: names by how well they match, then by how often they are named, then by id; neighbours by hops, then by id.
     - Every call raises `Unavailable` (`graph_unavailable`) where the graph does not answer.
     """
 
     async def find_names(self, namespace: str, query: str, *, limit: int) -> list[UUID]:
-        """Entities whose name or alias holds the words of `query`; exact ones first."""
+        """Entities whose name or alias is `query`, begins with it or holds its words, in this order; else parts of words."""
         ...
 
     async def neighbours(

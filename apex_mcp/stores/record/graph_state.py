@@ -7,22 +7,15 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp.stores.record.components import Component
+from apex_mcp.stores.record.entities import described
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import VISIBLE, VISIBLE_SOURCE
 
-_ENTITIES: LiteralString = f"""
-SELECT e.id, e.normalised, mode() WITHIN GROUP (ORDER BY s.name) AS name,
-       coalesce(mode() WITHIN GROUP (ORDER BY s.type) FILTER (WHERE s.type <> 'Thing'), 'Thing') AS type,
-       min(v.committed_at) AS created_at, sum(cardinality(s.chunk_ids)) AS mentions
+_LOOKED_UP_BY: LiteralString = f"""
+SELECT e.id, e.normalised, min(v.committed_at) AS created_at, array_agg(DISTINCT a.key) FILTER (WHERE a.key IS NOT NULL) AS keys
 FROM entities e JOIN entity_sources s ON s.entity_id = e.id JOIN versions v ON v.id = s.version_id
+LEFT JOIN LATERAL unnest(s.alias_keys) AS a(key) ON true
 WHERE e.id = ANY(%(entities)s) AND {VISIBLE_SOURCE} GROUP BY e.id
-"""
-
-_ALIASES: LiteralString = f"""
-SELECT DISTINCT s.entity_id, a.alias, a.key
-FROM entity_sources s JOIN versions v ON v.id = s.version_id
-CROSS JOIN LATERAL unnest(s.aliases, s.alias_keys) AS a(alias, key)
-WHERE s.entity_id = ANY(%(entities)s) AND {VISIBLE_SOURCE} ORDER BY s.entity_id, a.alias
 """
 
 _VECTORS: LiteralString = """
@@ -99,41 +92,34 @@ async def shown_entities(
     members = [one for group in wanted.values() for one in group.members]
     if not members:
         return {}
-    named = {row["id"]: row for row in await snapshot.rows(_ENTITIES, entities=members)}
-    aliases: dict[UUID, list[dict[str, Any]]] = {}
-    for row in await snapshot.rows(_ALIASES, entities=list(named)):
-        aliases.setdefault(row["entity_id"], []).append(row)
+    looked_up = {row["id"]: row for row in await snapshot.rows(_LOOKED_UP_BY, entities=members)}
     vectors = {
         row["entity_id"]: row["vector"]
         for row in (
             await snapshot.rows(_VECTORS, entities=list(wanted), embedder=embedder) if embedder else ()
         )
     }
-    found: dict[UUID, ShownEntity] = {}
-    for id_, group in wanted.items():
-        if visible := [named[one] for one in group.members if one in named]:
-            said = [row for one in group.members for row in aliases.get(one, ())]
-            found[id_] = _entity(group, visible, said, vectors.get(id_))
-    found |= await _values(snapshot, wanted.keys() - found.keys())
-    return found
+    found = {
+        row["id"]: _entity(row, wanted[row["id"]], looked_up, vectors.get(row["id"]))
+        for row in await described(snapshot, wanted)
+    }
+    return found | await _values(snapshot, wanted.keys() - found.keys())
 
 
 def _entity(
-    group: Component, visible: list[dict[str, Any]], aliases: list[dict[str, Any]], vector: bytes | None
+    row: dict[str, Any], group: Component, looked_up: dict[UUID, dict[str, Any]], vector: bytes | None
 ) -> ShownEntity:
-    first = next((row for row in visible if row["id"] == group.id), visible[0])
-    types = [row["type"] for row in (first, *visible) if row["type"] != "Thing"]
-    others = {*(row["name"] for row in visible), *(row["alias"] for row in aliases)} - {first["name"]}
+    visible = [looked_up[one] for one in group.members if one in looked_up]
     return ShownEntity(
         id=group.id,
-        name=first["name"],
-        type=types[0] if types else "Thing",
-        aliases=tuple(sorted(others)),
+        name=row["name"],
+        type=row["type"],
+        aliases=tuple(row["aliases"]),
         members=group.members,
-        names=tuple(row["normalised"] for row in visible),
-        alias_keys=tuple(sorted({row["key"] for row in aliases})),
-        mentions=sum(int(row["mentions"]) for row in visible),
-        created_at=min(row["created_at"] for row in visible),
+        names=tuple(one["normalised"] for one in visible),
+        alias_keys=tuple(sorted({key for one in visible for key in one["keys"] or ()})),
+        mentions=row["mentions"],
+        created_at=min(one["created_at"] for one in visible),
         vector=vector,
     )
 
