@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 from uuid import uuid4
 
@@ -16,10 +17,7 @@ class S3Service:
 
     def client(self) -> Any:
         """A client of the test's own."""
-        import boto3  # pyright: ignore[reportMissingTypeStubs]
-
-        make = cast("Any", boto3).client
-        return make("s3", endpoint_url=self.endpoint_url, region_name="us-east-1", **_KEYS)
+        return _client(self.endpoint_url)
 
     def new_bucket(self) -> str:
         """A bucket that nobody else has."""
@@ -39,6 +37,14 @@ S3_ENVIRONMENT = {
     "AWS_CONFIG_FILE": "/nonexistent/config",
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/credentials",
 }
+
+
+@cache
+def _client(endpoint_url: str) -> Any:
+    import boto3  # pyright: ignore[reportMissingTypeStubs]
+
+    # Making one takes a third of a second.
+    return cast("Any", boto3).client("s3", endpoint_url=endpoint_url, region_name="us-east-1", **_KEYS)
 
 
 @pytest.fixture(scope="session")
