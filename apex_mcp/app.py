@@ -15,16 +15,21 @@ from temporalio.client import Client
 from apex_mcp.ingestion.contract import TASK_QUEUE, shared_queue
 from apex_mcp.ingestion.embedding import open_embedder
 from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.enriching import Extractor, open_extractor
+from apex_mcp.ingestion.enriching.enricher import Enricher
+from apex_mcp.ingestion.enriching.ontology import load_ontology
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.staging import LocalStaging, Staging
 from apex_mcp.ingestion.steps import Steps
 from apex_mcp.memory import Memory
+from apex_mcp.models import EnrichmentState
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.temporal_client import TemporalPlace, users_temporal
 from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
+from apex_mcp.stores.cache.process import ProcessRateLimit
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import ProcessProgress
 from apex_mcp.stores.record import Record, open_record
@@ -54,6 +59,8 @@ class App:
     sole: bool
     index: IndexKeeper
     embedder: Embedder | None
+    extractor: Extractor | None
+    enricher: Enricher | None
     pool: ChildPool
     staging: Staging
     steps: Steps
@@ -70,12 +77,17 @@ class App:
         return self.index.vectors
 
     async def busy(self) -> bool:
-        """Whether ingestions are unfinished.
+        """Whether ingestions are unfinished, or a model is still to read something.
 
         Raises:
             Unavailable: the record does not answer.
         """
-        return await self.record.ingestions.unfinished() > 0
+        if await self.record.ingestions.unfinished() > 0:
+            return True
+        if self.enricher is None:
+            return False
+        counts = await self.record.enrichments.counts()
+        return any(counts.get(state) for state in (EnrichmentState.PENDING, EnrichmentState.RUNNING))
 
     def servers(self) -> list[Server]:
         """The parts that are on servers of the user's: name, address, and a question that raises where it does not answer."""
@@ -127,7 +139,10 @@ async def open_app(
         Conflict: another process owns the record.
     """
     async with AsyncExitStack() as stack:
-        record = await stack.enter_async_context(open_record(conninfo or _users_database(settings)))
+        ontology = load_ontology(settings)
+        record = await stack.enter_async_context(
+            open_record(conninfo or _users_database(settings), exclusive=ontology.exclusive)
+        )
         record_id = (await record.index_log.identity()).record_id
         bundled = conninfo is not None
         ownership = await _own(stack, record, settings, folder) if not bundled and settings.alone else None
@@ -138,6 +153,18 @@ async def open_app(
         embedder = open_embedder(settings, folder.models)
         if embedder is not None:
             stack.push_async_callback(embedder.close)
+        # In a thread: what it needs takes a second to load.
+        extractor = await asyncio.to_thread(open_extractor, settings, ProcessRateLimit())
+        enricher = None
+        if extractor is not None:
+            stack.push_async_callback(extractor.close)
+            enricher = Enricher(
+                settings=settings,
+                store=record.enrichments,
+                extractor=extractor,
+                embedder=embedder,
+                exclusive=ontology.exclusive,
+            )
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
 
@@ -158,6 +185,8 @@ async def open_app(
             sole=sole,
             index=index,
             embedder=embedder,
+            extractor=extractor,
+            enricher=enricher,
             pool=pool,
             staging=staging,
             steps=Steps(
@@ -171,6 +200,7 @@ async def open_app(
                 record=record,
                 index=index,
                 embedder=embedder,
+                extractor=extractor,
                 progress=progress,
                 bell=bell,
                 health=health,
@@ -180,6 +210,14 @@ async def open_app(
             temporal_client=client,
             task_queue=task_queue,
         )
+
+
+@asynccontextmanager
+async def open_server_app(settings: Settings, *, upkeep: bool = True) -> AsyncGenerator[App]:
+    """Open everything in a process of the server profile; its data folder only holds models. Raises as `open_app`."""
+    folder = DataFolder(settings.home).prepare_for_models()
+    async with open_app(settings, folder=folder, upkeep=upkeep) as app:
+        yield app
 
 
 def _host(url: str) -> str:

@@ -7,19 +7,28 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import apex_mcp
 from apex_mcp.caller import Caller
-from apex_mcp.errors import ApexError, Conflict, InputError, NotFound, Unavailable
+from apex_mcp.errors import ApexError, Code, Conflict, InputError, NotFound, Rejected, Unavailable
 from apex_mcp.ingestion.accepting import Door, Given, check_namespace
 from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.enriching.protocol import Extractor
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.room import require_room
 from apex_mcp.ingestion.staging import Staging
 from apex_mcp.ingestion.uploading import Uploads
-from apex_mcp.models import EntityInput, FactInput, IndexFilter, IngestionRequest, IngestionState
+from apex_mcp.models import (
+    EnrichmentState,
+    EntityInput,
+    FactInput,
+    IndexFilter,
+    IngestionRequest,
+    IngestionState,
+)
 from apex_mcp.presenting import present_entities, present_hit, present_ingestion, present_item
 from apex_mcp.retrieval.documents import DocumentRequest, read_document
 from apex_mcp.retrieval.search import Searcher, SearchRequest
@@ -30,6 +39,7 @@ from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
 from apex_mcp.views import (
     DocumentView,
+    EnrichView,
     EntityList,
     IngestionList,
     IngestionView,
@@ -45,6 +55,7 @@ _MAX_QUERY_CHARS = 10_000
 _MAX_LENGTH = 100_000
 _MAX_PAGE_OF_PATHS = 500
 _KEEPALIVE_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
 _SECOND_TRY_SECONDS = 1.5
 
 
@@ -58,6 +69,7 @@ class Memory:
         record: PostgreSQL.
         index: the vector index and its keeper.
         embedder: or None for words only.
+        extractor: the model that reads what is stored, or None for rules only.
         progress: news of ingestions.
         bell: rung when something was accepted.
         health: the components' conditions.
@@ -71,6 +83,7 @@ class Memory:
         record: Record,
         index: IndexKeeper,
         embedder: Embedder | None,
+        extractor: Extractor | None,
         progress: Progress,
         bell: Bell,
         health: Health,
@@ -79,6 +92,8 @@ class Memory:
         self._record = record
         self._index = index
         self._embedder = embedder
+        self._extractor = extractor
+        self._settings = settings
         self._progress = progress
         self._bell = bell
         self._health = health
@@ -289,13 +304,18 @@ class Memory:
         return present_ingestion(cancelled, self._health)
 
     async def retry_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
-        """Run a failed or cancelled ingestion again.
+        """Run a failed or cancelled ingestion again; of one that is searchable, what the model failed at.
 
         Raises:
             NotFound: no ingestion has this id.
             Conflict: it did not fail, or a later one of the same document stands.
         """
-        again = await self._record.ingestions.retry(ingestion_id)
+        try:
+            again = await self._record.ingestions.retry(ingestion_id)
+        except Conflict:
+            if not await self._record.enrichments.retry(ingestion_id):
+                raise
+            again = await self._record.ingestions.get_one(ingestion_id)
         self._bell.ring()
         return present_ingestion(again, self._health)
 
@@ -464,6 +484,35 @@ class Memory:
         async for what, number in self._index.reindex():
             yield ReindexView(what=what, number=number)
 
+    async def enrich(self, caller: Caller, *, namespace: str | None = None) -> AsyncIterator[EnrichView]:
+        """Have the model read what was stored without one, in all namespaces if none is given; yields how far it is.
+
+        Raises:
+            Rejected: no model is set (`settings_invalid`).
+            Unavailable: the record does not answer; what was asked for goes on.
+        """
+        if self._extractor is None:
+            raise Rejected(
+                "no model is set, so entities and facts come from rules only",
+                code=Code.SETTINGS_INVALID,
+                next_step="set APEX_LLM=openai and its endpoint (docs/configuration.md), run `apex-mcp stop`, try again",
+            )
+        await self._record.enrichments.want(check_namespace(namespace) if namespace else None)
+        self._bell.ring()
+        last: EnrichView | None = None
+        while last is None or last.waiting:
+            counts = await self._record.enrichments.counts()
+            view = EnrichView(
+                waiting=counts.get(EnrichmentState.PENDING, 0) + counts.get(EnrichmentState.RUNNING, 0),
+                done=counts.get(EnrichmentState.DONE, 0),
+                failed=counts.get(EnrichmentState.FAILED, 0),
+            )
+            if view != last:
+                yield view
+            last = view
+            if view.waiting:
+                await asyncio.sleep(_LOOK_SECONDS)
+
     async def get_stats(self, caller: Caller, *, namespace: str | None = None) -> StatsView:
         """Counts, and the health of each store."""
         name = check_namespace(namespace or caller.namespace)
@@ -479,6 +528,7 @@ class Memory:
             entities=counts["entities"],
             facts=counts["facts"],
             ingestions=await self._record.reader.ingestion_counts(name),
+            enrichments=await self._record.enrichments.counts(name),
             revision=revision,
             stores=stores,
             degraded=[f"{one.name}: {one.detail}" for one in stores if one.state in ("degraded", "down")],
@@ -486,11 +536,24 @@ class Memory:
             version=apex_mcp.__version__,
         )
 
+    def _model(self) -> StoreHealth:
+        """The model that reads what is stored, and where texts go for that."""
+        if self._extractor is None:
+            return StoreHealth(
+                name="model", state="off", detail="entities and facts come from rules only (APEX_LLM=none)"
+            )
+        host = urlsplit(self._settings.openai_base_url).hostname
+        where = f"texts of documents go to {self._settings.llm_model} at {host}"
+        condition = self._health.of("model")
+        detail = f"{condition.detail}; {where}" if condition.detail else where
+        return StoreHealth(name="model", state=condition.state, detail=detail)
+
     async def _stores(self) -> tuple[list[StoreHealth], str]:
         temporal = self._health.of("temporal")
         stores = [
             StoreHealth(name="postgresql", state="ok"),
             StoreHealth(name="temporal", state=temporal.state, detail=temporal.detail),
+            self._model(),
         ]
         rebuilding = self._index.degraded
         points = await self._index.vectors.count()

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from apex_mcp.models import IngestionState, SourceType, Step
+from apex_mcp.models import EnrichmentState, IngestionState, SourceType, Step
 
 
 class View(BaseModel):
@@ -46,6 +46,12 @@ class IngestionView(View):
         default="", description="What an unfinished ingestion waits for, if it is not running."
     )
     failure: FailureView | None = None
+    enrichment: EnrichmentState = Field(
+        default=EnrichmentState.NONE, description="Whether a model's entities and facts are part of it."
+    )
+    enrichment_failure: FailureView | None = Field(
+        default=None, description="Why they are not: it failed, or waits for this."
+    )
     accepted_at: datetime
     finished_at: datetime | None = None
     attempts: int = 0
@@ -108,15 +114,26 @@ class FactView(View):
     """A statement, when it was true, and where it stands."""
 
     fact_id: UUID
+    subject_id: UUID | None = None
     subject: str
     predicate: str
+    object_id: UUID | None = Field(default=None, description="Of the entity; a plain value has none.")
     object: str
     sentence: str
     valid_at: datetime | None = None
     invalid_at: datetime | None = None
+    ended_by: UUID | None = Field(default=None, description="The fact that ended it.")
     current: bool = Field(description="True at the asked time.")
     sources: list[Source] = Field(default_factory=list[Source])
     chunk_ids: list[UUID] = Field(default_factory=list[UUID])
+
+
+class MergedView(View):
+    """An entity that is shown as part of another, because both names mean one thing."""
+
+    entity_id: UUID
+    name: str
+    reason: str
 
 
 class EntityView(View):
@@ -127,6 +144,7 @@ class EntityView(View):
     type: str
     aliases: list[str] = Field(default_factory=list[str])
     mentions: int
+    merged_from: list[MergedView] = Field(default_factory=list[MergedView])
     facts: list[FactView] = Field(default_factory=list[FactView])
     sources: list[Source] = Field(default_factory=list[Source])
 
@@ -209,6 +227,10 @@ class StatsView(View):
     entities: int
     facts: int
     ingestions: dict[str, int] = Field(description="Number of ingestions by state.")
+    enrichments: dict[str, int] = Field(
+        default_factory=dict[str, int],
+        description="Number of documents by the state of a model's work on them.",
+    )
     revision: int
     stores: list[StoreHealth]
     degraded: list[str]

@@ -341,7 +341,7 @@ class Steps:
         versions, points = await asyncio.to_thread(_ready, drafts)
         with self._index.writing():
             await self._index.vectors.upsert(points)
-            result = await self._record.versions.commit(versions, claim)
+            result = await self._record.versions.commit(versions, claim, enrich=self._settings.llm != "none")
             await self._index.vectors.retire(result.retired)
             for draft in drafts:
                 if result.states.get(draft.id) is not IngestionState.READY:

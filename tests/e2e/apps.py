@@ -23,13 +23,13 @@ CALLER = Caller(vouched=True)
 
 
 @asynccontextmanager
-async def app_without_worker(path: Path) -> AsyncGenerator[App]:
-    """Everything that a daemon runs but the worker, see `working`."""
+async def app_without_worker(path: Path, **given: Any) -> AsyncGenerator[App]:
+    """Everything that a daemon runs but the worker, see `working`; `given` are settings."""
     folder = DataFolder(path).prepare()
     postgres, temporal = EmbeddedPostgres(folder), EmbeddedTemporal(folder)
     try:
         conninfo, address = await asyncio.gather(postgres.start(), temporal.start())
-        settings = Settings(home=path, embedder="none")
+        settings = Settings(**{"home": path, "embedder": "none", **given})
         async with open_app(settings, folder=folder, conninfo=conninfo, temporal_address=address) as app:
             yield app
     finally:

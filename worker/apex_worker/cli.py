@@ -1,13 +1,75 @@
-"""The command `apex-worker`."""
+"""The command `apex-worker`: a worker of the server profile, any number of them on any machines."""
 
+import argparse
+import asyncio
+import logging
 import sys
+from collections.abc import Sequence
+
+from apex_mcp import __version__
+from apex_mcp.errors import ApexError
+from apex_mcp.logs import log_to_stderr
+from apex_mcp.settings import Settings, load_server_settings
+from apex_mcp.signals import on_stop
+
+_CONCURRENCY = 4
+_RETRY_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
-def main() -> None:
-    """Say where the worker runs: a worker of its own needs the server profile."""
-    sys.stderr.write(
-        "apex-worker: in the embedded profile the worker runs inside the daemon, which `apex-mcp` starts by itself.\n"
-        "A worker of its own needs PostgreSQL, Qdrant and Temporal on servers, which this version does not offer yet.\n"
-        "`apex-mcp status` shows the daemon and its worker; `apex-mcp doctor` proves that the worker answers.\n"
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(
+        prog="apex-worker",
+        description="Does the work of the server profile: ingestions, extraction, maintenance. Any number of workers can run. "
+        "Needs PostgreSQL, Qdrant and Temporal on servers and shared staging; in the embedded profile the worker runs inside "
+        "the daemon, which `apex-mcp` starts by itself.",
     )
-    raise SystemExit(2)
+    parser.add_argument(
+        "--concurrency",
+        type=_positive,
+        default=_CONCURRENCY,
+        metavar="N",
+        help="runs of each kind at a time (%(default)s); a run is a document, or a group of up to 64 small ones",
+    )
+    parser.add_argument("--version", action="version", version=f"apex-worker {__version__}")
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_server_settings()
+        log_to_stderr(settings.log_level)
+        # psycopg's async connections need a selector loop on Windows, where it is not the default.
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(_work(settings, given.concurrency))
+    except ApexError as error:
+        sys.stderr.write(f"apex-worker: {error}\n")
+        raise SystemExit(1) from None
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+async def _work(settings: Settings, concurrency: int) -> None:
+    # Imported late: `--help` and a refusal are at once.
+    from apex_mcp.app import open_server_app
+    from apex_worker.embedded import run_worker
+
+    stopping = asyncio.Event()
+    on_stop(asyncio.get_running_loop(), stopping.set)
+    stopped = asyncio.create_task(stopping.wait())
+    while not stopping.is_set():
+        try:
+            async with open_server_app(settings) as app:
+                _log.info("version %s works, record %s, queue %s", __version__, app.record_id, app.task_queue)
+                await run_worker(app, stopping=stopping, concurrency=concurrency)
+        except ApexError as error:
+            # What does not get better by waiting ends the worker, and whoever runs it sees why.
+            if not error.retryable:
+                raise
+            _log.warning("the stores are not open: %s", error.code)
+            await asyncio.wait([stopped], timeout=_RETRY_SECONDS)
+    _log.info("stopped")

@@ -13,6 +13,7 @@ from apex_mcp.app import App
 from apex_mcp.errors import ApexError
 from apex_worker.activities import Activities
 from apex_worker.dispatcher import CONCURRENCY, Dispatcher
+from apex_worker.enrichment import FLIGHTS, EnrichmentActivities, EnrichmentDispatcher
 from apex_worker.schedules import ensure_schedules
 from apex_worker.workflows import (
     DocumentGroupWorkflow,
@@ -40,15 +41,18 @@ _log = logging.getLogger(__name__)
 
 def make_worker(app: App, client: Client | None = None, *, concurrency: int = CONCURRENCY) -> Worker:
     """A worker for all workflows and activities."""
-    activities = Activities(app.steps, app.record, app.maintenance)
+    activities = Activities(app.steps, app.record, app.maintenance).all()
+    if app.enricher is not None:
+        activities += EnrichmentActivities(app.enricher, app.health).all()
     return Worker(
         client or app.temporal_client,
         task_queue=app.task_queue,
         workflows=WORKFLOWS,
-        activities=activities.all(),
+        activities=activities,
         # The sandbox takes a fifth of the daemon's time under load. The tests run and replay the same workflows in it.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        max_concurrent_activities=2 * concurrency,
+        # Those that wait for a model take no place from the text's.
+        max_concurrent_activities=2 * concurrency + FLIGHTS,
         max_concurrent_local_activities=4 * concurrency,
         max_concurrent_workflow_tasks=max(2, 2 * concurrency),
         graceful_shutdown_timeout=_STEP_GRACE,
@@ -69,25 +73,44 @@ def make_dispatcher(app: App, client: Client, *, concurrency: int = CONCURRENCY)
     )
 
 
+def make_enrichment_dispatcher(app: App, client: Client) -> EnrichmentDispatcher:
+    """The dispatcher of what a model is to read; it does nothing where none is asked."""
+    return EnrichmentDispatcher(
+        client=client,
+        task_queue=app.task_queue,
+        store=app.record.enrichments,
+        bell=app.bell,
+        health=app.health,
+        enricher=app.enricher,
+        sole=app.sole,
+    )
+
+
 async def run_worker(
     app: App, *, stopping: asyncio.Event | None = None, concurrency: int = CONCURRENCY
 ) -> None:
     """Work until cancelled, or until `stopping` is set and what was claimed is over or given back."""
     client = await _connected(app)
-    dispatcher = make_dispatcher(app, client, concurrency=concurrency)
+    dispatchers = [
+        make_dispatcher(app, client, concurrency=concurrency),
+        make_enrichment_dispatcher(app, client),
+    ]
     try:
         async with make_worker(app, client, concurrency=concurrency), asyncio.TaskGroup() as tasks:
             tasks.create_task(_keep_schedules(client, app.task_queue))
-            dispatching = tasks.create_task(dispatcher.run())
+            dispatching = [tasks.create_task(dispatcher.run()) for dispatcher in dispatchers]
             if stopping is not None:
                 await stopping.wait()
-                dispatcher.stop()
-                await asyncio.wait([dispatching], timeout=_GRACE_SECONDS)
-                dispatching.cancel()
+                for dispatcher in dispatchers:
+                    dispatcher.stop()
+                await asyncio.wait(dispatching, timeout=_GRACE_SECONDS)
+                for task in dispatching:
+                    task.cancel()
     finally:
         if stopping is not None and stopping.is_set():
-            with suppress(ApexError):
-                await dispatcher.release_all()
+            for dispatcher in dispatchers:
+                with suppress(ApexError):
+                    await dispatcher.release_all()
 
 
 async def _connected(app: App) -> Client:

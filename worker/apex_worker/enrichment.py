@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from apex_mcp.errors import ApexError, Invariant
+from apex_mcp.errors import ApexError, Code, Invariant
 from apex_mcp.ingestion.contract import (
     ENRICHMENT_ATTEMPTS,
     ENRICHMENT_WORKFLOW,
@@ -40,10 +40,12 @@ class EnrichmentActivities:
 
     Args:
         enricher: does them.
+        health: where the model's state is noted.
     """
 
-    def __init__(self, enricher: Enricher) -> None:
+    def __init__(self, enricher: Enricher, health: Health) -> None:
         self._enricher = enricher
+        self._health = health
 
     @activity.defn(name="extract_by_model")
     async def extract_by_model(self, given: EnrichmentInput) -> EnrichmentResult:
@@ -65,6 +67,7 @@ class EnrichmentActivities:
         try:
             try:
                 state = await step(version_id, claim)
+                self._health.note("model", "ok")
             except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
                 state = await self._met(error, version_id, claim)
         except ApexError as error:  # the record itself
@@ -86,7 +89,9 @@ class EnrichmentActivities:
                 unchanged="the text stays searchable",
                 next_step="call retry_ingestion; if it stays, report it with what `apex-mcp logs` shows",
             )
-        elif error.retryable:
+        elif error.code in (Code.MODEL_UNAVAILABLE, Code.PROVIDER_REJECTED):
+            self._health.note("model", "down", error.message)
+        if error.retryable:
             if not last:
                 await self._enricher.note_waiting(version_id, claim, error)
                 raise retry_posture(error, attempt)

@@ -116,13 +116,17 @@ def to_answer(extraction: Extraction, passages: Sequence[Passage]) -> dict[str, 
 
 def from_answer(answer: dict[str, Any], passages: Sequence[Passage]) -> Extraction:
     """The extraction, in the passages of this group."""
+
+    def ordinal(position: int) -> int:
+        return passages[position].ordinal
+
     return Extraction(
         entities=tuple(
             ExtractedEntity(
                 name=entity["name"],
                 type=entity["type"],
                 aliases=tuple(entity["aliases"]),
-                chunks=tuple(passages[position].ordinal for position in entity["passages"]),
+                chunks=tuple(map(ordinal, entity["passages"])),
             )
             for entity in answer["entities"]
         ),
@@ -132,7 +136,7 @@ def from_answer(answer: dict[str, Any], passages: Sequence[Passage]) -> Extracti
                 predicate=fact["predicate"],
                 object=fact["object"],
                 sentence=fact["sentence"],
-                chunk=passages[fact["passage"]].ordinal,
+                chunk=ordinal(fact["passage"]),
                 object_is_entity=fact["object_is_entity"],
                 valid_at=_time(fact["valid_at"]),
                 invalid_at=_time(fact["invalid_at"]),

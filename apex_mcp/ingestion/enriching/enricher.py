@@ -144,6 +144,10 @@ class Enricher:
                 await reading.answers.find(reading.key(group))
             await self._store.fail(version_id, claim, error, asdict(reading.budget.usage))
 
+    async def note_waiting(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
+        """Note why a step will be tried again, for whoever asks meanwhile."""
+        await self._store.note_failure(version_id, claim, error)
+
     async def postpone(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
         """Let it wait for a while, so that what a provider cannot do now holds up nobody else."""
         work = await self._store.owned(version_id, claim)
@@ -224,7 +228,7 @@ class Enricher:
         found = await find_contradictions(
             extraction, self._store, reading.work.namespace, exclusive=self._exclusive
         )
-        answers = await self._small(
+        answers: list[list[int] | None] = await self._small(
             reading,
             [one.clash for one in found],
             key=lambda clash: clash_key(self._extractor.name, clash),

@@ -22,7 +22,7 @@ def compatible(type_: str, other: str) -> bool:
 
 
 def certain(name: str, type_: str, shared: str, other_type: str) -> bool:
-    """Whether a name that two entities share makes them one: not what may be the first name alone of a person."""
+    """Whether a name that two entities share makes them one, as the record links them: not a person's first name alone."""
     if not compatible(type_, other_type) or type_ in VALUES:
         return False
     return PERSON not in (type_, other_type) or min(len(person_words(name)), len(person_words(shared))) > 1

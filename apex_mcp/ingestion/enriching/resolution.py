@@ -1,13 +1,12 @@
 """Which of a version's entities are known already under another name.
 
-First what is certain: a shared name, alias or core of a name. Then what is alike in meaning: the names' vectors propose, and only
-where they leave a doubt the model decides. Two people are never one by a first name.
+What shares a name, an alias or the core of a name is linked by the commit itself. Here is what is alike beyond that: vectors
+of the names propose, and only where they leave a doubt the model decides. Two people are never one by a first name.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -56,64 +55,43 @@ class Resolution:
         self._embedder = embedder
 
     async def resolve(self, extraction: Extraction) -> Resolved:
-        """Links that are certain, and pairs of which only a model can say whether they are one."""
+        """What is alike enough, and pairs of which only a model can say whether they are one."""
         entities = [entity for entity in extraction.entities if entity.type not in VALUES]
-        links = {_pair(link, self._namespace): link for link in self._within(entities)}
+        links: dict[frozenset[UUID], Link] = {}
         doubts: dict[frozenset[UUID], tuple[Link, Doubt]] = {}
         said = _said(extraction)
-        known = await self._store.known_by_name(
-            self._namespace, sorted({name for entity in entities for name in (entity.name, *entity.aliases)})
-        )
-        for entity in entities:
-            for shared in (entity.name, *entity.aliases):
-                for other in known.get(shared, ()):
-                    self._judge(entity, shared, other, said, links, doubts)
+        for entity, other in await self._namesakes(entities):
+            link = Link(name=entity.name, other_id=other.id, reason="model")
+            doubts.setdefault(self._pair(link), (link, _doubt(entity, other, said)))
         vectors = await self._vectors(entities)
         for entity, other, likeness in await self._alike(entities, vectors):
             alike = likeness >= ALIKE and PERSON not in (entity.type, other.type)
             link = Link(name=entity.name, other_id=other.id, reason="meaning" if alike else "model")
-            pair = _pair(link, self._namespace)
-            if len(pair) == 1 or pair in links:
-                continue
             if alike:
-                links[pair] = link
-                doubts.pop(pair, None)
+                links[self._pair(link)] = link
             else:
-                doubts.setdefault(pair, (link, _doubt(entity, other, said)))
-        return Resolved(links=tuple(links.values()), doubts=tuple(doubts.values()), vectors=vectors)
+                doubts.setdefault(self._pair(link), (link, _doubt(entity, other, said)))
+        return Resolved(
+            links=tuple(links.values()),
+            doubts=tuple(doubt for pair, doubt in doubts.items() if pair not in links),
+            vectors=vectors,
+        )
 
-    def _within(self, entities: Sequence[ExtractedEntity]) -> Iterable[Link]:
-        """Two spellings of one name in one document."""
-        for one, other in combinations(entities, 2):
-            names = {ids.normalise_name(name): name for name in (one.name, *one.aliases)}
-            shared = [name for name in (other.name, *other.aliases) if ids.normalise_name(name) in names]
-            if any(certain(one.name, one.type, name, other.type) for name in shared):
-                yield Link(name=one.name, other_id=self._id(other.name), reason="alias")
-            elif one.type == other.type == "Organization" and _same_core(one.name, other.name):
-                yield Link(name=one.name, other_id=self._id(other.name), reason="name")
-
-    def _judge(
-        self,
-        entity: ExtractedEntity,
-        shared: str,
-        other: KnownEntity,
-        said: dict[str, list[str]],
-        links: dict[frozenset[UUID], Link],
-        doubts: dict[frozenset[UUID], tuple[Link, Doubt]],
-    ) -> None:
-        by_core = shared == entity.name and _same_core(shared, other.name)
-        link = Link(name=entity.name, other_id=other.id, reason="name" if by_core else "alias")
-        pair = _pair(link, self._namespace)
-        if len(pair) == 1 or pair in links:
-            return
-        if certain(entity.name, entity.type, shared, other.type):
-            links[pair] = link
-            doubts.pop(pair, None)
-        elif can_be_one(entity.name, entity.type, other.name, other.type):
-            doubts[pair] = (
-                Link(name=entity.name, other_id=other.id, reason="model"),
-                _doubt(entity, other, said),
-            )
+    async def _namesakes(
+        self, entities: Sequence[ExtractedEntity]
+    ) -> list[tuple[ExtractedEntity, KnownEntity]]:
+        """Pairs that share a name which does not settle it; where it does, the commit links them."""
+        names = sorted({name for entity in entities for name in (entity.name, *entity.aliases)})
+        known = await self._store.known_by_name(self._namespace, names) if names else {}
+        return [
+            (entity, other)
+            for entity in entities
+            for shared in (entity.name, *entity.aliases)
+            for other in known.get(shared, ())
+            if other.id != self._id(entity.name)
+            and not certain(entity.name, entity.type, shared, other.type)
+            and can_be_one(entity.name, entity.type, other.name, other.type)
+        ]
 
     async def _vectors(self, entities: Sequence[ExtractedEntity]) -> dict[UUID, bytes]:
         """Vectors of the names; none where no embedder can be asked now, which costs candidates only."""
@@ -142,17 +120,23 @@ class Resolution:
             for entity, other_id, likeness in _nearest(
                 of_type, [vectors[self._id(entity.name)] for entity in of_type], others
             ):
-                if other_id == self._id(entity.name):
-                    continue
+                # Of one that is known it is not asked again whether it is what it is shown as.
+                own = {
+                    self._id(entity.name),
+                    *(one.id for one in await self._store.known([self._id(entity.name)])),
+                }
                 found.extend(
                     (entity, other, likeness)
                     for other in await self._store.known([other_id])
-                    if can_be_one(entity.name, entity.type, other.name, other.type)
+                    if other.id not in own and can_be_one(entity.name, entity.type, other.name, other.type)
                 )
         return found
 
     def _id(self, name: str) -> UUID:
         return ids.entity_id(self._namespace, name)
+
+    def _pair(self, link: Link) -> frozenset[UUID]:
+        return frozenset((self._id(link.name), link.other_id))
 
 
 def _nearest(
@@ -180,14 +164,6 @@ def _matrix(vectors: Sequence[bytes]) -> "np.ndarray":
     rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths == 0, 1, lengths)
-
-
-def _pair(link: Link, namespace: str) -> frozenset[UUID]:
-    return frozenset((ids.entity_id(namespace, link.name), link.other_id))
-
-
-def _same_core(name: str, other: str) -> bool:
-    return ids.core_name(name) == ids.core_name(other) != ""
 
 
 def _said(extraction: Extraction) -> dict[str, list[str]]:
