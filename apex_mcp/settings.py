@@ -296,13 +296,16 @@ _SHARED = {
 }
 
 
-def load_server_settings() -> Settings:
+def load_server_settings(**overrides: Any) -> Settings:
     """Read the settings of a process of the server profile.
+
+    Args:
+        overrides: values that win over all others, by field.
 
     Raises:
         Rejected: a value is not valid, or a shared part is not set (`settings_invalid`); the message names it.
     """
-    settings = load_settings(ServerSettings)
+    settings = load_settings(ServerSettings, **overrides)
     lacking = [field for field in _SHARED if not getattr(settings, field)]
     if lacking:
         raise Rejected(

@@ -17,12 +17,11 @@ Prepared = tuple[ParsedDocument, tuple[Chunk, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One small document: a file, or a text. `name` is the file's own, where `path` is that of a staged copy."""
+    """One small document: a file, or a text. `name` is what its source calls it; `path` may be that of a staged copy."""
 
     path: str | None
     name: str
     text: str | None
-    title: str
     media_type: str
     entities: tuple[EntityInput, ...]
     facts: tuple[FactInput, ...]
@@ -34,7 +33,6 @@ class Item:
             path=str(staged) if staged is not None else request.path,
             name=Path(request.path).name if request.path is not None else request.title,
             text=request.text,
-            title=request.title,
             media_type=request.media_type,
             entities=request.entities,
             facts=request.facts,

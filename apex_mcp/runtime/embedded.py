@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.runtime.doctor import Check, checks
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.imports import load
+from apex_mcp.runtime.looking import look_at_servers
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.settings import Settings
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
-_LOOK_SECONDS = 5.0
 
 
 class _Part(Protocol):
@@ -78,7 +77,7 @@ class Embedded:
             {"name": name, "state": self._states[name], "pid": part.pid, "rss_bytes": _family_rss(part.pid)}
             for name, part in self._parts.items()
         ]
-        services += await elsewhere(self.app)
+        services += await look_at_servers(self.app)
         services.append({"name": "worker", "state": self._states["worker"], "pid": None, "rss_bytes": None})
         try:
             unfinished = await self.busy()
@@ -209,23 +208,6 @@ async def open_embedded(settings: Settings, folder: DataFolder) -> AsyncGenerato
 
 async def _started(part: _Part | None) -> str | None:
     return await part.start() if part is not None else None
-
-
-async def elsewhere(app: Any) -> list[dict[str, Any]]:
-    """The parts that are on servers of the user's: whether each answers, where it is and how long it took."""
-    return list(await asyncio.gather(*(_look(name, where, ask) for name, where, ask in app.servers())))
-
-
-async def _look(name: str, where: str, ask: Callable[[], Awaitable[object]]) -> dict[str, Any]:
-    began = time.monotonic()
-    try:
-        async with asyncio.timeout(_LOOK_SECONDS):
-            await ask()
-    except Exception as error:  # noqa: BLE001  (a server that is down is what this looks for)
-        logger.info("%s does not answer: %s", name, type(error).__name__)
-        return {"name": name, "state": "down", "where": where, "latency_ms": None}
-    taken = round((time.monotonic() - began) * 1000, 1)
-    return {"name": name, "state": "ok", "where": where, "latency_ms": taken}
 
 
 async def _all(*starting: Awaitable[Any]) -> list[Any]:

@@ -147,6 +147,17 @@ class DataFolder:
             _require_writable(self.path)
         return self
 
+    def prepare_for_models(self) -> "DataFolder":
+        """Create what a process needs that stores everything on servers: a place for the models that it loads.
+
+        Raises:
+            Rejected: it cannot be created (`data_folder_unusable`).
+        """
+        with storage_errors():
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.models.mkdir(mode=0o700, exist_ok=True)
+        return self
+
     def _require_no_strangers(self) -> None:
         """A mistaken `APEX_HOME` (a home folder, a project) must not be closed and written into."""
         names = set(os.listdir(self.path))

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from apex_mcp.errors import ApexError, Code, Unavailable
 
@@ -17,13 +17,21 @@ _TRY_AGAIN_SECONDS = 5.0
 _BY_ITSELF_SECONDS = 15.0
 
 
-class Services(Protocol):
-    """The stores, Temporal and the worker of one data folder, running."""
+class Opened(Protocol):
+    """The stores, open."""
 
     @property
     def memory(self) -> Any:
         """The `Memory`."""
         ...
+
+    async def lost(self) -> None:
+        """Return when all must be opened again: a part came back at another address."""
+        ...
+
+
+class Services(Opened, Protocol):
+    """The stores, Temporal and the worker of one data folder, running."""
 
     async def busy(self) -> bool:
         """Whether an ingestion is unfinished, so that the daemon must not stop for idleness."""
@@ -31,10 +39,6 @@ class Services(Protocol):
 
     async def status(self) -> dict[str, Any]:
         """What `status` shows: `services` (name, state, pid) and what else is worth knowing."""
-        ...
-
-    async def lost(self) -> None:
-        """Return when all must be opened again: a part came back at another address."""
         ...
 
     async def ui(self) -> str:
@@ -51,9 +55,10 @@ class Services(Protocol):
 
 
 OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
+OpenedT = TypeVar("OpenedT", bound=Opened)
 
 
-class Keeper:
+class Keeper(Generic[OpenedT]):
     """Keeps services open until `close`. It is the MCP server's gateway too.
 
     Args:
@@ -61,11 +66,11 @@ class Keeper:
             where what failed may come back by itself.
     """
 
-    def __init__(self, open_services: OpenServices) -> None:
+    def __init__(self, open_services: Callable[[], AbstractAsyncContextManager[OpenedT]]) -> None:
         self._open_services = open_services
         self._closing = asyncio.Event()
         self._settled = asyncio.Event()
-        self._services: Services | None = None
+        self._services: OpenedT | None = None
         self._task: asyncio.Task[None] | None = None
         self._failed_at = 0.0
         self._again: asyncio.TimerHandle | None = None
@@ -87,7 +92,7 @@ class Keeper:
         """
         return (await self.services()).memory
 
-    async def services(self) -> Services:
+    async def services(self) -> OpenedT:
         """The services, once they are up.
 
         Raises:
@@ -111,7 +116,7 @@ class Keeper:
             "the daemon is stopping", code=Code.DAEMON_RESTARTED, retry_after_seconds=2
         )
 
-    def now(self) -> Services | None:
+    def now(self) -> OpenedT | None:
         """The services if they are up at this moment."""
         return self._services
 

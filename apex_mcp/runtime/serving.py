@@ -6,9 +6,7 @@ import hmac
 import importlib
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -23,6 +21,7 @@ from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.pauses import PauseWatch
 from apex_mcp.runtime.services import Keeper, OpenServices, Services
 from apex_mcp.settings import Settings, load_settings
+from apex_mcp.signals import on_stop
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class Daemon:
     async def run(self, services: str) -> None:
         """Serve until `stop`."""
         loop = asyncio.get_running_loop()
-        self._take_signals(loop)
+        on_stop(loop, self.stop)
         self._server: asyncio.Future[tuple[Any, Any]] = loop.create_future()
         server = await asyncio.start_server(self._accept, sock=self._listener, limit=wire.MAX_LINE_BYTES)
         if self._failure is not None:
@@ -134,14 +133,6 @@ class Daemon:
             last_resort.start()
             self._farewell = farewell
             self._stopping.set()
-
-    def _take_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        if sys.platform == "win32":
-            for number in (signal.SIGINT, signal.SIGBREAK):
-                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
-        else:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, self.stop)
 
     async def _leave_clients(self) -> None:
         moved = self._farewell == wire.FAREWELL_MOVED
@@ -349,7 +340,7 @@ async def _read_hello_line(reader: asyncio.StreamReader) -> bytes:
     return line
 
 
-def _build_server(keeper: Keeper) -> Any:
+def _build_server(keeper: Keeper[Services]) -> Any:
     # Imported here, off the loop, for the connections to come.
     importlib.import_module("apex_mcp.runtime.connections")
     importlib.import_module("apex_mcp.runtime.control")

@@ -22,10 +22,11 @@ ClientRoots = ListRootsResult | tuple[Path, ...]
 
 
 async def ask_client_roots(ctx: Context[Any, Any], source: str) -> ClientRoots | ListRoots:
-    """Resolver of a tool's `roots`: nothing to ask without a path, or of a client that has no roots."""
+    """Resolver of a tool's `roots`: nothing to ask without a path, or of a client that has no roots or is elsewhere."""
     capabilities = ctx.client_capabilities
     if (
-        not source
+        current_connection.get().remote
+        or not source
         or "://" in source.removeprefix("file://")
         or capabilities is None
         or capabilities.roots is None

@@ -48,7 +48,8 @@ async def test_an_error_crosses_from_the_child_whole(pool: ChildPool, tmp_path: 
 
 
 def item(path: Path | None = None, text: str | None = None) -> Item:
-    return Item(path=str(path) if path else None, text=text, title="", media_type="", entities=(), facts=())
+    name = path.name if path else ""
+    return Item(path=str(path) if path else None, name=name, text=text, media_type="", entities=(), facts=())
 
 
 def test_a_document_that_fails_stops_no_other(tmp_path: Path) -> None:

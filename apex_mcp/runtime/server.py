@@ -1,0 +1,229 @@
+"""`apex-mcp serve`: the server profile's door. It keeps nothing, so any number of them can run; workers do the work."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import time
+from collections.abc import AsyncGenerator, Generator
+from typing import Any
+
+import uvicorn
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.service import RPCError
+
+from apex_mcp import __version__
+from apex_mcp.app import App, open_server_app
+from apex_mcp.caller import Caller
+from apex_mcp.errors import ApexError, Code, Rejected
+from apex_mcp.ingestion.sources.roots import usable_root
+from apex_mcp.logs import log_to_stderr
+from apex_mcp.runtime.looking import look_at_servers
+from apex_mcp.runtime.services import Keeper
+from apex_mcp.server.build import ApexServer
+from apex_mcp.server.http import PATH, Access, http_app
+from apex_mcp.settings import Settings
+from apex_mcp.signals import on_stop
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 20
+_LOOK_AGAIN_SECONDS = 2.0
+_WATCH_SECONDS = 10.0
+# Temporal remembers who polled for minutes; a poll that is there is renewed at least this often.
+_POLLED_SECONDS = 90.0
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until asked to stop.
+
+    Raises:
+        ApexError: the settings do not allow it, or the stores refuse.
+    """
+    log_to_stderr(settings.log_level)
+    access = door(settings)
+    listener = _listen(settings.http_host, settings.http_port)
+    # psycopg's async connections need a selector loop on Windows, where it is not the default.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(_serve(settings, access, listener))
+
+
+def door(settings: Settings) -> Access:
+    """Who may come in, by the settings.
+
+    Raises:
+        Rejected: a token is needed, or a root is none (`settings_invalid`).
+    """
+    if refused := [str(root) for root in settings.roots if not usable_root(root)]:
+        raise _unfit(
+            f"whole drives or system folders in APEX_ROOTS: {', '.join(refused)}", "name folders within them"
+        )
+    token = settings.http_token.get_secret_value() if settings.http_token else None
+    if token is None and not _is_loopback(settings.http_host):
+        raise _unfit(
+            f"APEX_HTTP_HOST is {settings.http_host}, so others than this machine can connect, and there is no token",
+            "set APEX_HTTP_TOKEN to a long random text, which clients send as `Authorization: Bearer ...`",
+        )
+    hosts = settings.http_allowed_hosts
+    if not _is_wildcard(settings.http_host):
+        hosts = (*hosts, f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host)
+    caller = Caller(roots=settings.roots, namespace=settings.namespace)
+    return Access(token=token, hosts=hosts, caller=caller)
+
+
+class _Served:
+    """The opened app, as the keeper holds it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._looked_at = 0.0
+        self._states: dict[str, str] = {}
+
+    @property
+    def memory(self) -> Any:
+        return self._app.memory
+
+    async def lost(self) -> None:
+        """Never: every part is on a server, and is found again there."""
+        await asyncio.Event().wait()
+
+    async def states(self) -> dict[str, str]:
+        """The state of each part; asked again after a moment only, however often somebody wants to know."""
+        if time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+            self._states = {part["name"]: part["state"] for part in await look_at_servers(self._app)}
+            self._looked_at = time.monotonic()
+        return self._states
+
+
+async def _serve(settings: Settings, access: Access, listener: socket.socket) -> None:
+    @contextlib.asynccontextmanager
+    async def open_services() -> AsyncGenerator[_Served]:
+        async with open_server_app(settings, upkeep=False) as app:
+            watch = asyncio.create_task(_watch_temporal(app))
+            try:
+                yield _Served(app)
+            finally:
+                watch.cancel()
+                await asyncio.wait([watch])
+
+    keeper = Keeper(open_services)
+
+    async def ready() -> tuple[bool, dict[str, str]]:
+        services = keeper.now()
+        if services is None:
+            return False, {"stores": str(keeper.failure.code) if keeper.failure else "starting"}
+        states = await services.states()
+        # Without the others some answers are degraded, and say so; without the record there are none.
+        return states["postgres"] == "ok", states
+
+    app = http_app(ApexServer(keeper), access, ready=ready, max_inline_chars=settings.max_inline_chars)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+    )
+    on_stop(asyncio.get_running_loop(), server.stop)
+    keeper.start()
+    refusal = asyncio.create_task(_stop_if_refused(keeper, server))
+    host, port, *_ = listener.getsockname()
+    logger.info("version %s listens on %s, port %d, path %s", __version__, host, port, PATH)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        refusal.cancel()
+        await keeper.close()
+        logger.info("stopped")
+    if server.refused is not None:
+        raise server.refused
+
+
+class _Server(uvicorn.Server):
+    """Stops when it is told to; signals are ours to take, since uvicorn would raise them again before we have closed."""
+
+    refused: ApexError | None = None
+
+    def stop(self) -> None:
+        logger.info("stopping: no new requests, those under way may finish")
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def _stop_if_refused(keeper: Keeper[_Served], server: _Server) -> None:
+    """What does not get better by waiting (a database that is newer, a wrong setting) ends the server at once."""
+    while True:
+        try:
+            await keeper.services()
+        except ApexError as error:
+            if not error.retryable:
+                server.refused = error
+                server.stop()
+                return
+            logger.warning("the stores are not open: %s", error.code)
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def _watch_temporal(app: App) -> None:
+    """Note for those who wait for an ingestion whether Temporal answers and a worker polls."""
+    request = DescribeTaskQueueRequest(
+        namespace=app.temporal.namespace,
+        task_queue=TaskQueue(name=app.task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    while True:
+        try:
+            answer = await app.temporal_client.workflow_service.describe_task_queue(request)
+        except (RPCError, RuntimeError):
+            app.health.note("temporal", "down", "Temporal does not answer")
+        else:
+            latest = max((poller.last_access_time.ToSeconds() for poller in answer.pollers), default=0)
+            if time.time() - latest < _POLLED_SECONDS:
+                app.health.note("temporal", "ok")
+            else:
+                app.health.note("temporal", "degraded", "no worker is polling: start `apex-worker`")
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise _unfit(
+            f"the server cannot listen on {host}, port {port}",
+            "choose another APEX_HTTP_HOST or APEX_HTTP_PORT, or end what listens there",
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _is_wildcard(host: str) -> bool:
+    address = _address(host)
+    return address is not None and address.is_unspecified
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _unfit(what: str, next_step: str) -> Rejected:
+    return Rejected(
+        what, code=Code.SETTINGS_INVALID, unchanged="the server was not started", next_step=next_step
+    )
