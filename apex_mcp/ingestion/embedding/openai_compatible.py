@@ -51,8 +51,13 @@ class _Item(BaseModel):
     embedding: str | list[float]
 
 
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+
+
 class _Reply(BaseModel):
     data: list[_Item]
+    usage: _Usage | None = None
 
 
 class _ErrorBody(BaseModel):
@@ -83,6 +88,7 @@ class OpenAICompatibleEmbedder:
         self._client: httpx.AsyncClient | None = None
         self._requests = asyncio.Semaphore(_PARALLEL_REQUESTS)
         self._dimension: int | None = None
+        self._tokens = 0
         self._failure: ApexError | None = None
         self._rest_until = 0.0
 
@@ -103,7 +109,10 @@ class OpenAICompatibleEmbedder:
         if self._resting and self._failure:
             text = f"{self._failure.message}; search is by words meanwhile; {self._failure.next_step}"
             return EmbedderState(readiness=Readiness.UNAVAILABLE, text=text)
-        return EmbedderState(readiness=Readiness.READY, text=f"{self._model} at {self._place}")
+        text = f"{self._model} at {self._place}"
+        if self._tokens:
+            text += f"; {self._tokens:,} tokens asked since this process began"
+        return EmbedderState(readiness=Readiness.READY, text=text)
 
     @property
     def arrived(self) -> bool:
@@ -185,13 +194,16 @@ class OpenAICompatibleEmbedder:
 
     def _read(self, response: httpx.Response, count: int) -> list[list[float]]:
         try:
-            items = sorted(_Reply.model_validate_json(response.content).data, key=lambda item: item.index)
+            reply = _Reply.model_validate_json(response.content)
+            items = sorted(reply.data, key=lambda item: item.index)
             vectors = [unit(_decode(item.embedding)) for item in items]
         except (ValidationError, ValueError, binascii.Error):
             # Without the cause: it would quote the answer.
             raise _unavailable(
                 "the embeddings endpoint answered with something else than embeddings"
             ) from None
+        # Local servers may send no count, or a wrong one; nothing rests on it.
+        self._tokens += max(0, reply.usage.prompt_tokens) if reply.usage else 0
         dimensions = {len(vector) for vector in vectors}
         if [item.index for item in items] != list(range(count)) or len(dimensions) != 1 or 0 in dimensions:
             raise _unavailable("the embeddings endpoint did not answer one vector for each text")
