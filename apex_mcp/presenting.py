@@ -4,13 +4,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from apex_mcp.models import STEPS, IngestionState, SourceType
+from apex_mcp.models import STEPS, EnrichmentState, IngestionState, SourceType
 from apex_mcp.retrieval.fusion import Fused
 from apex_mcp.stores.health import Health
+from apex_mcp.stores.record.facts import Fact
 from apex_mcp.stores.record.ingestions import Ingestion
-from apex_mcp.views import EntityView, FactView, FailureView, Hit, IngestionView, MemoryItem, Source
+from apex_mcp.views import (
+    EntityView,
+    FactView,
+    FailureView,
+    Hit,
+    IngestionView,
+    MemoryItem,
+    MergedView,
+    Source,
+)
 
 _MAX_SOURCES = 10
 
@@ -38,14 +47,20 @@ def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> Ing
         facts=result.get("facts"),
         warnings=list(result.get("warnings") or []),
         waiting_for=_waiting_for(ingestion, health),
-        failure=FailureView(code=failure["code"], message=failure["message"], next_step=failure["next_step"])
-        if failure and finished
+        failure=_present_failure(failure) if failure and finished else None,
+        enrichment=EnrichmentState(ingestion.enrichment or EnrichmentState.NONE),
+        enrichment_failure=_present_failure(ingestion.enrichment_failure)
+        if ingestion.enrichment_failure
         else None,
         accepted_at=ingestion.accepted_at,
         finished_at=ingestion.finished_at,
         attempts=ingestion.attempts,
         workflow_id=ingestion.workflow_id,
     )
+
+
+def _present_failure(failure: dict[str, Any]) -> FailureView:
+    return FailureView(code=failure["code"], message=failure["message"], next_step=failure["next_step"])
 
 
 def _name(ingestion: Ingestion) -> str:
@@ -115,7 +130,7 @@ def present_item(row: dict[str, Any]) -> MemoryItem:
 
 def present_entities(
     rows: Sequence[dict[str, Any]],
-    facts: Sequence[dict[str, Any]],
+    facts: Sequence[Fact],
     sources: Sequence[dict[str, Any]],
     *,
     as_of: datetime,
@@ -126,10 +141,18 @@ def present_entities(
             entity_id=row["id"],
             name=row["name"],
             type=row["type"],
-            aliases=sorted({alias for aliases in row["alias_lists"] for alias in aliases} - {row["name"]}),
-            mentions=int(row["mentions"]),
-            facts=_present_facts(
-                [fact for fact in facts if row["id"] in (fact["subject_id"], fact["object_id"])], as_of
+            aliases=row["aliases"],
+            mentions=row["mentions"],
+            merged_from=[
+                MergedView(entity_id=id_, name=name, reason=reason) for id_, name, reason in row["merged"]
+            ],
+            facts=sorted(
+                (
+                    _present_fact(fact, as_of)
+                    for fact in facts
+                    if row["id"] in (fact.subject_id, fact.object_id)
+                ),
+                key=lambda view: not view.current,
             ),
             sources=[present_source(source) for source in sources if source["entity_id"] == row["id"]][
                 :_MAX_SOURCES
@@ -139,29 +162,19 @@ def present_entities(
     ]
 
 
-def _present_facts(rows: Sequence[dict[str, Any]], as_of: datetime) -> list[FactView]:
-    """One view a fact, with all its sources; the dates are those of the newest source that gives them."""
-    by_fact: dict[UUID, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_fact.setdefault(row["id"], []).append(row)
-    views: list[FactView] = []
-    for fact_id, said in by_fact.items():
-        first = said[0]
-        valid_at = next((row["valid_at"] for row in said if row["valid_at"]), None)
-        invalid_at = next((row["invalid_at"] for row in said if row["invalid_at"]), None)
-        views.append(
-            FactView(
-                fact_id=fact_id,
-                subject=next((row["subject_name"] for row in said if row["subject_name"]), ""),
-                predicate=first["predicate"],
-                object=first["object_text"],
-                sentence=first["sentence"],
-                valid_at=valid_at,
-                invalid_at=invalid_at,
-                current=(valid_at is None or valid_at <= as_of)
-                and (invalid_at is None or invalid_at > as_of),
-                sources=[present_source(row) for row in said][:_MAX_SOURCES],
-                chunk_ids=[row["chunk_id"] for row in said][:_MAX_SOURCES],
-            )
-        )
-    return sorted(views, key=lambda view: not view.current)
+def _present_fact(fact: Fact, as_of: datetime) -> FactView:
+    return FactView(
+        fact_id=fact.id,
+        subject_id=fact.subject_id,
+        subject=fact.subject,
+        predicate=fact.predicate,
+        object_id=fact.object_id if fact.object_named else None,
+        object=fact.object,
+        sentence=fact.sentence,
+        valid_at=fact.valid_at,
+        invalid_at=fact.invalid_at,
+        ended_by=fact.ended_by,
+        current=fact.holds(as_of),
+        sources=[present_source(row) for row in fact.sources][:_MAX_SOURCES],
+        chunk_ids=[row["chunk_id"] for row in fact.sources][:_MAX_SOURCES],
+    )

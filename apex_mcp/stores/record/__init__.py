@@ -5,11 +5,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.enrichments import EnrichmentStore
+from apex_mcp.stores.record.graph_changes import GraphQueue
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.purging import PurgeStore
 from apex_mcp.stores.record.reading import Reader
 from apex_mcp.stores.record.schema import ensure_schema
+from apex_mcp.stores.record.splitting import SplitStore
+from apex_mcp.stores.record.timeline import EXCLUSIVE
 from apex_mcp.stores.record.versions import VersionStore
 
 __all__ = ["Record", "open_record"]
@@ -25,11 +29,18 @@ class Record:
     purges: PurgeStore
     index_log: IndexLog
     reader: Reader
+    enrichments: EnrichmentStore
+    splits: SplitStore
+    graph_queue: GraphQueue
 
 
 @asynccontextmanager
-async def open_record(conninfo: str) -> AsyncGenerator[Record]:
+async def open_record(conninfo: str, *, exclusive: frozenset[str] = EXCLUSIVE) -> AsyncGenerator[Record]:
     """Migrate if needed and open the pool.
+
+    Args:
+        conninfo: how to connect.
+        exclusive: predicates that have one object at a time: a fact ends where the next one begins.
 
     Raises:
         Unavailable: the database does not answer.
@@ -45,7 +56,10 @@ async def open_record(conninfo: str) -> AsyncGenerator[Record]:
             VersionStore(database),
             PurgeStore(database),
             IndexLog(database),
-            Reader(database),
+            Reader(database, exclusive),
+            EnrichmentStore(database, exclusive),
+            SplitStore(database),
+            GraphQueue(database),
         )
     finally:
         await database.close()

@@ -59,6 +59,7 @@ class Fact:
     Attributes:
         id: of the fact; the same statement of linked entities has several ids, this is one of them.
         subject_id, object_id: ids under which the entities are shown; an object may be a plain value, under an id that none has.
+        object_named: whether the object is an entity.
         valid_at: since when, where a source says so.
         begins: the same, else the time of its earliest source; None where the sources tell of the past only.
         invalid_at: when it ended.
@@ -71,6 +72,7 @@ class Fact:
     subject_id: UUID
     predicate: str
     object_id: UUID
+    object_named: bool
     subject: str
     object: str
     sentence: str
@@ -202,6 +204,7 @@ def _fact(
         subject_id=shown[row["subject_id"]].id,
         predicate=row["predicate"],
         object_id=shown[row["object_id"]].id,
+        object_named=any(one["object_named"] for one, _ in newest_first),
         subject=next((one["subject_name"] for one, _ in newest_first if one["subject_name"]), ""),
         object=row["object_text"],
         sentence=row["sentence"],

@@ -60,18 +60,20 @@ CROSS JOIN LATERAL (
 
 _COLUMNS: LiteralString = """
     i.id, i.seq, i.namespace, i.document_id, d.key, i.request, i.lane, i.bulk, i.state, i.step, i.claim, i.workflow_id,
-    i.attempts, i.cancel_requested_at, i.failure, i.result, i.accepted_at, i.started_at, i.finished_at
+    i.attempts, i.cancel_requested_at, i.failure, i.result, i.accepted_at, i.started_at, i.finished_at,
+    m.state AS enrichment, m.failure AS enrichment_failure
 """
 
-_GET: LiteralString = (
-    f"SELECT {_COLUMNS} FROM ingestions i JOIN documents d ON d.id = i.document_id WHERE i.id = ANY(%s)"
-)
+_FROM: LiteralString = """
+FROM ingestions i JOIN documents d ON d.id = i.document_id LEFT JOIN enrichments m ON m.ingestion_id = i.id
+"""
+
+_GET: LiteralString = f"SELECT {_COLUMNS} {_FROM} WHERE i.id = ANY(%s)"
 
 _OWNED: LiteralString = f"{_GET} AND i.claim = %s AND i.state = 'running'"
 
 _LIST: LiteralString = f"""
-SELECT {_COLUMNS} FROM ingestions i JOIN documents d ON d.id = i.document_id
-WHERE i.namespace = %(namespace)s AND i.seq < %(before)s
+SELECT {_COLUMNS} {_FROM} WHERE i.namespace = %(namespace)s AND i.seq < %(before)s
   AND (%(state)s::text IS NULL OR i.state = %(state)s)
 ORDER BY i.seq DESC LIMIT %(limit)s
 """
@@ -135,7 +137,7 @@ INSERT INTO outbox (ingestion_id, seq, namespace, document_id, lane, bulk) SELEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingestion:
-    """One row of `ingestions`, with its document's key."""
+    """One row of `ingestions`, with its document's key, and how a model's work on it stands."""
 
     id: UUID
     seq: int
@@ -156,6 +158,8 @@ class Ingestion:
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    enrichment: str | None
+    enrichment_failure: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,31 @@ UPDATE purges SET passes = passes + 1,
 WHERE version_id = ANY(%(versions)s)
 """
 
+# A commit that names one of these holds its row until it is over; what it wrote is seen by the statements that follow.
+_LOCK_NAMED: LiteralString = """
+SELECT e.id FROM entities e WHERE e.id IN (
+    SELECT entity_id FROM entity_sources WHERE version_id = ANY(%(versions)s)
+    UNION SELECT f.subject_id FROM facts f JOIN fact_sources s ON s.fact_id = f.id WHERE s.version_id = ANY(%(versions)s))
+ORDER BY e.id FOR UPDATE
+"""
+
+_LOCK_STATED: LiteralString = """
+SELECT f.id FROM facts f WHERE f.id IN (SELECT fact_id FROM fact_sources WHERE version_id = ANY(%(versions)s))
+ORDER BY f.id FOR UPDATE
+"""
+
+_FACTS_WITHOUT_SOURCE: LiteralString = """
+DELETE FROM facts f WHERE f.id = ANY(%s) AND NOT EXISTS (SELECT 1 FROM fact_sources s WHERE s.fact_id = f.id)
+"""
+
 _ORPHANS: LiteralString = """
 DELETE FROM entities e WHERE e.id = ANY(%s)
   AND NOT EXISTS (SELECT 1 FROM entity_sources s WHERE s.entity_id = e.id)
+"""
+
+_PAIRS_WITHOUT_LINK: LiteralString = """
+DELETE FROM entity_pairs p WHERE (p.a_id = ANY(%(ids)s) OR p.b_id = ANY(%(ids)s))
+  AND NOT EXISTS (SELECT 1 FROM entity_links l WHERE l.a_id = p.a_id AND l.b_id = p.b_id)
 """
 
 
@@ -67,19 +89,12 @@ class PurgeStore:
     async def delete_rows(self, version_ids: Sequence[UUID]) -> None:
         """Remove versions from the record with all that hangs on them, and entities that nothing else names."""
         async with self._database.transaction() as connection:
-            rows = await (
-                await connection.execute(
-                    "SELECT DISTINCT entity_id FROM entity_sources WHERE version_id = ANY(%s)",
-                    (list(version_ids),),
-                )
-            ).fetchall()
-            await connection.execute("DELETE FROM versions WHERE id = ANY(%s)", (list(version_ids),))
-            await connection.execute(
-                "DELETE FROM facts f WHERE NOT EXISTS (SELECT 1 FROM fact_sources s WHERE s.fact_id = f.id) "
-                "AND (f.subject_id = ANY(%(ids)s) OR f.object_id = ANY(%(ids)s))",
-                {"ids": [row["entity_id"] for row in rows]},
-            )
-            await connection.execute(_ORPHANS, ([row["entity_id"] for row in rows],))
+            bound = {"versions": list(version_ids)}
+            named = [row["id"] for row in await (await connection.execute(_LOCK_NAMED, bound)).fetchall()]
+            stated = [row["id"] for row in await (await connection.execute(_LOCK_STATED, bound)).fetchall()]
+            await connection.execute("DELETE FROM versions WHERE id = ANY(%(versions)s)", bound)
+            await connection.execute(_FACTS_WITHOUT_SOURCE, (stated,))
+            await connection.execute(_ORPHANS, (named,))
 
     async def passed(self, version_ids: Sequence[UUID], *, again_after_seconds: float) -> None:
         """Note that every store was told; the first pass is followed by one more after the longest step."""

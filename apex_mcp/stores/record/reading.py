@@ -10,9 +10,9 @@ from uuid import UUID
 from apex_mcp.stores.record import entities
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.facts import Fact, facts_of
+from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, SOURCE, VISIBLE
-from apex_mcp.stores.record.index_log import IndexUse
 
 _HYDRATE: LiteralString = f"""
 SELECT c.id AS chunk_id, c.text, c.start_offset, c.end_offset, c.page_from, c.page_to, c.heading_path, {SOURCE},
@@ -46,23 +46,18 @@ FROM versions v WHERE v.namespace = %(namespace)s AND v.tombstoned_at IS NULL AN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """A snapshot: a connection, a namespace, and the revision that is looked at.
+class View(Snapshot):
+    """A snapshot, and what can be read in it.
 
     Attributes:
         past: the revision is not the namespace's newest, because the reader asked for an earlier time.
         index: the vector index that is in use.
+        exclusive: predicates that have one object at a time.
     """
 
-    connection: Connection
-    namespace: str
-    revision: int
     past: bool
     index: IndexUse
-
-    async def _rows(self, query: LiteralString, **params: Any) -> list[dict[str, Any]]:
-        bound = {"namespace": self.namespace, "revision": self.revision, **params}
-        return await (await self.connection.execute(query, bound)).fetchall()
+    exclusive: frozenset[str]
 
     async def hydrate(self, chunk_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
         """The visible ones of these chunks, with their sources."""
@@ -179,6 +174,7 @@ class Reader:
                 revision=revision,
                 past=revision < newest,
                 index=IndexUse.of(row),
+                exclusive=self._exclusive,
             )
 
     async def namespaces(self) -> list[str]:

@@ -4,16 +4,27 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
 from apex_mcp.batches import batches
-from apex_mcp.models import Chunk, Extraction, IngestionState, ParsedDocument, Retirement, SourceType
+from apex_mcp.models import (
+    Chunk,
+    Extraction,
+    IngestionState,
+    Layer,
+    ParsedDocument,
+    Retirement,
+    SourceType,
+)
 from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
+from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.ingestions import lock_claimed
+from apex_mcp.stores.record.linking import link_entities
 
 _STANDING: LiteralString = """
 SELECT d.id AS document_id, c.id AS version_id, c.content_hash, c.ingestion_seq, c.revision_from,
@@ -52,38 +63,7 @@ INSERT INTO chunk_vectors (chunk_id, embedder, vector) SELECT c, %s, v FROM unne
 ON CONFLICT (chunk_id, embedder) DO NOTHING
 """
 
-# Sorted by id, so that two commits that name the same entities never wait for each other in a circle.
-_INSERT_ENTITIES: LiteralString = """
-INSERT INTO entities (id, namespace, normalised)
-SELECT DISTINCT ON (id) id, namespace, normalised FROM jsonb_to_recordset(%s::jsonb)
-    AS r(id uuid, namespace text, normalised text) ORDER BY id
-ON CONFLICT DO NOTHING
-"""
-
-_INSERT_ENTITY_SOURCES: LiteralString = """
-INSERT INTO entity_sources (entity_id, version_id, name, type, aliases, alias_keys, chunk_ids)
-SELECT entity_id, version_id, name, type, ARRAY(SELECT jsonb_array_elements_text(aliases)),
-       ARRAY(SELECT jsonb_array_elements_text(alias_keys)), ARRAY(SELECT jsonb_array_elements_text(chunk_ids)::uuid)
-FROM jsonb_to_recordset(%s::jsonb)
-    AS r(entity_id uuid, version_id uuid, name text, type text, aliases jsonb, alias_keys jsonb, chunk_ids jsonb)
-ON CONFLICT DO NOTHING
-"""
-
-_INSERT_FACTS: LiteralString = """
-INSERT INTO facts (id, namespace, subject_id, predicate, object_id, object_text)
-SELECT DISTINCT ON (id) id, namespace, subject_id, predicate, object_id, object_text FROM jsonb_to_recordset(%s::jsonb)
-    AS r(id uuid, namespace text, subject_id uuid, predicate text, object_id uuid, object_text text) ORDER BY id
-ON CONFLICT DO NOTHING
-"""
-
-_INSERT_FACT_SOURCES: LiteralString = """
-INSERT INTO fact_sources (fact_id, version_id, chunk_id, sentence, valid_at, invalid_at)
-SELECT id, version_id, chunk_id, sentence, valid_at, invalid_at FROM jsonb_to_recordset(%s::jsonb)
-    AS r(id uuid, version_id uuid, chunk_id uuid, sentence text, valid_at timestamptz, invalid_at timestamptz)
-ON CONFLICT DO NOTHING
-"""
-
-_RAISE_REVISIONS: LiteralString = """
+RAISE_REVISIONS: LiteralString = """
 WITH locked AS (SELECT name FROM namespaces WHERE name = ANY(%s) ORDER BY name FOR NO KEY UPDATE),
 raised AS (UPDATE namespaces n SET revision = revision + 1 FROM locked WHERE n.name = locked.name
            RETURNING n.name, n.revision)
@@ -112,7 +92,13 @@ WITH ended AS (
 DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended)
 """
 
-_LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
+LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
+
+# What a model is to read.
+WANT: LiteralString = """
+INSERT INTO enrichments (version_id, ingestion_id, namespace) SELECT id, ingestion_id, namespace FROM versions
+WHERE id = ANY(%s) ON CONFLICT DO NOTHING
+"""
 
 
 # Newest versions first, through their index: a backlog may be long.
@@ -183,11 +169,16 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """How each ingestion came out; ingestions that belong to another claim by now, or were purged, are in `lost`."""
+    """How each ingestion came out; ingestions that belong to another claim by now, or were purged, are in `lost`.
+
+    Attributes:
+        index_replaced: nothing was committed, because the index that was written to is not the one in use.
+    """
 
     states: dict[UUID, IngestionState] = field(default_factory=dict[UUID, IngestionState])
     retired: list[Retirement] = field(default_factory=list[Retirement])
     lost: list[UUID] = field(default_factory=list[UUID])
+    index_replaced: bool = False
 
 
 class VersionStore:
@@ -196,11 +187,19 @@ class VersionStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def commit(self, versions: Sequence[NewVersion], claim: UUID) -> CommitResult:
+    async def commit(
+        self,
+        versions: Sequence[NewVersion],
+        claim: UUID,
+        *,
+        enrich: bool = False,
+        index: IndexUse | None = None,
+    ) -> CommitResult:
         """Make versions current, all in one transaction, each only if nothing speaks against it.
 
         A version whose ingestion was cancelled, overtaken by one accepted later, or whose content equals the current
-        version's, ends its ingestion so and writes nothing.
+        version's, ends its ingestion so and writes nothing. With `enrich`, what becomes current is to be read by a model.
+        `index` is the vector index that the versions were written to before; None where they are in none yet.
 
         Raises:
             Unavailable: the database does not answer; nothing was committed, the same call may be made again.
@@ -208,6 +207,8 @@ class VersionStore:
         by_ingestion = {version.ingestion_id: version for version in versions}
         result = CommitResult()
         async with self._database.transaction() as connection:
+            if index is not None and not await is_in_use(connection, index):
+                return CommitResult(index_replaced=True)
             owned = await lock_claimed(connection, list(by_ingestion), claim)
             purged = await _purged(connection, [version.id for version in versions])
             owned = [row for row in owned if by_ingestion[row["id"]].id not in purged]
@@ -228,11 +229,22 @@ class VersionStore:
                     winners.append((version, current, row["seq"]))
                 ends.append(_end(version, state, current))
             if winners:
+                new = [version for version, _, _ in winners]
+                graph = GraphRows()
+                for version in new:
+                    graph.add(version.namespace, version.id, version.extraction)
                 await _insert(
-                    connection, [(version, seq, now["last_number"] + 1) for version, now, seq in winners]
+                    connection,
+                    [(version, seq, now["last_number"] + 1) for version, now, seq in winners],
+                    graph,
                 )
+                if enrich:
+                    await connection.execute(WANT, ([version.id for version in new],))
                 past = [current["version_id"] for _, current, _ in winners if current["version_id"]]
-                result.retired.extend(await _flip(connection, [version for version, _, _ in winners], past))
+                result.retired.extend(await _flip(connection, new, past))
+                if graph.entities:
+                    naming = {UUID(row["version_id"]) for row in graph.entities}
+                    await link_entities(connection, sorted(naming), Layer.TEXT)
             if ends:
                 await connection.execute(_END, (json.dumps(ends, default=str),))
         return result
@@ -264,7 +276,7 @@ class VersionStore:
                 _INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors))
             )
             await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
-            await connection.execute(_LOG, (versions,))
+            await connection.execute(LOG, (versions,))
 
 
 def content_hash(raw_hash: str, given: Any) -> str:
@@ -308,10 +320,11 @@ def _end(version: NewVersion, state: IngestionState, current: dict[str, Any]) ->
     return {"id": version.ingestion_id, "state": state, "result": result}
 
 
-async def _insert(connection: Connection, versions: Sequence[tuple[NewVersion, int, int]]) -> None:
+async def _insert(
+    connection: Connection, versions: Sequence[tuple[NewVersion, int, int]], graph: GraphRows
+) -> None:
     rows = [_version_row(version, seq, number) for version, seq, number in versions]
     new = [version for version, _, _ in versions]
-    entities, entity_sources, facts = _graph_rows(new)
     async with connection.pipeline():
         await connection.execute(_INSERT_VERSIONS, (json.dumps(rows, default=str),))
         await connection.execute(
@@ -340,12 +353,7 @@ async def _insert(connection: Connection, versions: Sequence[tuple[NewVersion, i
             await connection.execute(
                 _INSERT_VECTORS, (embedder, [one for one, _ in pairs], [vector for _, vector in pairs])
             )
-        if entities:
-            await connection.execute(_INSERT_ENTITIES, (json.dumps(entities),))
-            await connection.execute(_INSERT_ENTITY_SOURCES, (json.dumps(entity_sources),))
-        if facts:
-            await connection.execute(_INSERT_FACTS, (json.dumps(facts),))
-            await connection.execute(_INSERT_FACT_SOURCES, (json.dumps(facts, default=str),))
+        await insert_graph(connection, graph, Layer.TEXT)
 
 
 def _version_row(version: NewVersion, seq: int, number: int) -> dict[str, Any]:
@@ -385,51 +393,9 @@ def _chunk_columns(pairs: Sequence[tuple[NewVersion, Chunk]]) -> tuple[list[Any]
     )
 
 
-def _graph_rows(
-    versions: Sequence[NewVersion],
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    entities: list[dict[str, Any]] = []
-    sources: list[dict[str, Any]] = []
-    facts: list[dict[str, Any]] = []
-    for version in versions:
-        for entity in version.extraction.entities:
-            id_ = str(ids.entity_id(version.namespace, entity.name))
-            entities.append({
-                "id": id_,
-                "namespace": version.namespace,
-                "normalised": ids.normalise_name(entity.name),
-            })
-            sources.append({
-                "entity_id": id_,
-                "version_id": str(version.id),
-                "name": entity.name,
-                "type": entity.type,
-                "aliases": list(entity.aliases),
-                "alias_keys": [ids.normalise_name(alias) for alias in entity.aliases],
-                "chunk_ids": [str(version.chunk_id(ordinal)) for ordinal in entity.chunks],
-            })
-        for fact in version.extraction.facts:
-            subject = ids.entity_id(version.namespace, fact.subject)
-            object_id = str(ids.entity_id(version.namespace, fact.object))
-            valid_at = fact.valid_at.isoformat() if fact.valid_at else None
-            facts.append({
-                **{key: value for key, value in asdict(fact).items() if key in ("predicate", "sentence")},
-                "id": str(ids.fact_id(version.namespace, subject, fact.predicate, object_id, valid_at or "")),
-                "namespace": version.namespace,
-                "version_id": str(version.id),
-                "subject_id": str(subject),
-                "object_id": object_id,
-                "object_text": fact.object,
-                "chunk_id": str(version.chunk_id(fact.chunk)),
-                "valid_at": valid_at,
-                "invalid_at": fact.invalid_at.isoformat() if fact.invalid_at else None,
-            })
-    return entities, sources, facts
-
-
 async def _flip(connection: Connection, new: Sequence[NewVersion], past: Sequence[UUID]) -> list[Retirement]:
     """The last and shortest part: the namespaces' rows are locked from here to the end of the transaction."""
-    await connection.execute(_RAISE_REVISIONS, (sorted({version.namespace for version in new}),))
+    await connection.execute(RAISE_REVISIONS, (sorted({version.namespace for version in new}),))
     retired: list[Retirement] = []
     if past:
         rows = await (await connection.execute(_RETIRE, {"past": list(past)})).fetchall()
@@ -441,5 +407,5 @@ async def _flip(connection: Connection, new: Sequence[NewVersion], past: Sequenc
         ]
     async with connection.pipeline():
         await connection.execute(_PUBLISH, {"new": [version.id for version in new]})
-        await connection.execute(_LOG, ([version.id for version in new] + list(past),))
+        await connection.execute(LOG, ([version.id for version in new] + list(past),))
     return retired

@@ -1,0 +1,134 @@
+"""What is known already when a model's findings arrive: entities that may be the same, facts that may have ended."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import LiteralString
+from uuid import UUID
+
+from apex_mcp import ids
+from apex_mcp.stores.record.entities import described
+from apex_mcp.stores.record.facts import facts_of
+from apex_mcp.stores.record.snapshot import Snapshot
+from apex_mcp.stores.record.visibility import VISIBLE_SOURCE
+
+_MOST_SENTENCES = 5
+_MOST_FACTS = 500
+
+# By the name itself, by an alias of either side's, and by what spellings of an organisation share.
+_BY_NAME: LiteralString = f"""
+SELECT DISTINCT q.name, e.id FROM unnest(%(names)s::text[], %(keys)s::text[], %(cores)s::text[]) AS q(name, key, core)
+CROSS JOIN LATERAL (
+    SELECT n.id, false AS by_alias, false AS by_core FROM entities n
+    WHERE n.namespace = %(namespace)s AND n.normalised = q.key
+    UNION ALL
+    SELECT a.entity_id, true, false FROM entity_aliases a WHERE a.namespace = %(namespace)s AND a.key = q.key
+    UNION ALL
+    SELECT n.id, false, true FROM entities n WHERE n.namespace = %(namespace)s AND n.core = q.core AND q.core <> ''
+) AS e
+WHERE EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
+              WHERE s.entity_id = e.id AND (NOT e.by_alias OR q.key = ANY(s.alias_keys))
+                AND (NOT e.by_core OR s.type IN ('Organization', 'Thing')) AND {VISIBLE_SOURCE})
+"""
+
+_VECTORS: LiteralString = f"""
+SELECT x.entity_id, x.vector FROM entity_vectors x JOIN entities e ON e.id = x.entity_id
+WHERE e.namespace = %(namespace)s AND x.embedder = %(embedder)s
+  AND EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
+              WHERE s.entity_id = e.id AND s.type = %(type)s AND {VISIBLE_SOURCE})
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownEntity:
+    """A visible entity as it is shown, with up to five sentences of its facts."""
+
+    id: UUID
+    name: str
+    type: str
+    aliases: tuple[str, ...]
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFact:
+    """A visible fact that has not ended."""
+
+    id: UUID
+    subject: str
+    predicate: str
+    object: str
+    sentence: str
+    begins: datetime | None
+
+
+async def known_by_name(
+    snapshot: Snapshot, names: Sequence[str], exclusive: frozenset[str]
+) -> dict[str, list[KnownEntity]]:
+    """For each name the visible entities, as they are shown, that share it, an alias or its core."""
+    rows = await snapshot.rows(
+        _BY_NAME,
+        names=list(names),
+        keys=[ids.normalise_name(name) for name in names],
+        cores=[ids.core_name(name) for name in names],
+    )
+    shown = await snapshot.components(row["id"] for row in rows)
+    found: dict[str, set[UUID]] = {name: set() for name in names}
+    for row in rows:
+        found[row["name"]].add(shown[row["id"]].id)
+    known = await _known(snapshot, {one for some in found.values() for one in some}, exclusive)
+    return {name: [known[one] for one in sorted(some) if one in known] for name, some in found.items()}
+
+
+async def known(
+    snapshot: Snapshot, entity_ids: Collection[UUID], exclusive: frozenset[str]
+) -> list[KnownEntity]:
+    """The visible ones of these entities as they are shown, each once."""
+    shown = await snapshot.components(entity_ids)
+    return list((await _known(snapshot, {one.id for one in shown.values()}, exclusive)).values())
+
+
+async def _known(
+    snapshot: Snapshot, shown: Collection[UUID], exclusive: frozenset[str]
+) -> dict[UUID, KnownEntity]:
+    if not shown:
+        return {}
+    groups = {one.id: one for one in (await snapshot.components(shown)).values()}
+    facts = await facts_of(snapshot, list(groups), exclusive=exclusive, limit=20 * len(groups))
+    return {
+        row["id"]: KnownEntity(
+            id=row["id"],
+            name=row["name"],
+            type=row["type"],
+            aliases=tuple(row["aliases"]),
+            said=tuple(fact.sentence for fact in facts if row["id"] in (fact.subject_id, fact.object_id))[
+                :_MOST_SENTENCES
+            ],
+        )
+        for row in await described(snapshot, groups)
+    }
+
+
+async def known_vectors(snapshot: Snapshot, embedder: str, type_: str) -> list[tuple[UUID, bytes]]:
+    """Vectors of the names of visible entities of a type."""
+    rows = await snapshot.rows(_VECTORS, embedder=embedder, type=type_)
+    return [(row["entity_id"], row["vector"]) for row in rows]
+
+
+async def facts_of_subject(snapshot: Snapshot, subject: str, exclusive: frozenset[str]) -> list[KnownFact]:
+    """Facts of the entity that this name is shown as, those that have not ended."""
+    id_ = ids.entity_id(snapshot.namespace, subject)
+    shown = (await snapshot.components([id_]))[id_].id
+    now = datetime.now(UTC)
+    return [
+        KnownFact(
+            id=fact.id,
+            subject=fact.subject,
+            predicate=fact.predicate,
+            object=fact.object,
+            sentence=fact.sentence,
+            begins=fact.begins,
+        )
+        for fact in await facts_of(snapshot, [id_], exclusive=exclusive, limit=_MOST_FACTS)
+        if fact.subject_id == shown and (fact.invalid_at is None or fact.invalid_at > now)
+    ]

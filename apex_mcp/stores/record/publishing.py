@@ -1,0 +1,144 @@
+"""The second commit: what a model found in a version becomes visible, all at once."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, LiteralString
+from uuid import UUID
+
+from apex_mcp import ids
+from apex_mcp.models import ExtractedFact, Extraction, Layer
+from apex_mcp.stores.record.components import components
+from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.graph_changes import note_changes
+from apex_mcp.stores.record.graph_rows import GraphRows, fact_id, insert_graph
+from apex_mcp.stores.record.linking import Told, link_entities
+from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
+
+_LOCK: LiteralString = """
+SELECT e.state, v.namespace, coalesce(v.document_time, i.accepted_at) AS said_at
+FROM enrichments e JOIN versions v ON v.id = e.version_id JOIN ingestions i ON i.id = v.ingestion_id
+WHERE e.version_id = %s AND e.claim = %s AND e.state IN ('running', 'done') FOR UPDATE OF e
+"""
+
+# The namespace's row is locked: whether the version is current is settled.
+_PUBLISH: LiteralString = """
+UPDATE versions v SET enriched_from = n.revision FROM namespaces n
+WHERE v.id = %s AND n.name = v.namespace AND v.revision_from IS NOT NULL AND v.revision_to IS NULL
+  AND v.tombstoned_at IS NULL
+RETURNING v.namespace, v.enriched_from
+"""
+
+_END: LiteralString = """
+UPDATE enrichments SET state = %(state)s, usage = usage || %(usage)s::jsonb, failure = NULL, lease_owner = NULL,
+    lease_until = NULL, not_before = NULL, finished_at = clock_timestamp()
+WHERE version_id = %(version)s AND claim = %(claim)s AND state = 'running'
+"""
+
+_INSERT_ENDS: LiteralString = """
+INSERT INTO fact_ends (fact_id, by_fact_id, version_id, invalid_at)
+SELECT r.fact_id, r.by_fact_id, %s, r.invalid_at FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[])
+    AS r(fact_id, by_fact_id, invalid_at)
+JOIN facts f ON f.id = r.fact_id JOIN facts b ON b.id = r.by_fact_id
+WHERE f.id <> b.id AND f.namespace = b.namespace ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """The version's entity `name` and another one that is known are one thing."""
+
+    name: str
+    other_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The model's explicit word: this new fact ended that older one."""
+
+    fact: ExtractedFact
+    ended_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enriched:
+    """What a model found in a version, and what that cost."""
+
+    extraction: Extraction
+    links: tuple[Link, ...] = ()
+    ends: tuple[End, ...] = ()
+    usage: dict[str, int] = field(default_factory=dict[str, int])
+
+
+class _Overtaken(Exception):
+    """The version is not current any more; rolls the transaction back."""
+
+
+async def publish(database: Database, version_id: UUID, claim: UUID, enriched: Enriched) -> bool:
+    """Make it visible, in one transaction; False where the claim is lost or the version is not current any more.
+
+    The same call again changes nothing and answers the same.
+    """
+    try:
+        async with database.transaction() as connection:
+            row = await (await connection.execute(_LOCK, (version_id, claim))).fetchone()
+            if row is None or row["state"] == "done":
+                return row is not None
+            await _write(connection, row["namespace"], row["said_at"], version_id, enriched)
+            bound = {
+                "state": "done",
+                "usage": json.dumps(enriched.usage),
+                "version": version_id,
+                "claim": claim,
+            }
+            await connection.execute(_END, bound)
+            await connection.execute(LOG, ([version_id],))
+            await note_changes(connection, [version_id])
+            return True
+    except _Overtaken:
+        async with database.connection() as connection:
+            bound = {"state": "superseded", "usage": "{}", "version": version_id, "claim": claim}
+            await connection.execute(_END, bound)
+        return False
+
+
+async def _write(
+    connection: Connection, namespace: str, said_at: datetime, version_id: UUID, enriched: Enriched
+) -> None:
+    """Rows first, then the namespace's lock, as a text's commit does: else the two could wait for each other."""
+    graph = GraphRows()
+    graph.add(namespace, version_id, enriched.extraction)
+    await insert_graph(connection, graph, Layer.MODEL)
+    await _insert_ends(connection, namespace, said_at, version_id, enriched.ends)
+    await connection.execute(RAISE_REVISIONS, ([namespace],))
+    row = await (await connection.execute(_PUBLISH, (version_id,))).fetchone()
+    if row is None:
+        raise _Overtaken
+    told = await _told(connection, namespace, row["enriched_from"], version_id, enriched.links)
+    await link_entities(connection, [version_id], Layer.MODEL, told)
+
+
+async def _insert_ends(
+    connection: Connection, namespace: str, said_at: datetime, version_id: UUID, ended: Iterable[End]
+) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (one.ended_id, fact_id(namespace, one.fact), one.fact.valid_at or said_at) for one in ended
+    ]
+    if rows:
+        await connection.execute(_INSERT_ENDS, (version_id, *map(list, zip(*rows, strict=True))))
+
+
+async def _told(
+    connection: Connection, namespace: str, revision: int, version_id: UUID, links: Iterable[Link]
+) -> list[Told]:
+    """The model's links, to all that the other one is one with."""
+    pairs = [(ids.entity_id(namespace, link.name), link) for link in links]
+    found = await components(connection, namespace, revision, {link.other_id for _, link in pairs})
+    return [
+        Told(version_id, ours, other, link.reason)
+        for ours, link in pairs
+        for other in found[link.other_id].members
+        if other != ours
+    ]
