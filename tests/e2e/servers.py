@@ -1,0 +1,247 @@
+"""The server profile on this machine: stores on servers, `apex-mcp serve` and `apex-worker` as processes of their own."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, LiteralString, Self
+
+import httpx2
+import psycopg
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.postgres import EmbeddedPostgres
+from apex_mcp.runtime.temporal import EmbeddedTemporal
+from tests.e2e.homes import ERAS, Session
+from tests.services.redis_server import free_port
+
+_BIN = Path(sys.executable).parent
+_START_SECONDS = 60.0
+_STOP_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Addresses of stores that run."""
+
+    database_url: str
+    qdrant_url: str
+    temporal_address: str
+    staging: str
+    more: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Under their bare names, as platforms give them."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "QDRANT_URL": self.qdrant_url,
+            "TEMPORAL_ADDRESS": self.temporal_address,
+            "APEX_STAGING": self.staging,
+            **self.more,
+        }
+
+
+class Process:
+    """A process of ours with its log; a context manager that ends it, and asserts that it ended well."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        self.log_begins = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_bytes()[self.log_begins :].decode("utf-8", "replace")
+
+    def says(self, words: str) -> Self:
+        """Wait until its log holds some words."""
+        deadline = time.monotonic() + _START_SECONDS
+        while words not in self.log:
+            assert self.popen.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+    def terminate(self) -> int:
+        """Ask it to stop, and wait; its exit status."""
+        self.popen.terminate()
+        return self.popen.wait(_STOP_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.popen.poll() is None:
+            try:
+                status = self.terminate()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            assert status == 0, self.log
+
+
+@dataclass
+class Site:
+    """One memory on servers."""
+
+    folder: Path
+    stores: Stores
+    port: int = field(default_factory=free_port)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "files"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("APEX_") and name not in self.stores.environment
+        }
+        given = {
+            "APEX_HOME": str(self.folder / "home"),
+            "APEX_ROOTS": str(self.root),
+            "APEX_EMBEDDER": "none",
+            "APEX_CHILDREN": "1",
+            "APEX_HTTP_PORT": str(self.port),
+            "APEX_HTTP_TOKEN": self.token,
+        }
+        return {**kept, **self.stores.environment, **given}
+
+    def process(self, command: str, *arguments: str, **environment: str) -> Process:
+        """Start one of our commands."""
+        program = shutil.which(command, path=str(_BIN))
+        assert program is not None, f"{command} is not installed beside this Python"
+        name = f"{command}-{secrets.token_hex(3)}.log"
+        return Process([program, *arguments], {**self.environment, **environment}, self.folder / name)
+
+    def serve(self) -> Process:
+        """A server that is ready."""
+        server = self.process("apex-mcp", "serve")
+        deadline = time.monotonic() + _START_SECONDS
+        while self.status("/ready") != 200:
+            assert server.popen.poll() is None, server.log
+            assert time.monotonic() < deadline, server.log
+            time.sleep(0.05)
+        return server
+
+    def worker(self, *arguments: str) -> Process:
+        """A worker that works."""
+        return self.process("apex-worker", *arguments).says(" works, record ")
+
+    def status(self, path: str, **headers: str) -> int:
+        """The status of a plain GET; 0 while nobody listens."""
+        return self.get(path, **headers)[0]
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        """Status and body of a plain GET."""
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers)) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except OSError:
+            return 0, b""
+
+    def file(self, name: str, content: str | bytes) -> Path:
+        """A new file below the root."""
+        path = self.root / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
+        """What PostgreSQL itself says."""
+        with psycopg.connect(self.stores.database_url, autocommit=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def number(self, query: LiteralString) -> int:
+        return int(self.rows(query)[0][0])
+
+    def staged(self) -> list[str]:
+        """Whose content lies in staging."""
+        folder = Path(self.stores.staging)
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    @asynccontextmanager
+    async def session(self, era: str = ERAS[0]) -> AsyncGenerator[Session]:
+        """A client over HTTP."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=era) as client,
+        ):
+            yield Session(client)
+
+
+@contextmanager
+def running_stores(folder: Path, **more: str) -> Generator[Stores]:
+    """PostgreSQL, Temporal, a Qdrant and a shared folder; each a process that is ended at the end."""
+    postgres = EmbeddedPostgres(DataFolder(folder / "postgres").prepare())
+    temporal = EmbeddedTemporal(DataFolder(folder / "temporal").prepare())
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        stack.callback(lambda: runner.run(postgres.stop()))
+        stack.callback(lambda: runner.run(temporal.stop()))
+        database_url, address = runner.run(postgres.start()), runner.run(temporal.start())
+        port = free_port()
+        command = [sys.executable, "-m", "tests.doubles.qdrant_server", "--port", str(port), "--path"]
+        qdrant = subprocess.Popen([*command, str(folder / "qdrant")], cwd=Path(__file__).parents[2])
+        stack.callback(qdrant.wait)
+        stack.callback(qdrant.kill)
+        _await_port(port, qdrant)
+        yield Stores(database_url, f"http://127.0.0.1:{port}", address, str(folder / "staging"), more)
+
+
+@contextmanager
+def new_site(**more: str) -> Generator[Site]:
+    """A memory on stores of its own."""
+    # A short path: PostgreSQL's socket lies in it.
+    with tempfile.TemporaryDirectory(prefix="apex") as name:
+        folder = Path(name).resolve()
+        with running_stores(folder, **more) as stores:
+            site = Site(folder, stores)
+            site.root.mkdir()
+            yield site
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/"):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+            return
+        except OSError:
+            assert process.poll() is None, "the Qdrant double ended at its start"
+            assert time.monotonic() < deadline, "the Qdrant double does not answer"
+            time.sleep(0.02)
