@@ -2,14 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from apex_mcp.errors import ApexError
-from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
 from apex_mcp.stores.graph.protocol import Neighbour
 from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.record.graph_changes import GraphQueue
+
+# The driver is loaded where a server is set only.
+if TYPE_CHECKING:
+    from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
 
 T = TypeVar("T")
 
@@ -25,7 +28,7 @@ class BestGraph:
         neo4j: where one is set.
     """
 
-    def __init__(self, record: RecordGraph, queue: GraphQueue, neo4j: Neo4jGraph | None = None) -> None:
+    def __init__(self, record: RecordGraph, queue: GraphQueue, neo4j: "Neo4jGraph | None" = None) -> None:
         self._record = record
         self._queue = queue
         self._neo4j = neo4j
@@ -72,7 +75,7 @@ class BestGraph:
     async def _ask(
         self,
         namespace: str,
-        of_neo4j: Callable[[Neo4jGraph, str], Awaitable[T]],
+        of_neo4j: "Callable[[Neo4jGraph, str], Awaitable[T]]",
         of_record: Callable[[], Awaitable[T]],
     ) -> tuple[T, list[str]]:
         token = await self._queue.complete_for(namespace) if self._neo4j is not None else None

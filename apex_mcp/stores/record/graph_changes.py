@@ -51,6 +51,11 @@ SELECT namespace, kind, id, predicate, object_id FROM (
 ORDER BY place, seq, id, predicate
 """
 
+_NOTE_BEGINNING: LiteralString = """
+INSERT INTO graph_changes (namespace, kind, id)
+SELECT name, 'entity', '00000000-0000-0000-0000-000000000000' FROM namespaces
+"""
+
 _TAKE: LiteralString = """
 SELECT namespace, kind, id, predicate, object_id, array_agg(seq) AS seqs
 FROM (SELECT * FROM graph_changes ORDER BY seq LIMIT %s) AS oldest
@@ -109,6 +114,8 @@ class GraphQueue:
             await connection.execute("LOCK TABLE versions, entity_splits IN SHARE ROW EXCLUSIVE MODE")
             await connection.execute("DELETE FROM graph_changes")
             await connection.execute("UPDATE identity SET graph = %s", (token,))
+            # Until everything is put, too, readers see that something waits.
+            await connection.execute(_NOTE_BEGINNING)
 
     async def end(self, token: str | None = None) -> None:
         """There is no graph index any more, or none of this name: nothing is noted until the next one begins."""

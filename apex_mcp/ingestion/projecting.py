@@ -1,0 +1,142 @@
+"""Brings the graph in Neo4j to what the record says: page by page from the queue, each repeatable, after the commits."""
+
+from collections.abc import Collection, Iterable, Sequence
+from uuid import UUID, uuid4
+
+from apex_mcp.stores.graph.neo4j_client import Neo4jClient
+from apex_mcp.stores.graph.neo4j_schema import ensure_schema
+from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.components import Component
+from apex_mcp.stores.record.facts import facts_stating
+from apex_mcp.stores.record.graph_changes import Changes, Stated
+from apex_mcp.stores.record.graph_state import shown_entities, shown_passages
+from apex_mcp.stores.record.reading import View
+
+_PAGE = 1000
+
+Groups = dict[UUID, Component]
+
+
+class Projector:
+    """Writes one record's graph. Of several at once the one that began last goes on; the others fail at their next page.
+
+    Args:
+        record: what is to be shown, and the queue of what changed.
+        client: the database.
+        record_id: whose graph it is.
+    """
+
+    def __init__(self, record: Record, client: Neo4jClient, record_id: UUID) -> None:
+        self._record = record
+        self._queue = record.graph_queue
+        self._client = client
+        self._writer = Neo4jWriter(client, record_id)
+
+    async def has_work(self) -> bool:
+        """Whether something waits, or the graph is to be written anew.
+
+        Raises:
+            Unavailable: the record does not answer.
+        """
+        return await self._queue.has_work()
+
+    async def run(self, *, pages: int) -> bool:
+        """Write up to so many pages; whether more waits.
+
+        Raises:
+            Unavailable: the record or Neo4j does not answer, or another projector has taken over.
+            Rejected: Neo4j does not take the settings.
+        """
+        token, turn = await self._begin()
+        embedder = (await self._record.index_log.identity()).embedder
+        for _ in range(pages):
+            changes = await self._queue.take(_PAGE)
+            if not changes.seqs:
+                return False
+            for namespace, changed in changes.by_namespace.items():
+                async with self._record.reader.view(namespace) as view:
+                    page, hanging = await self._page(view, changed, embedder)
+                if hanging:
+                    # Before the page: were it lost between the two, nobody would know what to move.
+                    await self._queue.put_hanging_on(namespace, hanging)
+                await self._writer.write(page, token=token, turn=turn)
+            await self._queue.done(changes)
+        return await self._queue.has_work()
+
+    async def _begin(self) -> tuple[str, int]:
+        """The graph's name and our turn; a graph that is not there, or not this record's state, is begun anew."""
+        token = await self._queue.token()
+        turn = await self._writer.take_turn(token) if token else None
+        if token and turn is not None:
+            return token, turn
+        await ensure_schema(self._client, dimension=(await self._record.index_log.identity()).dimension)
+        token = uuid4().hex
+        await self._queue.begin(token)
+        await self._writer.clear()
+        await self._queue.put_everything()
+        await self._writer.mark(token)
+        return token, await self._writer.take_turn(token) or 0
+
+    async def _page(
+        self, view: View, changed: Changes, embedder: str | None
+    ) -> tuple[GraphPage, Collection[UUID]]:
+        """What to write, and the entities whose facts and passages hang on another node from then on."""
+        page = GraphPage(namespace=view.namespace)
+        hanging = await self._entities(view, changed.entities, page, embedder)
+        ends = await _facts(view, changed.facts, page) | await _passages(view, changed.chunks, page)
+        written = {one.id for one in page.entities}
+        missing = ends.keys() - written
+        there = (await self._writer.members(missing)).keys() - set(page.gone) if missing else set[UUID]()
+        needed = [ends[one] for one in missing - there]
+        page.ends.extend((await shown_entities(view, needed, embedder=embedder)).values())
+        return page, hanging
+
+    async def _entities(
+        self, view: View, entity_ids: Sequence[UUID], page: GraphPage, embedder: str | None
+    ) -> Collection[UUID]:
+        if not entity_ids:
+            return ()
+        near = {one for group in (await view.components(entity_ids)).values() for one in group.members}
+        nodes = await self._writer.members(near)
+        groups = await view.components(near.union(*nodes.values()))
+        # A node goes when something that was shown under it is shown elsewhere now; if it is still needed, it is made anew.
+        dissolved = [
+            node for node, members in nodes.items() if any(groups[one].id != node for one in members)
+        ]
+        shown = await shown_entities(
+            view, {one.id: one for one in groups.values()}.values(), embedder=embedder
+        )
+        page.entities.extend(shown.values())
+        page.gone.extend({*dissolved, *(nodes.keys() - shown.keys())})
+        return {one for node in dissolved for one in nodes[node]}
+
+
+async def _facts(view: View, stated: Iterable[Stated], page: GraphPage) -> Groups:
+    """Facts that state these, in place of those that the graph has; the entities at their ends.
+
+    Of a predicate with one object at a time all are written again, because each may end another.
+    """
+    every = list(stated)
+    groups = await view.components(one for subject, _, object_ in every for one in (subject, object_))
+    wanted: set[tuple[UUID, str, UUID | None]] = set()
+    for subject, predicate, object_ in every:
+        subjects, objects = groups[subject], groups[object_]
+        exclusive = predicate in view.exclusive
+        page.stated.append((subjects.id, predicate, None if exclusive else objects.id))
+        others = (None,) if exclusive else objects.members
+        wanted.update((one, predicate, other) for one in subjects.members for other in others)
+    page.facts.extend(await facts_stating(view, wanted, exclusive=view.exclusive))
+    ends = await view.components(one for fact in page.facts for one in (fact.subject_id, fact.object_id))
+    return {group.id: group for group in ends.values()}
+
+
+async def _passages(view: View, chunk_ids: Sequence[UUID], page: GraphPage) -> Groups:
+    """These passages, and the entities that they name."""
+    passages = await shown_passages(view, chunk_ids)
+    groups = await view.components(one for passage in passages for one in passage.entities)
+    page.passages.extend(
+        (passage, tuple(sorted({groups[one].id for one in passage.entities}))) for passage in passages
+    )
+    page.gone_passages.extend(set(chunk_ids) - {passage.id for passage in passages})
+    return {group.id: group for group in groups.values()}
