@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -14,6 +13,7 @@ from temporalio.client import Client
 
 from apex_mcp.ingestion.contract import TASK_QUEUE, shared_queue
 from apex_mcp.ingestion.embedding import open_embedder
+from apex_mcp.ingestion.embedding.cached import CachedEmbedder
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.enriching import Extractor, open_extractor
 from apex_mcp.ingestion.enriching.enricher import Enricher
@@ -21,7 +21,7 @@ from apex_mcp.ingestion.enriching.ontology import load_ontology
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
-from apex_mcp.ingestion.staging import LocalStaging, Staging
+from apex_mcp.ingestion.staging import Staging, open_staging
 from apex_mcp.ingestion.steps import Steps
 from apex_mcp.memory import Memory
 from apex_mcp.models import EnrichmentState
@@ -29,9 +29,8 @@ from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.temporal_client import TemporalPlace, users_temporal
 from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
-from apex_mcp.stores.cache.process import ProcessRateLimit
+from apex_mcp.stores.cache.opening import open_shared
 from apex_mcp.stores.health import Health
-from apex_mcp.stores.progress import ProcessProgress
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
 from apex_mcp.stores.record.listening import shared_bell
@@ -147,14 +146,22 @@ async def open_app(
         bundled = conninfo is not None
         ownership = await _own(stack, record, settings, folder) if not bundled and settings.alone else None
 
+        sole = bundled or ownership is not None
+
         temporal, task_queue = _temporal(settings, temporal_address, record_id)
         client = await temporal.connect(lazy=temporal.own)
 
+        health = Health()
+        shared = await stack.enter_async_context(
+            open_shared(settings, record_id=record_id, health=health, alone=sole)
+        )
+        staging = await open_staging(settings, folder.staging, health)
         embedder = open_embedder(settings, folder.models)
         if embedder is not None:
             stack.push_async_callback(embedder.close)
+            embedder = embedder if embedder.local else CachedEmbedder(embedder, shared.cache)
         # In a thread: what it needs takes a second to load.
-        extractor = await asyncio.to_thread(open_extractor, settings, ProcessRateLimit())
+        extractor = await asyncio.to_thread(open_extractor, settings, shared.rate_limit)
         enricher = None
         if extractor is not None:
             stack.push_async_callback(extractor.close)
@@ -171,9 +178,6 @@ async def open_app(
         index = await IndexKeeper.open(record=record, folder=folder.vectors, embedder=embedder)
         stack.push_async_callback(index.close)
 
-        health, progress = Health(), ProcessProgress()
-        staging = LocalStaging(Path(settings.staging) if settings.staging else folder.staging)
-        sole = bundled or ownership is not None
         bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
         if upkeep:
             await stack.enter_async_context(_background(index.run()))
@@ -190,7 +194,12 @@ async def open_app(
             pool=pool,
             staging=staging,
             steps=Steps(
-                settings=settings, record=record, index=index, staging=staging, pool=pool, progress=progress
+                settings=settings,
+                record=record,
+                index=index,
+                staging=staging,
+                pool=pool,
+                progress=shared.progress,
             ),
             maintenance=Maintenance(settings, record, staging),
             bell=bell,
@@ -201,7 +210,7 @@ async def open_app(
                 index=index,
                 embedder=embedder,
                 extractor=extractor,
-                progress=progress,
+                progress=shared.progress,
                 bell=bell,
                 health=health,
                 staging=staging,

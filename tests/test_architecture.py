@@ -50,12 +50,15 @@ DRIVERS = {
     "kreuzberg": ("apex_mcp.ingestion",),
     "fastembed": ("apex_mcp.ingestion.embedding",),
     "httpx": ("apex_mcp.ingestion.embedding",),
+    "redis": ("apex_mcp.stores.cache",),
+    "boto3": ("apex_mcp.ingestion.staging_s3",),
+    "botocore": ("apex_mcp.ingestion.staging_s3",),
     "mcp": ("apex_mcp.server", "apex_mcp.runtime"),
     "temporalio": ("apex_worker", "apex_mcp.app", "apex_mcp.runtime"),
 }
 
 HEAVY = {
-    "anyio", "alembic", "asyncio", "fastembed", "httpx", "kreuzberg", "mcp", "numpy", "onnxruntime", "openai",
+    "anyio", "alembic", "asyncio", "boto3", "redis", "fastembed", "httpx", "kreuzberg", "mcp", "numpy", "onnxruntime", "openai",
     "platformdirs", "psutil", "psycopg", "pydantic", "pydantic_settings", "qdrant_client", "qdrant_edge", "rich",
     "sqlalchemy", "temporalio", "typer",
 }  # fmt: skip
