@@ -15,7 +15,6 @@ from neo4j import AsyncTransaction
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient, rows
 from apex_mcp.stores.record.facts import Fact
-from apex_mcp.stores.record.graph_changes import Stated
 from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
 from apex_mcp.stores.vectors.packing import unpack
 
@@ -103,9 +102,7 @@ class GraphPage:
     entities: list[ShownEntity] = field(default_factory=list[ShownEntity])
     gone: list[UUID] = field(default_factory=list[UUID])
     ends: list[ShownEntity] = field(default_factory=list[ShownEntity])
-    stated: list[Stated | tuple[UUID, str, None]] = field(
-        default_factory=list[Stated | tuple[UUID, str, None]]
-    )
+    stated: list[tuple[UUID, str, UUID | None]] = field(default_factory=list[tuple[UUID, str, UUID | None]])
     facts: list[Fact] = field(default_factory=list[Fact])
     passages: list[tuple[ShownPassage, tuple[UUID, ...]]] = field(
         default_factory=list[tuple[ShownPassage, tuple[UUID, ...]]]

@@ -1,6 +1,6 @@
 """The queue of what a graph index on a server has yet to be told; filled by commits and purges, while there is such an index."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import LiteralString
 from uuid import UUID
@@ -131,7 +131,7 @@ class GraphQueue:
         async with self._database.transaction() as connection:
             await connection.execute(_NOTE_ALL)
 
-    async def put_hanging_on(self, namespace: str, entity_ids: Sequence[UUID]) -> None:
+    async def put_hanging_on(self, namespace: str, entity_ids: Collection[UUID]) -> None:
         """Facts and passages of entities that are shown under another id now."""
         async with self._database.connection() as connection:
             await connection.execute(_NOTE_HANGING, {"namespace": namespace, "ids": list(entity_ids)})

@@ -6,6 +6,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.graph_changes import note_changes
 
 _TOMBSTONE: LiteralString = """
 WITH marked AS (
@@ -92,6 +93,7 @@ class PurgeStore:
             bound = {"versions": list(version_ids)}
             named = [row["id"] for row in await (await connection.execute(_LOCK_NAMED, bound)).fetchall()]
             stated = [row["id"] for row in await (await connection.execute(_LOCK_STATED, bound)).fetchall()]
+            await note_changes(connection, version_ids)
             await connection.execute("DELETE FROM versions WHERE id = ANY(%(versions)s)", bound)
             await connection.execute(_FACTS_WITHOUT_SOURCE, (stated,))
             await connection.execute(_ORPHANS, (named,))

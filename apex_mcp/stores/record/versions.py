@@ -21,6 +21,7 @@ from apex_mcp.models import (
     SourceType,
 )
 from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.ingestions import lock_claimed
@@ -245,8 +246,12 @@ class VersionStore:
                 if graph.entities:
                     naming = {UUID(row["version_id"]) for row in graph.entities}
                     await link_entities(connection, sorted(naming), Layer.TEXT)
-            if ends:
-                await connection.execute(_END, (json.dumps(ends, default=str),))
+            async with connection.pipeline():
+                if winners:
+                    changed = [version.id for version, _, _ in winners]
+                    await note_changes(connection, [*changed, *(one.version_id for one in result.retired)])
+                if ends:
+                    await connection.execute(_END, (json.dumps(ends, default=str),))
         return result
 
     async def current_hashes(self, document_ids: Sequence[UUID]) -> dict[UUID, str]:
