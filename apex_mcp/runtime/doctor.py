@@ -8,14 +8,17 @@ import tempfile
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.contract import GREETING_WORKFLOW
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness
+from apex_mcp.ingestion.enriching.protocol import Doubt, Extractor, Passage, PassageGroup
 from apex_mcp.ingestion.room import LEAST_FREE_BYTES
 from apex_mcp.ingestion.sources.roots import usable_root
 from apex_mcp.runtime.home import DataFolder
@@ -61,6 +64,8 @@ class Checked(Protocol):
     @property
     def embedder(self) -> Embedder | None: ...
     @property
+    def extractor(self) -> Extractor | None: ...
+    @property
     def temporal_client(self) -> "Client": ...
     @property
     def task_queue(self) -> str: ...
@@ -76,6 +81,7 @@ async def checks(app: Checked) -> list[Check]:
             _guarded("Temporal and worker", lambda: _greeting(app.temporal_client, app.task_queue)),
             _guarded("vector index", lambda: _vectors(app)),
             _guarded("embedder", lambda: _embedder(app.embedder)),
+            *([_guarded("model", partial(_model, app.extractor, app.settings))] if app.extractor else []),
             _guarded("parsers", lambda: _parsers(app)),
         )
     )
@@ -158,6 +164,25 @@ async def _embedder(embedder: Embedder | None) -> Check:
                 detail=state.text,
                 fix="run `apex-mcp setup`, or set APEX_EMBEDDER to a model's folder, `openai` or `none`",
             )
+
+
+async def _model(extractor: Extractor, settings: Settings) -> Check:
+    """A small question to each of the models: the address, the key, and that they answer in the asked form."""
+    passage = Passage(ordinal=0, text="ACME Corporation is headquartered in Austin.")
+    doubt = Doubt(
+        name="ACME Corp.",
+        type="Organization",
+        said=(),
+        other_name="ACME Corporation",
+        other_type="Organization",
+        other_said=(),
+    )
+    await asyncio.gather(
+        extractor.extract(PassageGroup(title="", passages=(passage,))), extractor.same([doubt])
+    )
+    models = " and ".join(dict.fromkeys((settings.llm_model, settings.llm_small_model)))
+    host = urlsplit(settings.openai_base_url).hostname
+    return Check(name="model", state="ok", detail=f"{models} at {host}: texts of documents go there")
 
 
 async def _parsers(app: Checked) -> Check:
@@ -260,13 +285,13 @@ async def _temporal_program(settings: Settings) -> Check:
 
 
 def _unused_key(settings: Settings) -> list[Check]:
-    if not os.environ.get("OPENAI_API_KEY") or settings.embedder == "openai":
+    if not os.environ.get("OPENAI_API_KEY") or "openai" in (settings.embedder, settings.llm):
         return []
     return [
         Check(
             name="OPENAI_API_KEY",
             state="hint",
             detail="set, and not used: nothing leaves this machine",
-            fix="APEX_EMBEDDER=openai with APEX_OPENAI_API_KEY would use it, after `apex-mcp reindex`",
+            fix="APEX_EMBEDDER=openai or APEX_LLM=openai with APEX_OPENAI_API_KEY would use it",
         )
     ]
