@@ -11,6 +11,7 @@ from uuid import UUID
 
 from temporalio.client import Client
 
+from apex_mcp.errors import Code
 from apex_mcp.ingestion.contract import TASK_QUEUE, shared_queue
 from apex_mcp.ingestion.embedding import open_embedder
 from apex_mcp.ingestion.embedding.cached import CachedEmbedder
@@ -29,12 +30,15 @@ from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.temporal_client import TemporalPlace, users_temporal
 from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
+from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.cache.opening import open_shared
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
 from apex_mcp.stores.record.listening import shared_bell
 from apex_mcp.stores.record.owner import Ownership, own_record, take_index
+from apex_mcp.stores.vectors.edge_home import EdgeHome
+from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.protocol import VectorIndex
 
 Server = tuple[str, str, Callable[[], Awaitable[object]]]
@@ -175,12 +179,12 @@ async def open_app(
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
 
-        index = await IndexKeeper.open(record=record, folder=folder.vectors, embedder=embedder)
+        home = await stack.enter_async_context(_index_home(settings, folder, record_id, health))
+        index = await IndexKeeper.open(record=record, home=home, embedder=embedder)
         stack.push_async_callback(index.close)
 
         bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
-        if upkeep:
-            await stack.enter_async_context(_background(index.run()))
+        await stack.enter_async_context(_background(index.run(upkeep=upkeep)))
         yield App(
             settings=settings,
             record=record,
@@ -227,6 +231,22 @@ async def open_server_app(settings: Settings, *, upkeep: bool = True) -> AsyncGe
     folder = DataFolder(settings.home).prepare_for_models()
     async with open_app(settings, folder=folder, upkeep=upkeep) as app:
         yield app
+
+
+@asynccontextmanager
+async def _index_home(
+    settings: Settings, folder: DataFolder, record_id: UUID, health: Health
+) -> AsyncGenerator[IndexHome]:
+    """Where the vector index is: on the server that is set, else in the data folder."""
+    if settings.qdrant_url is None:
+        yield EdgeHome(folder.vectors)
+        return
+    from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client  # takes a moment to load
+
+    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key is not None else None
+    async with qdrant_client(settings.qdrant_url, key) as client:
+        breaker = CircuitBreaker("vectors", Code.VECTORS_UNAVAILABLE, health)
+        yield QdrantHome(client, record_id, breaker=breaker)
 
 
 def _host(url: str) -> str:

@@ -518,7 +518,8 @@ class Memory:
         name = check_namespace(namespace or caller.namespace)
         async with self._record.reader.view(name) as view:
             counts, revision = await view.counts() | await view.graph_counts(), view.revision
-        stores, embedder = await self._stores()
+            lacks = self._index.lacks(view.index)
+        stores, embedder = await self._stores(await self._vectors(lacks))
         return StatsView(
             namespace=name,
             namespaces=await self._record.reader.namespaces(),
@@ -548,22 +549,21 @@ class Memory:
         detail = f"{condition.detail}; {where}" if condition.detail else where
         return StoreHealth(name="model", state=condition.state, detail=detail)
 
-    async def _stores(self) -> tuple[list[StoreHealth], str]:
+    async def _vectors(self, lacks: str | None) -> StoreHealth:
+        try:
+            detail = lacks or f"{await self._index.vectors.count()} passages in the index"
+        except ApexError as error:
+            return StoreHealth(name="vectors", state="down", detail=error.message)
+        return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
+
+    async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:
         temporal = self._health.of("temporal")
         stores = [
             StoreHealth(name="postgresql", state="ok"),
             StoreHealth(name="temporal", state=temporal.state, detail=temporal.detail),
             self._model(),
+            vectors,
         ]
-        rebuilding = self._index.degraded
-        points = await self._index.vectors.count()
-        stores.append(
-            StoreHealth(
-                name="vectors",
-                state="degraded" if rebuilding else "ok",
-                detail=rebuilding or f"{points} passages in the index",
-            )
-        )
         embedder = self._embedder
         if embedder is None:
             stores.append(

@@ -29,6 +29,7 @@ from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.versions import NewVersion
+from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.packing import pack, unit
 from benchmarks.texts import Texts
 
@@ -80,7 +81,7 @@ async def fill(home: Path, chunks: int, vectors: Vectors | None) -> None:
         record = await stack.enter_async_context(open_record(await postgres.start()))
         if vectors is not None:
             await record.index_log.set_embedder(vectors.embedder)
-        keeper = await IndexKeeper.open(record=record, folder=folder.vectors, embedder=None)
+        keeper = await IndexKeeper.open(record=record, home=EdgeHome(folder.vectors), embedder=None)
         stack.push_async_callback(keeper.close)
         if vectors is not None:
             await keeper.vectors.enable_dense(vectors.embedder, vectors.dimension)

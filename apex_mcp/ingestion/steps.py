@@ -339,13 +339,10 @@ class Steps:
         require_room(self._settings.home if self._settings.stores_at_home else None)
         # In a thread: a book has thousands of passages, and the daemon goes on meanwhile.
         versions, points = await asyncio.to_thread(_ready, drafts)
-        with self._index.writing():
-            await self._index.vectors.upsert(points)
-            result = await self._record.versions.commit(versions, claim, enrich=self._settings.llm != "none")
-            await self._index.vectors.retire(result.retired)
-            for draft in drafts:
-                if result.states.get(draft.id) is not IngestionState.READY:
-                    await self._index.purge_run(draft.ingestion.document_id, draft.id, claim)
+        result = await self._index.commit(points, versions, claim, enrich=self._settings.llm != "none")
+        for draft in drafts:
+            if result.states.get(draft.id) is not IngestionState.READY:
+                await self._index.purge_run(draft.ingestion.document_id, draft.id, claim)
         for draft in drafts:
             self._drafts.drop(draft.id, claim)
         self._progress.publish(draft.id for draft in drafts)

@@ -16,6 +16,7 @@ from apex_mcp.retrieval.fusion import ENTITY, MEANING, WORDS, Fused, fuse
 from apex_mcp.retrieval.naming import possible_names
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.reading import View
+from apex_mcp.stores.vectors.protocol import VectorIndex
 
 # A store that takes longer is left out of the answer, which says so.
 _STORE_SECONDS = 3.0
@@ -66,14 +67,14 @@ class Searcher:
         """
         found = Found()
         vector = await self._question_vector(request.query, found)
-        degraded = self._index.degraded
         async with self._record.reader.view(request.where.namespace, known_at=request.known_at) as view:
             found.revision = view.revision
+            lacks = self._index.lacks(view.index)
             where = replace(request.where, revision=view.revision) if view.past else request.where
             await self._collect(view, request, where, vector, found)
         # A rebuild that ended meanwhile may have hidden passages at the beginning, and one that began, at the end.
-        if degraded := degraded or self._index.degraded:
-            found.degraded.append(degraded)
+        if lacks := lacks or self._index.lacks(self._index.use):
+            found.degraded.append(lacks)
         if vector is not None and self._index.owed:
             found.degraded.append(
                 f"{self._index.owed} passages have no vectors yet: they are found by words only"
@@ -95,8 +96,11 @@ class Searcher:
         rows: dict[UUID, dict[str, Any]] = {}
         asked: set[UUID] = set()
         offset, page = 0, max(_MIN_PAGE, 3 * request.limit)
+        vectors = await self._within(self._index.follow(view.index), "the vector index", found)
+        if self._embedder is None or self._embedder.name != self._index.embedder_name:
+            vector = None
         while offset < _MAX_CANDIDATES:
-            pages = self._page(request.query, vector, where, page, offset, found)
+            pages = self._page(vectors, request.query, vector, where, page, offset, found)
             if offset == 0 and about is None and not _narrow(where):
                 fresh, proposals[ENTITY] = await asyncio.gather(pages, self._named(view, request.query))
             else:
@@ -136,8 +140,6 @@ class Searcher:
         if embedder.name != self._index.embedder_name:
             found.degraded.append("search is by words only: the embedder was changed; run `apex-mcp reindex`")
             return None
-        if embedder.name != self._index.serving[1]:
-            return None  # a reindex for this embedder is under way, which the answer says
         if not embedder.state.ready:
             found.degraded.append(f"search is by words only: {embedder.state.text}")
             return None
@@ -145,6 +147,7 @@ class Searcher:
 
     async def _page(
         self,
+        vectors: VectorIndex | None,
         query: str,
         vector: Sequence[float] | None,
         where: IndexFilter,
@@ -153,7 +156,8 @@ class Searcher:
         found: Found,
     ) -> dict[str, list[Candidate]]:
         """The next candidates of the vector index, by words and by meaning."""
-        vectors, _ = self._index.serving
+        if vectors is None:
+            return {}
         asked: dict[str, Awaitable[list[Candidate] | None]] = {
             WORDS: self._within(
                 vectors.search_words(query, where, limit=page, offset=offset),

@@ -17,6 +17,7 @@ from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IndexFilter, IndexPoint
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.vectors.edge_home import EdgeHome
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.index_points import version_of
@@ -91,7 +92,7 @@ async def answers(keeper: IndexKeeper) -> bool:
 
 
 async def whole(keeper: IndexKeeper) -> bool:
-    return keeper.degraded is None and keeper.vectors.generation > 0
+    return keeper.lacks(keeper.use) is None and keeper.vectors.generation > 0
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -99,7 +100,7 @@ async def test_an_engine_killed_amid_writes_loses_nothing_that_was_committed(
     record: Record, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    keeper = await IndexKeeper.open(record=record, folder=tmp_path, embedder=None)
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
     async with running(keeper):
         await eventually(lambda: keeper.vectors.position() is not None)
         for number in range(5):
@@ -126,7 +127,7 @@ async def test_an_engine_killed_amid_writes_loses_nothing_that_was_committed(
         await keeper.flush()
         assert int(keeper.vectors.position() or 0) > int(durable or 0)
     await keeper.close()
-    keeper = await IndexKeeper.open(record=record, folder=tmp_path, embedder=None)
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
     assert await found(keeper, "heron") == 5 + MANY // 2
     await keeper.close()
 
@@ -134,7 +135,7 @@ async def test_an_engine_killed_amid_writes_loses_nothing_that_was_committed(
 async def test_a_version_whose_points_were_lost_before_its_commit_is_written_again_after_it(
     record: Record, tmp_path: Path
 ) -> None:
-    keeper = await IndexKeeper.open(record=record, folder=tmp_path, embedder=None)
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
     async with running(keeper):
         await eventually(lambda: keeper.vectors.position() is not None)
         await keeper.flush()
@@ -145,7 +146,7 @@ async def test_a_version_whose_points_were_lost_before_its_commit_is_written_aga
             await eventually(lambda: answers(keeper))
             # There is an engine again, as it was flushed; nothing may be noted as complete meanwhile.
             assert await found(keeper, "slow") == 0
-            assert "catching up" in (keeper.degraded or "")
+            assert "catching up" in (keeper.lacks(keeper.use) or "")
             before = keeper.vectors.position()
             await keeper.flush()
             assert keeper.vectors.position() == before
@@ -158,7 +159,7 @@ async def test_a_version_whose_points_were_lost_before_its_commit_is_written_aga
 async def test_a_position_is_not_noted_when_writes_before_it_were_lost(
     record: Record, tmp_path: Path
 ) -> None:
-    keeper = await IndexKeeper.open(record=record, folder=tmp_path, embedder=None)
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
     vectors = keeper.vectors
     await vectors.flush("5")
     await vectors.upsert(version_of("heron"))

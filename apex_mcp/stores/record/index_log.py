@@ -147,10 +147,12 @@ class IndexLog:
         )
 
     def alone(
-        self, name: LiteralString, *, wait_seconds: float = 0
+        self, name: LiteralString, *, wait_seconds: float = 0, poll_seconds: float = 0.1
     ) -> AbstractAsyncContextManager[SessionLock]:
         """Try to be the only process that does the named thing, to the end of the block."""
-        return session_lock(self._database.conninfo, name, wait_seconds=wait_seconds)
+        return session_lock(
+            self._database.conninfo, name, wait_seconds=wait_seconds, poll_seconds=poll_seconds
+        )
 
     async def set_embedder(self, embedder: str) -> None:
         """From now on the record's vectors are this embedder's."""

@@ -1,8 +1,9 @@
 """Locks that a session of PostgreSQL holds, so that among all processes of a record one at a time does a thing."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import LiteralString
 
 import psycopg
@@ -41,15 +42,19 @@ class SessionLock:
 
 
 @asynccontextmanager
-async def session_lock(conninfo: str, name: str, *, wait_seconds: float = 0) -> AsyncGenerator[SessionLock]:
+async def session_lock(
+    conninfo: str, name: str, *, wait_seconds: float = 0, poll_seconds: float = 0.1
+) -> AsyncGenerator[SessionLock]:
     """Try to hold the lock of a name, to the end of the block.
+
+    It is asked for again and again: a query that waited for it would keep PostgreSQL from cleaning up.
 
     Raises:
         Unavailable: the database does not answer.
     """
     session = await _open(conninfo)
     try:
-        yield SessionLock(session, held=await _take(session, name, wait_seconds))
+        yield SessionLock(session, held=await _take(session, name, wait_seconds, poll_seconds))
     finally:
         with suppress(psycopg.Error):
             await session.close()
@@ -69,16 +74,26 @@ async def _open(conninfo: str) -> psycopg.AsyncConnection:
         return session
 
 
-async def _take(session: psycopg.AsyncConnection, name: str, wait_seconds: float) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(max(wait_seconds, _ANSWER_SECONDS)):
-            for _ in range(1 + int(wait_seconds / _POLL_SECONDS)):
-                with translated():
-                    row = await (
-                        await session.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (name,))
-                    ).fetchone()
-                if row and row[0]:
-                    return True
-                if wait_seconds:
-                    await asyncio.sleep(_POLL_SECONDS)
-    return False
+async def _take(
+    session: psycopg.AsyncConnection, name: str, wait_seconds: float, poll_seconds: float
+) -> bool:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        with translated(), _unanswered():
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                row = await (
+                    await session.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (name,))
+                ).fetchone()
+        if row and row[0]:
+            return True
+        if time.monotonic() + poll_seconds > deadline:
+            return False
+        await asyncio.sleep(poll_seconds)
+
+
+@contextmanager
+def _unanswered() -> Generator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise psycopg.OperationalError("no answer") from error

@@ -1,0 +1,142 @@
+"""The vector index in use: opened, followed when another takes its place, and written to."""
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import LiteralString
+
+from apex_mcp.ingestion.index_replay import Replay
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
+
+_OPENING: LiteralString = "apex-mcp index opening"
+_OPENING_SECONDS = 30.0
+
+# A generation that no index has.
+UNKNOWN = -1
+
+
+class CurrentIndex:
+    """The index that the record names, as this process last read it. `open` comes before all else.
+
+    Attributes:
+        vectors: the index; another object when another index takes its place.
+        use: its name, whose vectors it holds, and whether it is whole.
+        whole: the generation of `vectors` that is known to hold all that the record committed; behind it, something was lost.
+        lost: set when `whole` is behind, or not known.
+        dirty: set when something was written since it was cleared last.
+        written: set with it, for whoever waits for new passages.
+        last_write: when.
+    """
+
+    vectors: KeptIndex
+    use: IndexUse
+
+    def __init__(self, record: Record, home: IndexHome) -> None:
+        self.whole = UNKNOWN
+        self.lost = asyncio.Event()
+        self.dirty = asyncio.Event()
+        self.written = asyncio.Event()
+        self.last_write = 0.0
+        self._record = record
+        self._home = home
+        self._following = asyncio.Lock()
+        self._writers: set[int] = set()
+        self._next_writer = 0
+
+    async def open(self) -> None:
+        """Open the index that the record names.
+
+        Raises:
+            Unavailable: the record or the index cannot be used.
+        """
+        self.use = await self._record.index_log.in_use()
+        self.vectors = await self.open_index(self.use)
+
+    async def refresh(self) -> bool:
+        """Go on with the index that the record names now; whether it is another one. Never within `writing`.
+
+        Raises:
+            Unavailable: the record or that index cannot be used.
+        """
+        async with self._following:
+            use = await self._record.index_log.in_use()
+            if use.same(self.use):
+                self.use = use
+                return False
+            before = self._take(use, await self.open_index(use))
+        await self._let_go(before)
+        return True
+
+    async def switch(self, use: IndexUse, vectors: KeptIndex, *, whole: int) -> None:
+        """Go on with an index that this process has just put in use, whole in this generation."""
+        async with self._following:
+            before = self._take(use, vectors)
+            self.whole = whole
+        await self._let_go(before)
+
+    async def open_index(self, use: IndexUse) -> KeptIndex:
+        """Open an index, or make it.
+
+        Raises:
+            Unavailable: it cannot be used.
+        """
+        log = self._record.index_log
+        if not self._home.shared:
+            return await self._open(use)
+        # One process makes it, the others find it made.
+        async with log.alone(_OPENING, wait_seconds=_OPENING_SECONDS):
+            return await self._open(use)
+
+    def replay(self) -> Replay:
+        """From the record's log to this index."""
+        return Replay(self._record.index_log, self.vectors, self.use.embedder)
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Around writes to the index that belong to one commit of the record."""
+        token, self._next_writer = self._next_writer, self._next_writer + 1
+        self._writers.add(token)
+        try:
+            yield
+        finally:
+            self._writers.discard(token)
+            self.last_write = time.monotonic()
+            self.dirty.set()
+            self.written.set()
+
+    async def settled(self) -> int:
+        """The index's generation, when all that may have written to earlier ones have committed or given up.
+
+        Else one whose points were lost could commit after a replay has looked.
+        """
+        generation = await self.vectors.ready()
+        await self._until_idle(set(self._writers))
+        return generation
+
+    async def _open(self, use: IndexUse) -> KeptIndex:
+        log = self._record.index_log
+        identity = await log.identity()
+        return await self._home.open(
+            use.name,
+            record_id=identity.record_id,
+            embedder=use.embedder,
+            dimension=await log.dimension(use.embedder),
+            on_lost=self.lost.set,
+        )
+
+    def _take(self, use: IndexUse, vectors: KeptIndex) -> KeptIndex:
+        before, self.vectors, self.use, self.whole = self.vectors, vectors, use, UNKNOWN
+        self.lost.set()
+        self.written.set()
+        return before
+
+    async def _let_go(self, before: KeptIndex) -> None:
+        await self._until_idle(set(self._writers))
+        await before.close()
+
+    async def _until_idle(self, writers: set[int]) -> None:
+        while writers & self._writers:  # noqa: ASYNC110  (some milliseconds, once a reindex)
+            await asyncio.sleep(0.01)

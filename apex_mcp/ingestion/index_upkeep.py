@@ -1,0 +1,321 @@
+"""What keeps the vector index whole: replay, rebuild, replacement, flushes and purges. One process of a record does it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import LiteralString, TypeVar
+from uuid import uuid4
+
+from apex_mcp.errors import ApexError
+from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
+from apex_mcp.ingestion.index_replay import Replay
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
+from apex_mcp.stores.record.purging import Purge
+from apex_mcp.stores.record.session_lock import SessionLock
+from apex_mcp.stores.vectors.home import IndexHome
+
+# Searches of the embedded index wait for a flush, so it comes in a pause of the writes, or after a while without one.
+_QUIET_SECONDS = 5.0
+_UNFLUSHED_SECONDS = 30.0
+_AFTER_FAILURE_SECONDS = 2.0
+_IDLE_SECONDS = 15.0
+_TIDY_SECONDS = 60.0
+_TAKEOVER_SECONDS = 3.0
+# A new index takes over when so few versions changed since it was last brought up to date; commits fail meanwhile.
+_FEW = 20
+_ROUNDS = 20
+# Longer than any step may take, so that a paused one that wakes up finds its work removed once more.
+_SECOND_PASS_SECONDS = 3 * 3600.0
+
+_UPKEEP: LiteralString = "apex-mcp index upkeep"
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class IndexUpkeep:
+    """The upkeep of one record's index.
+
+    Args:
+        record: PostgreSQL.
+        home: where its indexes are.
+        current: the one in use.
+        quiet_seconds: how long writes pause before a flush; of a shared index, the time between two.
+        takeover_seconds: how often it is looked whether another process has ended its upkeep.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        home: IndexHome,
+        current: CurrentIndex,
+        *,
+        quiet_seconds: float = _QUIET_SECONDS,
+        takeover_seconds: float = _TAKEOVER_SECONDS,
+    ) -> None:
+        self.keeping = False
+        self._record = record
+        self._home = home
+        self._current = current
+        self._quiet_seconds = quiet_seconds
+        self._takeover_seconds = takeover_seconds
+
+    async def run(self) -> None:
+        """Do the upkeep, of a shared index for as long as no other process does; until cancelled."""
+        if not self._home.shared:
+            await self._keep()
+        while True:
+            await guarded(self._keep_in_turn())
+
+    async def mend(self) -> bool:
+        """Bring the index to what the record says; False while another process makes a new one.
+
+        Raises:
+            Unavailable: the record or the index does not answer.
+        """
+        current = self._current
+        await current.refresh()
+        generation = await current.vectors.ready()
+        if await self._outdated():
+            return await self._rebuild()
+        if self._home.shared and current.whole not in (UNKNOWN, generation):
+            await self._note_whole(whole=False)
+        await self.catch_up()
+        await self._note_whole(whole=True)
+        return True
+
+    async def catch_up(self) -> None:
+        """Write to the index what it may lack of what the record committed since its position; nothing if it has none.
+
+        Raises:
+            Unavailable: the record or the index does not answer.
+        """
+        current = self._current
+        vectors = current.vectors
+        generation = await current.settled()
+        position = vectors.position()
+        if position is None or await self._outdated():
+            return
+        with current.writing():
+            start, _ = await current.replay().changes(position)
+        await vectors.flush(start, generation=generation)
+        if vectors is current.vectors:
+            current.whole = generation
+
+    async def flush(self) -> None:
+        """Make what was written durable, and note how far the index goes.
+
+        Raises:
+            Unavailable: among others, where something was lost that is not written again yet.
+        """
+        self._current.dirty.clear()
+        try:
+            await self._flush()
+        except BaseException:
+            self._current.dirty.set()
+            raise
+
+    async def replace(self, embedder: str | None, dimension: int | None) -> AsyncGenerator[int]:
+        """Fill another index beside the one in use, and let it take over; yields the versions done. With `REBUILDING` held.
+
+        Args:
+            embedder: whose vectors it holds; those of others go from the record too.
+            dimension: of these, where the record has none yet.
+
+        Raises:
+            Unavailable: the record or an index does not answer; the one in use goes on.
+        """
+        log, current = self._record.index_log, self._current
+        use = IndexUse(name=f"index-{uuid4().hex[:12]}", embedder=embedder)
+        fresh = await current.open_index(use)
+        try:
+            if embedder is not None and dimension is not None:
+                await fresh.enable_dense(embedder, dimension)
+            generation = await fresh.ready()
+            replay = Replay(log, fresh, embedder)
+            start = await log.position()
+            async for done in replay.everything():
+                yield done
+            for _ in range(_ROUNDS):
+                start, changed = await replay.changes(start)
+                if changed <= _FEW:
+                    break
+            async with log.replacing() as connection:
+                start, _ = await replay.changes(start)
+                await fresh.flush(start, generation=generation)
+                await log.put_in_use(connection, use)
+        except BaseException:
+            await fresh.abandon()
+            raise
+        await current.switch(use, fresh, whole=generation)
+        if embedder is not None:
+            await log.drop_vectors_of_others(embedder)
+        await log.begin_at(start)
+        await self._home.remove_others(use.name)
+
+    async def purge(self, purges: Sequence[Purge]) -> None:
+        """Remove versions from the index, then from the record.
+
+        Raises:
+            Unavailable: one of them does not answer.
+        """
+        version_ids = [purge.version_id for purge in purges]
+        await self._current.refresh()
+        with self._current.writing():
+            await self._current.vectors.delete_versions(version_ids)
+            await self._record.purges.delete_rows(version_ids)
+            await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
+
+    # --- in turn -----------------------------------------------------------------------------------------------------
+
+    async def _keep_in_turn(self) -> None:
+        turns = self._record.index_log.alone(
+            _UPKEEP, wait_seconds=float("inf"), poll_seconds=self._takeover_seconds
+        )
+        async with turns as turn:
+            await self._keep_while(turn)
+
+    async def _keep_while(self, turn: SessionLock) -> None:
+        self._current.whole = UNKNOWN
+        keeping = asyncio.create_task(self._keep())
+        try:
+            while not keeping.done() and await turn.stands():
+                await asyncio.wait([keeping], timeout=self._takeover_seconds)
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _keep(self) -> None:
+        self.keeping = True
+        self._current.lost.set()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._mend_when_lost())
+                tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
+                tasks.create_task(_repeat(self._purge_due, _IDLE_SECONDS))
+                tasks.create_task(_repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
+                if self._home.shared:
+                    tasks.create_task(_repeat(self._tidy, _TIDY_SECONDS))
+        finally:
+            self.keeping = False
+
+    async def _mend_when_lost(self) -> None:
+        current = self._current
+        while True:
+            await current.lost.wait()
+            current.lost.clear()
+            if await guarded(self.mend()):
+                current.written.set()
+                await guarded(self._tidy())
+            else:
+                await asyncio.sleep(_AFTER_FAILURE_SECONDS / 2)
+                current.lost.set()
+
+    async def _flush_regularly(self) -> None:
+        """Others write too, and what the server has may change under our hands."""
+        while True:
+            await asyncio.sleep(self._quiet_seconds)
+            await guarded(self._look())
+            await guarded(self.flush())
+
+    async def _look(self) -> None:
+        await self._current.refresh()
+        await self._current.vectors.ready()
+
+    async def _flush_when_dirty(self) -> None:
+        current = self._current
+        while True:
+            await current.dirty.wait()
+            latest = time.monotonic() + _UNFLUSHED_SECONDS
+            pause = self._quiet_seconds
+            while pause > 0:
+                await asyncio.sleep(pause)
+                pause = min(latest, current.last_write + self._quiet_seconds) - time.monotonic()
+            await guarded(self.flush())
+
+    async def _purge_due(self) -> bool:
+        due = await self._record.purges.due()
+        if due:
+            await self.purge(due)
+        return bool(due)
+
+    async def _tidy(self) -> None:
+        """Remove indexes that are not in use, unless one is being filled."""
+        async with self._record.index_log.alone(REBUILDING) as alone:
+            if alone:
+                await self._home.remove_others((await self._record.index_log.in_use()).name)
+
+    # --- rebuilding --------------------------------------------------------------------------------------------------
+
+    async def _outdated(self) -> bool:
+        """Whether the record's log does not tell what the index lacks."""
+        position = self._current.vectors.position()
+        if position is None:
+            return True
+        begins, now = await self._record.index_log.log_begins(), await self._record.index_log.position()
+        return int(position) > int(now) or (begins is not None and int(position) < int(begins))
+
+    async def _rebuild(self) -> bool:
+        """Fill an index that is empty, or make another one in the place of one that cannot be trusted."""
+        async with self._record.index_log.alone(REBUILDING) as alone:
+            if not alone:
+                return False
+            await self._current.refresh()
+            if await self._outdated():
+                await self._note_whole(whole=False)
+                if self._current.vectors.position() is None:
+                    await self._fill()
+                else:
+                    async for _ in self.replace(self._current.use.embedder, None):
+                        pass
+            await self._note_whole(whole=True)
+        return True
+
+    async def _fill(self) -> None:
+        """Write every version of the record to the index in use, then what changed meanwhile."""
+        log, current = self._record.index_log, self._current
+        vectors, replay = current.vectors, current.replay()
+        generation = await current.settled()
+        start = await log.position()
+        with current.writing():
+            async for _ in replay.everything():
+                pass
+            start, _ = await replay.changes(start)
+        await vectors.flush(start, generation=generation)
+        await log.begin_at(start)
+        current.whole = generation
+
+    async def _flush(self) -> None:
+        current = self._current
+        vectors, generation, position = current.vectors, current.whole, current.vectors.position()
+        if position is None or generation != vectors.generation:
+            await vectors.flush()
+            return
+        start, changed = await current.replay().settle_changes(position)
+        if vectors is not current.vectors or (self._home.shared and not changed):
+            return
+        await vectors.flush(start, generation=generation)
+        await self._record.index_log.forget_before(start)
+
+    async def _note_whole(self, *, whole: bool) -> None:
+        await self._record.index_log.set_whole(whole=whole)
+        self._current.use = replace(self._current.use, whole=whole)
+
+
+async def _repeat(work: Callable[[], Awaitable[object]], seconds: float) -> None:
+    while True:
+        if not await guarded(work()):
+            await asyncio.sleep(seconds)
+
+
+async def guarded(work: Awaitable[T]) -> T | None:
+    """Background work goes on after a failure: the record keeps what is owed."""
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
+        _log.warning("index upkeep: %s", error.code if isinstance(error, ApexError) else type(error).__name__)
+        await asyncio.sleep(_AFTER_FAILURE_SECONDS)
+        return None
