@@ -26,12 +26,13 @@ from apex_mcp.ingestion.staging import Staging, open_staging
 from apex_mcp.ingestion.steps import Steps
 from apex_mcp.memory import Memory
 from apex_mcp.models import EnrichmentState
+from apex_mcp.retrieval.cached import AnswerCache
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.temporal_client import TemporalPlace, users_temporal
 from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.breaker import CircuitBreaker
-from apex_mcp.stores.cache.opening import open_shared
+from apex_mcp.stores.cache.opening import Shared, open_shared
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
@@ -218,6 +219,7 @@ async def open_app(
                 bell=bell,
                 health=health,
                 staging=staging,
+                answers=_answers(shared, record, embedder),
             ),
             temporal=temporal,
             temporal_client=client,
@@ -247,6 +249,12 @@ async def _index_home(
     async with qdrant_client(settings.qdrant_url, key) as client:
         breaker = CircuitBreaker("vectors", Code.VECTORS_UNAVAILABLE, health)
         yield QdrantHome(client, record_id, breaker=breaker)
+
+
+def _answers(shared: Shared, record: Record, embedder: Embedder | None) -> AnswerCache | None:
+    if not shared.in_redis:
+        return None
+    return AnswerCache(shared.cache, record.database, embedder.name if embedder is not None else None)
 
 
 def _host(url: str) -> str:

@@ -30,6 +30,7 @@ from apex_mcp.models import (
     IngestionState,
 )
 from apex_mcp.presenting import present_entities, present_hit, present_ingestion, present_item
+from apex_mcp.retrieval.cached import AnswerCache
 from apex_mcp.retrieval.documents import DocumentRequest, read_document
 from apex_mcp.retrieval.search import Searcher, SearchRequest
 from apex_mcp.settings import Settings
@@ -74,6 +75,7 @@ class Memory:
         bell: rung when something was accepted.
         health: the components' conditions.
         staging: where files go as they are accepted, if other machines share it.
+        answers: given before; None where a search is no dearer than asking whether it was.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Memory:
         bell: Bell,
         health: Health,
         staging: Staging,
+        answers: AnswerCache | None,
     ) -> None:
         self._record = record
         self._index = index
@@ -97,6 +100,7 @@ class Memory:
         self._progress = progress
         self._bell = bell
         self._health = health
+        self._answers = answers
         self._home = settings.home if settings.stores_at_home else None
         self._door = Door(settings)
         self._uploads = Uploads(self._door, staging if settings.staging else None)
@@ -363,10 +367,15 @@ class Memory:
         request = SearchRequest(
             query=query, where=where, limit=_limit(limit), entity=entity or None, known_at=_aware(known_at)
         )
+        if self._answers is None or request.known_at is not None:
+            return await self._search(request)
+        return await self._answers.search(where.namespace, request, lambda: self._search(request))
+
+    async def _search(self, request: SearchRequest) -> SearchView:
         found = await self._searcher.search(request)
         return SearchView(
-            query=query,
-            namespace=where.namespace,
+            query=request.query,
+            namespace=request.where.namespace,
             hits=[present_hit(fused, row) for fused, row in found.passages],
             revision=found.revision,
             degraded=found.degraded,
@@ -435,19 +444,22 @@ class Memory:
             raise InputError(
                 f"`length` is 1 to {_MAX_LENGTH}, `start` 0 or more", next_step="read long documents in parts"
             )
-        async with self._record.reader.view(name) as view:
-            return await read_document(
-                view,
-                DocumentRequest(
-                    document_id=document_id,
-                    key=key,
-                    chunk_id=chunk_id,
-                    version=version,
-                    start=start,
-                    length=length,
-                    page=page,
-                ),
-            )
+        request = DocumentRequest(
+            document_id=document_id,
+            key=key,
+            chunk_id=chunk_id,
+            version=version,
+            start=start,
+            length=length,
+            page=page,
+        )
+        if self._answers is None:
+            return await self._read(name, request)
+        return await self._answers.document(name, request, lambda: self._read(name, request))
+
+    async def _read(self, namespace: str, request: DocumentRequest) -> DocumentView:
+        async with self._record.reader.view(namespace) as view:
+            return await read_document(view, request)
 
     async def list_memories(
         self,

@@ -1,0 +1,59 @@
+"""What an answer depends on beside its question: cheap to ask, so that it can be asked each time."""
+
+from dataclasses import dataclass
+from typing import LiteralString
+
+from apex_mcp.stores.record.database import Database
+
+_STATE: LiteralString = """
+SELECT coalesce((SELECT revision FROM namespaces WHERE name = %s), 0) AS revision, index_name, embedder, index_whole
+FROM identity
+"""
+
+# Three looks into an index, where "is distinct from" would read every version.
+_OWED: LiteralString = """
+WITH current AS NOT MATERIALIZED (
+    SELECT embedded_with FROM versions WHERE namespace = %(namespace)s AND tombstoned_at IS NULL
+    AND revision_from IS NOT NULL AND revision_to IS NULL AND chunk_count > 0)
+SELECT EXISTS (SELECT 1 FROM current WHERE embedded_with IS NULL)
+    OR EXISTS (SELECT 1 FROM current WHERE embedded_with < %(embedder)s)
+    OR EXISTS (SELECT 1 FROM current WHERE embedded_with > %(embedder)s) AS owed
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceState:
+    """While two of these are equal, a question has one answer: but for vectors that are still owed."""
+
+    revision: int
+    index_name: str
+    embedder: str | None
+    whole: bool
+
+
+async def state_of(database: Database, namespace: str) -> NamespaceState:
+    """The present state of a namespace; one that is not there has revision 0.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    row = await database.fetch_one(_STATE, (namespace,))
+    assert row is not None
+    return NamespaceState(
+        revision=row["revision"],
+        index_name=row["index_name"],
+        embedder=row["embedder"],
+        whole=row["index_whole"],
+    )
+
+
+async def owes_vectors(database: Database, namespace: str, embedder: str | None) -> bool:
+    """Whether a current version of a namespace lacks vectors of this embedder; None needs none.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    if embedder is None:
+        return False
+    row = await database.fetch_one(_OWED, {"namespace": namespace, "embedder": embedder})
+    return row is not None and bool(row["owed"])
