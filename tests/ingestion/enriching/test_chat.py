@@ -1,0 +1,271 @@
+"""What can go wrong between a question and its answer."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import SecretStr
+
+from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
+from apex_mcp.ingestion.enriching import open_extractor
+from apex_mcp.ingestion.enriching.protocol import Usage
+from apex_mcp.settings import load_settings
+from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Refuse, Say, Status
+from tests.ingestion.enriching.models import ACME, KEY, extractor_at, group
+
+pytestmark = pytest.mark.anyio
+
+SECRET_TEXT = "Jane Doe works at Initech Corp. since 2023-03-01."
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(api_key=KEY) as server:
+        yield server
+
+
+async def failure(server: OpenAIServer, **changes: Any) -> ApexError:
+    """How extracting fails; nothing of text or key may be in it."""
+    async with extractor_at(server, **changes) as extractor:
+        with pytest.raises(ApexError) as caught:
+            await extractor.extract(group(SECRET_TEXT))
+    chain: BaseException | None = caught.value
+    while chain is not None:
+        assert "Initech" not in f"{chain!r}{chain}"
+        assert KEY not in f"{chain!r}{chain}"
+        chain = chain.__cause__
+    return caught.value
+
+
+async def test_without_a_model_there_is_no_extractor() -> None:
+    assert open_extractor(load_settings(llm="none")) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Status(401, "invalid_api_key"), "invalid_api_key"),
+        (Status(403, "permission_denied"), "permission_denied"),
+        (Status(404, "model_not_found"), "model_not_found"),
+        (Status(429, "insufficient_quota", retry_after="20"), "insufficient_quota"),
+        (Status(400, "context_length_exceeded"), "context_length_exceeded"),
+    ],
+)
+async def test_what_no_second_try_cures_is_rejected(server: OpenAIServer, fault: Status, code: str) -> None:
+    server.fail_chats(fault)
+    error = await failure(server)
+    assert isinstance(error, Rejected)
+    assert error.code == Code.PROVIDER_REJECTED
+    assert code in error.message
+    assert error.next_step
+    assert len(server.chats()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        (Status(429, "rate_limit_exceeded", retry_after="7"), 7),
+        (Status(429, "rate_limit_exceeded"), None),
+        (Status(500), None),
+        (Status(503, "overloaded", retry_after="30"), 30),
+        (CutConnection(), None),
+        (Body(b'{"choices": ['), None),
+    ],
+)
+async def test_what_may_pass_is_unavailable_and_asked_once(
+    server: OpenAIServer, fault: Fault, seconds: float | None
+) -> None:
+    server.fail_next(fault)
+    error = await failure(server)
+    assert isinstance(error, Unavailable)
+    assert (error.code, error.retry_after_seconds) == (Code.MODEL_UNAVAILABLE, seconds)
+    assert len(server.chats()) == 1
+
+
+async def test_an_endpoint_that_is_not_there_is_unavailable() -> None:
+    with OpenAIServer() as server:
+        gone = server.base_url
+    with OpenAIServer() as server:
+        error = await failure(server, openai_base_url=gone)
+    assert (type(error), error.code) == (Unavailable, Code.MODEL_UNAVAILABLE)
+
+
+async def test_an_answer_that_takes_too_long_is_unavailable(server: OpenAIServer) -> None:
+    server.latency_seconds = 1.5
+    error = await failure(server, llm_timeout_seconds=0.3)
+    assert (type(error), error.code) == (Unavailable, Code.MODEL_UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Refuse(),
+        Say(""),
+        Say("I am sorry, I cannot."),
+        Say('{"extracted_entities": [{"name": "Jane'),
+        Say('{"extracted_entities": [', finish_reason="length"),
+        Say("[1, 2]"),
+        Body(b'{"choices": []}'),
+        Body(b"{}"),
+    ],
+)
+async def test_answers_that_are_none_are_unusable_after_two_tries(server: OpenAIServer, fault: Fault) -> None:
+    server.fail_chats(fault)
+    error = await failure(server)
+    assert (type(error), error.code) == (Rejected, Code.MODEL_ANSWER_UNUSABLE)
+    assert len(server.chats()) == error.details["requests"] == 2
+    assert error.details["tokens_in"] == server.tokens_in
+
+
+async def test_a_second_answer_makes_good_for_the_first_and_both_are_counted(server: OpenAIServer) -> None:
+    server.fail_next(Say("no JSON at all"))
+    async with extractor_at(server) as extractor:
+        found, usage = await extractor.extract(group(ACME))
+    assert {entity.name for entity in found.entities} >= {"ACME Corporation", "John Smith"}
+    assert usage == Usage(requests=2, tokens_in=server.tokens_in, tokens_out=server.tokens_out)
+
+
+@pytest.mark.parametrize("formats", [("json_schema", "json_object"), ("json_object",), ()])
+async def test_endpoints_without_structured_outputs_answer_too_and_are_asked_rightly_from_then_on(
+    formats: tuple[str, ...],
+) -> None:
+    with OpenAIServer(response_formats=formats, chat_models=("local",)) as server:
+        async with extractor_at(server, llm_model="local", llm_small_model="local") as extractor:
+            found, _ = await extractor.extract(group(ACME))
+            first = len(server.chats())
+            again, usage = await extractor.extract(group(ACME))
+    assert again == found
+    assert {entity.type for entity in found.entities} >= {"Organization", "Person", "Amount", "Contract"}
+    assert first == 3 - len(formats)
+    assert usage.requests == len(server.chats()) - first == 1
+
+
+async def test_structured_outputs_name_every_field_and_allow_no_other(server: OpenAIServer) -> None:
+    async with extractor_at(server) as extractor:
+        await extractor.extract(group(ACME))
+    asked = server.chats()[0].body["response_format"]["json_schema"]
+    assert asked["strict"] is True
+    for part in (asked["schema"], *asked["schema"]["$defs"].values()):
+        assert part["additionalProperties"] is False
+        assert set(part["required"]) == set(part["properties"])
+
+
+@pytest.mark.parametrize(
+    ("model", "parameter"), [("gpt-5-mini", "reasoning_effort"), ("local", "temperature")]
+)
+async def test_a_parameter_that_the_model_refuses_is_left_out(model: str, parameter: str) -> None:
+    with OpenAIServer(rejected_parameters=(parameter,)) as server:
+        async with extractor_at(server, llm_model=model) as extractor:
+            await extractor.extract(group(ACME))
+            await extractor.extract(group(ACME))
+    assert [parameter in request.body for request in server.chats()] == [True, False, False]
+    assert all(request.body["response_format"]["type"] == "json_schema" for request in server.chats())
+
+
+async def test_no_more_requests_are_open_than_the_settings_allow(server: OpenAIServer) -> None:
+    server.latency_seconds = 0.1
+    async with extractor_at(server, llm_concurrency=2) as extractor, anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(extractor.extract, group(ACME))
+    assert len(server.chats()) == 6
+    assert server.most_at_once == 2
+
+
+class CountedTurns:
+    """A rate limit that lets everybody pass, and counts."""
+
+    def __init__(self) -> None:
+        self.turns: list[tuple[str, int]] = []
+
+    async def wait_turn(self, name: str, *, per_minute: int) -> None:
+        self.turns.append((name, per_minute))
+
+
+async def test_every_request_waits_its_turn(server: OpenAIServer) -> None:
+    turns = CountedTurns()
+    server.fail_next(Say("no JSON"))
+    async with extractor_at(server, rate_limit=turns, llm_requests_per_minute=90) as extractor:
+        await extractor.extract(group(ACME))
+    assert turns.turns == [("llm", 90)] * 2
+
+
+async def test_only_the_key_of_the_settings_is_sent(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-another")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-of-another")
+    async with extractor_at(server) as extractor:
+        await extractor.extract(group(ACME))
+    with OpenAIServer() as keyless:
+        async with extractor_at(keyless, openai_api_key=None) as extractor:
+            await extractor.extract(group(ACME))
+        assert "authorization" not in keyless.requests[0].headers
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    sent = [value for request in (*server.requests, *keyless.requests) for value in request.headers.values()]
+    assert not [value for value in sent if "of-another" in value]
+
+
+async def test_neither_text_nor_key_is_logged_at_any_level(
+    server: OpenAIServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.fail_next(Say("no JSON"), Status(500))
+    with caplog.at_level(logging.DEBUG):
+        async with extractor_at(server) as extractor:
+            with pytest.raises(Unavailable):
+                await extractor.extract(group(SECRET_TEXT))
+            await extractor.extract(group(SECRET_TEXT))
+    assert "Initech" not in caplog.text
+    assert KEY not in caplog.text
+    assert "chat/completions" not in caplog.text
+
+
+async def test_answers_of_other_models_endpoints_or_ontologies_go_under_another_name(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    ontology = tmp_path / "own.yaml"
+    ontology.write_text(
+        "entity_types: [{name: Ship, description: A ship.}]\npredicates: []\n", encoding="utf-8"
+    )
+    differing: list[dict[str, Any]] = [
+        {},
+        {"llm_model": "gpt-5"},
+        {"llm_small_model": "gpt-5-mini"},
+        {"ontology": ontology},
+        {"openai_base_url": "http://user:password@127.0.0.1:1/v1"},
+    ]
+    names: set[str] = set()
+    for changes in differing:
+        async with extractor_at(server, **changes) as extractor:
+            names.add(extractor.name)
+    assert len(names) == 5
+    assert not [name for name in names if "password" in name or KEY in name]
+    async with extractor_at(server) as extractor:
+        assert extractor.name in names
+
+
+def test_graphiti_reports_nothing_and_reads_no_env_file(tmp_path: Path) -> None:
+    script = (
+        "from apex_mcp.ingestion.enriching import open_extractor\n"
+        "from apex_mcp.settings import load_settings\n"
+        "assert open_extractor(load_settings(llm='openai', openai_base_url='http://127.0.0.1:1/v1'))\n"
+        "import graphiti_core.telemetry.telemetry as telemetry, os, sys\n"
+        "print(telemetry.is_telemetry_enabled(), 'A_DEVELOPERS_SETTING' in os.environ, 'posthog' in sys.modules)"
+    )
+    (tmp_path / ".env").write_text("A_DEVELOPERS_SETTING=1\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert ran.stdout.split() == ["False", "False", "False"]
+
+
+async def test_an_address_that_is_none_is_refused_at_once() -> None:
+    settings = load_settings(llm="openai", openai_base_url="api.openai.com/v1", openai_api_key=SecretStr(KEY))
+    with pytest.raises(Rejected) as caught:
+        open_extractor(settings)
+    assert caught.value.code == Code.SETTINGS_INVALID
