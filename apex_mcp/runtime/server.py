@@ -169,7 +169,7 @@ async def _stop_if_refused(keeper: Keeper[_Served], server: _Server) -> None:
                 server.refused = error
                 server.stop()
                 return
-            logger.warning("the stores are not open: %s", error.code)
+            logger.info("the stores are not open: %s", error.code)
         await asyncio.sleep(_WATCH_SECONDS)
 
 

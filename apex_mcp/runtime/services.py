@@ -165,7 +165,7 @@ class Keeper(Generic[OpenedT]):
                     self._settled.clear()
 
     def _fail(self, error: ApexError) -> None:
-        logger.error("services failed: %s", error.code)
+        logger.error("services failed: %s", error)
         self.failure = error
         self._failed_at = time.monotonic()
         self._settled.set()

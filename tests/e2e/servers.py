@@ -189,7 +189,7 @@ class Site:
     def staged(self) -> list[str]:
         """Whose content lies in staging."""
         folder = Path(self.stores.staging)
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return sorted(path.name for path in folder.iterdir())
 
     @asynccontextmanager
     async def session(self, era: str = ERAS[0]) -> AsyncGenerator[Session]:
@@ -217,6 +217,7 @@ def running_stores(folder: Path, **more: str) -> Generator[Stores]:
         stack.callback(qdrant.wait)
         stack.callback(qdrant.kill)
         _await_port(port, qdrant)
+        (folder / "staging").mkdir()
         yield Stores(database_url, f"http://127.0.0.1:{port}", address, str(folder / "staging"), more)
 
 
