@@ -1,4 +1,4 @@
-"""The image's health check: exit status 0 when the server in this container answers."""
+"""The image's health check: exit status 0 when the server in this container can do its work."""
 
 import http.client
 import os
@@ -11,7 +11,7 @@ def main() -> int:
     port = int(os.environ.get("APEX_HTTP_PORT", "8765"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", "/ready")
         answer = connection.getresponse()
     except OSError as error:
         sys.stderr.write(f"no answer: {type(error).__name__}\n")

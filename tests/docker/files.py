@@ -1,5 +1,6 @@
 """What stands in docker/: the compose file as data, the Dockerfile as instructions, the example of .env."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -64,6 +65,18 @@ def instructions() -> list[tuple[str, str]]:
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     joined = re.sub(r"\\\n\s*", " ", text)
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in joined.splitlines() if line.strip()]
+
+
+def image_environment() -> dict[str, str]:
+    """The settings that the image carries."""
+    [line] = [rest for word, rest in instructions() if word == "ENV" and "APEX_HOME" in rest]
+    return dict(pair.split("=", 1) for pair in line.split() if pair.startswith("APEX_"))
+
+
+def image_command() -> list[str]:
+    """What the image runs when the compose file says nothing else."""
+    [line] = [rest for word, rest in instructions() if word == "CMD"]
+    return cast("list[str]", json.loads(line))
 
 
 def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from apex_mcp.settings import Settings
-from tests.docker.files import DOCKER, DOCKERFILE, REPOSITORY, instructions, run, services
+from tests.docker.files import (
+    DOCKER,
+    DOCKERFILE,
+    REPOSITORY,
+    image_command,
+    image_environment,
+    instructions,
+    run,
+    services,
+)
 
 IMAGE = DOCKER / "image"
 
@@ -71,17 +80,15 @@ def test_it_runs_as_a_user_of_its_own_who_owns_the_folders_that_volumes_come_to(
 
 
 def test_settings_of_the_image_exist_and_none_is_a_secret() -> None:
-    [line] = [rest for word, rest in instructions() if word == "ENV" and "APEX_HOME" in rest]
-    given = dict(pair.split("=", 1) for pair in line.split() if pair.startswith("APEX_"))
+    given = image_environment()
     assert given.keys() <= {f"APEX_{field.upper()}" for field in Settings.model_fields}
     assert given["APEX_STAGING"] == "/staging"
     assert [name for name in given if re.search("TOKEN|PASSWORD|KEY|SECRET", name)] == []
 
 
 def test_the_commands_of_the_containers_are_commands_of_the_package() -> None:
-    [default] = [rest for word, rest in instructions() if word == "CMD"]
     ours = {point.name for point in entry_points(group="console_scripts") if point.value.startswith("apex_")}
-    assert default == '["apex-mcp", "serve"]'
+    assert image_command() == ["apex-mcp", "serve"]
     assert {"apex-mcp", *services()["worker"]["command"]} == ours
     assert "command" not in services()["server"]
 

@@ -1,6 +1,5 @@
 """What the containers run beside the servers themselves: scripts, health checks, start commands, against real services."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -19,15 +18,14 @@ import psutil
 import psycopg
 import pytest
 import yaml
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from apex_mcp.runtime import temporal
-from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.postgres import ADMIN, EmbeddedPostgres
 from apex_mcp.runtime.postgres_programs import find_programs
 from apex_mcp.stores.record.schema import ensure_schema
+from tests.docker.databases import as_role, blank_postgres, set_up_databases
 from tests.docker.files import DOCKER, environment_of, example, filled, run, services
 from tests.services.redis_server import _program
 from tests.services.s3_server import S3Service
@@ -70,40 +68,16 @@ def answering(status: int) -> Generator[tuple[int, list[str]]]:
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmbeddedPostgres]:
     """A PostgreSQL as its image leaves it: the administrator, and nothing of ours."""
-    server = EmbeddedPostgres(DataFolder(tmp_path_factory.mktemp("home") / "data").prepare())
-    with asyncio.Runner() as runner:
-        runner.run(server.start())
-        with psycopg.connect(_as(server, ADMIN, "postgres"), autocommit=True) as connection:
-            connection.execute("ALTER DATABASE apex RENAME TO aside")
-            connection.execute("ALTER ROLE apex RENAME TO aside")
+    with blank_postgres(tmp_path_factory.mktemp("home") / "data") as server:
         yield server
-        runner.run(server.stop())
-
-
-def _as(server: EmbeddedPostgres, role: str, database: str, password: str | None = None) -> str:
-    more = {"password": password} if password else {}
-    return make_conninfo(server.conninfo(database=database, role=ADMIN), user=role, **more)
-
-
-def _set_up(server: EmbeddedPostgres) -> subprocess.CompletedProcess[str]:
-    admin = conninfo_to_dict(_as(server, ADMIN, "postgres"))
-    programs = str(find_programs(None, None).folder)
-    environment = {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PGHOST": str(admin["host"]),
-        "PGPORT": str(admin.get("port", 5432)),
-        "PGPASSWORD": str(admin["password"]),
-        **environment_of("postgres", ENVIRONMENT),
-    }
-    return run("sh", DOCKER / "postgres" / "10-databases.sh", env=environment)
 
 
 async def test_postgres_gets_two_users_who_see_their_own_databases_only(postgres: EmbeddedPostgres) -> None:
-    done = _set_up(postgres)
+    done = set_up_databases(postgres, ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert not [secret for secret in SECRETS.values() if secret in done.stdout + done.stderr]
-    apex = _as(postgres, "apex", "apex", SECRETS["APEX_DB_PASSWORD"])
-    temporal = _as(postgres, "temporal", "temporal", SECRETS["TEMPORAL_DB_PASSWORD"])
+    apex = as_role(postgres, "apex", "apex", SECRETS["APEX_DB_PASSWORD"])
+    temporal = as_role(postgres, "temporal", "temporal", SECRETS["TEMPORAL_DB_PASSWORD"])
     # Our schema, and the one extension of Temporal's, need no administrator.
     await ensure_schema(apex)
     with psycopg.connect(apex) as connection:
@@ -123,7 +97,7 @@ def test_the_options_that_postgres_is_started_with_are_settings_of_it(postgres: 
     options = dict(option.split("=", 1) for option in command if "=" in option)
     assert command == ["postgres", *(word for name in options for word in ("-c", f"{name}={options[name]}"))]
     programs = find_programs(None, None)
-    with psycopg.connect(_as(postgres, ADMIN, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(as_role(postgres, ADMIN, "postgres"), autocommit=True) as connection:
         for name, value in options.items():
             # Refused when the name or the value means nothing.
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
@@ -149,11 +123,13 @@ def test_a_health_check_fails_where_nothing_listens() -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (401, 1), (503, 1)])
-def test_our_health_check_asks_for_health_on_the_port_of_the_settings(status: int, code: int) -> None:
+def test_our_health_check_asks_whether_it_is_ready_on_the_port_of_the_settings(
+    status: int, code: int
+) -> None:
     program = DOCKER / "image" / "healthy.py"
     with answering(status) as (port, asked):
         assert run(sys.executable, program, env={"APEX_HTTP_PORT": str(port)}).returncode == code
-        assert asked == ["/health"]
+        assert asked == ["/ready"]
     assert run(sys.executable, program, env={"APEX_HTTP_PORT": str(port)}).returncode == 1
 
 
