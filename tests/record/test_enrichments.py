@@ -1,0 +1,233 @@
+import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from apex_mcp.errors import Code, Rejected, Unavailable
+from apex_mcp.models import EnrichmentState, Extraction
+from apex_mcp.presenting import present_ingestion
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.enrichments import Enriched, Link
+from tests.record.graphs import (
+    begin,
+    enrich,
+    entity,
+    fact,
+    forget,
+    id_of,
+    look,
+    names,
+    tell,
+    works_at,
+)
+from tests.record.notes import remember
+
+pytestmark = pytest.mark.anyio
+
+FOUND = works_at("Ann Lee", "Globex")
+DOWN = Unavailable("the model does not answer", code=Code.MODEL_UNAVAILABLE)
+SPENT = Rejected("the budget is spent", code=Code.BUDGET_SPENT)
+
+
+async def test_what_a_model_finds_shows_from_the_second_commit_on_and_not_before(record: Record) -> None:
+    await tell(record, "one", Extraction(entities=(entity("Globex"),)), enrich=True)
+    before = datetime.now(UTC)
+    await enrich(record, FOUND)
+    (globex,) = await look(record, "Globex")
+    assert (globex.mentions, [one.predicate for one in globex.facts]) == (1, ["works_at"])
+    (earlier,) = await look(record, "Globex", known_at=before)
+    assert earlier.facts == []
+    assert await look(record, "Ann Lee", known_at=before) == []
+    async with record.reader.view("default", known_at=before) as view:
+        assert await view.known_entities(["Ann Lee"]) == []
+        assert await view.graph_counts() == {"entities": 1, "facts": 0}
+    async with record.reader.view("default") as view:
+        ((chunk, _),) = await view.chunks_naming([id_of("Ann Lee")], limit=5)
+        assert (await view.hydrate([chunk]))[chunk]["entities"] == ["Ann Lee", "Globex"]
+        assert await view.graph_counts() == {"entities": 2, "facts": 1}
+
+
+async def test_a_version_without_a_model_owes_nothing_until_it_is_asked_for(record: Record) -> None:
+    await remember(record, "one")
+    assert await record.enrichments.claim(owner="me", limit=9, lease_seconds=60) == []
+    assert (await record.enrichments.want("default"), await record.enrichments.want(None)) == (1, 0)
+    assert await record.enrichments.counts() == {"pending": 1}
+    work = await begin(record)
+    text = await record.enrichments.text(work.version_id)
+    assert (text.title, [one.text for one in text.passages]) == ("one", ["one"])
+    assert text.reference_time is not None
+
+
+async def test_a_second_claim_gets_only_what_is_left_and_takes_turns_over_namespaces(record: Record) -> None:
+    for key, namespace in (("a", "busy"), ("b", "busy"), ("c", "busy"), ("d", "quiet")):
+        await tell(record, key, Extraction(), enrich=True, namespace=namespace)
+    first = await record.enrichments.claim(owner="me", limit=2, lease_seconds=60)
+    assert [one.namespace for one in first] == ["busy", "quiet"]
+    second = await record.enrichments.claim(owner="you", limit=9, lease_seconds=60)
+    assert [one.namespace for one in second] == ["busy", "busy"]
+    assert not {one.version_id for one in first} & {one.version_id for one in second}
+
+
+async def test_a_new_version_that_commits_while_the_old_ones_enrichment_is_published_wins(
+    record: Record,
+) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    published, _ = await asyncio.gather(
+        record.enrichments.publish(work.version_id, work.claim, Enriched(extraction=FOUND)),
+        tell(record, "one", Extraction(entities=(entity("Acme"),)), text="newer", enrich=True),
+    )
+    assert await look(record, "Ann Lee") == []
+    assert names(await look(record, "Acme")) == ["Acme"]
+    state = await record.database.fetch_one(
+        "SELECT state FROM enrichments WHERE version_id = %s", (work.version_id,)
+    )
+    assert state == {"state": "done" if published else "superseded"}
+    assert published or await record.database.fetch_all("SELECT 1 FROM fact_sources") == []
+
+
+async def test_a_version_that_was_replaced_is_superseded_wherever_its_enrichment_stands(
+    record: Record,
+) -> None:
+    for key in ("claimed", "waiting"):
+        await tell(record, key, Extraction(), enrich=True)
+    work = await begin(record)
+    for key in ("claimed", "waiting"):
+        await tell(record, key, Extraction(), text=f"newer {key}")
+    assert await record.enrichments.owned(work.version_id, work.claim) is None
+    assert not await record.enrichments.publish(work.version_id, work.claim, Enriched(extraction=FOUND))
+    assert await record.enrichments.claim(owner="me", limit=9, lease_seconds=60) == []
+    rows = await record.database.fetch_all("SELECT DISTINCT state FROM enrichments")
+    assert rows == [{"state": "superseded"}]
+    assert await record.database.fetch_all("SELECT 1 FROM entities") == []
+
+
+async def test_a_lost_claim_publishes_nothing_and_a_repeated_call_changes_nothing(record: Record) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    assert not await record.enrichments.publish(work.version_id, uuid4(), Enriched(extraction=FOUND))
+    for _ in range(2):
+        assert await record.enrichments.publish(work.version_id, work.claim, Enriched(extraction=FOUND))
+    async with record.reader.view("default") as view:
+        assert view.revision == 2
+
+
+async def test_a_link_that_a_model_found_holds_for_all_that_the_other_is_one_with(record: Record) -> None:
+    first = await tell(record, "one", Extraction(entities=(entity("Big Blue Corp."),)))
+    await tell(record, "two", Extraction(entities=(entity("Big Blue Inc."),)))
+    await tell(record, "three", Extraction(), enrich=True)
+    work = await begin(record)
+    link = Link(name="IBM", other_id=id_of("Big Blue Corp."), reason="model")
+    found = Extraction(entities=(entity("IBM"),))
+    assert await record.enrichments.publish(
+        work.version_id, work.claim, Enriched(extraction=found, links=(link,))
+    )
+    (blue,) = await look(record, "IBM")
+    assert [(one.name, one.reason) for one in blue.merged_from] == [
+        ("Big Blue Inc.", "name"),
+        ("IBM", "model"),
+    ]
+    await forget(record, first)
+    (blue,) = await look(record, "IBM")
+    assert (blue.name, [one.name for one in blue.merged_from]) == ("Big Blue Inc.", ["IBM"])
+    await forget(record, work.version_id)
+    assert await look(record, "IBM") == []
+
+
+async def test_forgetting_a_version_takes_what_a_model_found_in_it(record: Record) -> None:
+    kept = await tell(record, "one", works_at("Ann Lee", "Globex"))
+    gone = await tell(record, "two", Extraction(), enrich=True)
+    await enrich(
+        record,
+        Extraction(
+            entities=(*FOUND.entities, entity("Initech")),
+            facts=(*FOUND.facts, fact("Initech", "makes", "printers")),
+        ),
+    )
+    await forget(record, gone)
+    assert await look(record, "Initech") == []
+    (ann,) = await look(record, "Ann Lee")
+    assert [one.object for one in ann.facts] == ["Globex"]
+    rows = await record.database.fetch_all("SELECT version_id FROM fact_sources")
+    assert rows == [{"version_id": kept}]
+
+
+async def test_one_that_failed_says_why_and_can_be_tried_again(record: Record) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    await record.enrichments.fail(work.version_id, work.claim, SPENT, {"tokens_in": 5})
+    (ingestion,) = await record.ingestions.get([work.ingestion_id])
+    view = present_ingestion(ingestion)
+    assert (view.state, view.enrichment) == ("ready", EnrichmentState.FAILED)
+    assert view.enrichment_failure is not None
+    assert view.enrichment_failure.code == Code.BUDGET_SPENT
+    assert view.failure is None
+    assert await record.enrichments.retry(work.ingestion_id)
+    assert not await record.enrichments.retry(work.ingestion_id)
+    again = await begin(record)
+    assert (again.version_id, again.attempts) == (work.version_id, 1)
+    assert again.claim != work.claim
+
+
+async def test_one_that_waits_for_its_provider_is_not_claimed_before_its_time(record: Record) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    await record.enrichments.wait(work.version_id, work.claim, DOWN, seconds=3600)
+    assert await record.enrichments.claim(owner="me", limit=9, lease_seconds=60) == []
+    (ingestion,) = await record.ingestions.get([work.ingestion_id])
+    assert present_ingestion(ingestion).enrichment_failure is not None
+    async with record.database.connection() as connection:
+        await connection.execute("UPDATE enrichments SET not_before = now()")
+    assert (await begin(record)).attempts == 2
+
+
+async def test_leases_that_ran_out_can_be_taken_over(record: Record) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    (work,) = await record.enrichments.claim(owner="gone", limit=1, lease_seconds=-1)
+    assert await record.enrichments.expired(not_owner="me", all_others=False) == [work]
+    await record.enrichments.renew_leases("gone", 60)
+    assert await record.enrichments.expired(not_owner="me", all_others=False) == []
+    assert await record.enrichments.expired(not_owner="me", all_others=True) == [work]
+    await record.enrichments.release([work.version_id], claim=uuid4())
+    assert await record.enrichments.owned(work.version_id, work.claim) == work
+    await record.enrichments.release([work.version_id], claim=work.claim)
+    assert (await begin(record)).version_id == work.version_id
+
+
+async def test_an_answer_serves_every_version_of_its_namespace_and_goes_with_its_own(record: Record) -> None:
+    version_id = await tell(record, "one", Extraction())
+    await record.enrichments.keep_answer(version_id, "key", {"entities": []})
+    await record.enrichments.keep_answer(version_id, "key", {"entities": ["other"]})
+    assert await record.enrichments.answer("default", "key") == {"entities": []}
+    assert await record.enrichments.answer("other", "key") is None
+    await forget(record, version_id)
+    assert await record.enrichments.answer("default", "key") is None
+    await record.enrichments.keep_answer(version_id, "key", {})
+    assert await record.enrichments.answer("default", "key") is None
+
+
+async def test_known_entities_are_found_by_name_alias_and_core_with_what_is_said_of_them(
+    record: Record,
+) -> None:
+    await tell(
+        record,
+        "one",
+        Extraction(
+            entities=(entity("Acme Corp.", "Organization", "The Anvil People"),),
+            facts=(fact("Acme Corp.", "makes", "anvils"),),
+        ),
+    )
+    asked = ["acme corp.", "Acme Inc.", "the anvil people", "Globex"]
+    found = await record.enrichments.known_by_name("default", asked)
+    acme = found["acme corp."][0]
+    assert (acme.name, acme.aliases, acme.said) == (
+        "Acme Corp.",
+        ("The Anvil People",),
+        ("Acme Corp. makes anvils",),
+    )
+    assert found == {"acme corp.": [acme], "Acme Inc.": [acme], "the anvil people": [acme], "Globex": []}
+    assert await record.enrichments.known([acme.id, uuid4()]) == [acme]
+    await record.enrichments.keep_vectors("model", {acme.id: b"1234", uuid4(): b"5678"})
+    assert await record.enrichments.known_vectors("default", "model", "Organization") == [(acme.id, b"1234")]
+    assert await record.enrichments.known_vectors("default", "model", "Person") == []

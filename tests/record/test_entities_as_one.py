@@ -1,0 +1,206 @@
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apex_mcp.errors import Code, Conflict
+from apex_mcp.ids import core_name
+from apex_mcp.models import Extraction
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.components import connected
+from tests.record.graphs import entity, fact, forget, id_of, look, names, tell
+
+pytestmark = pytest.mark.anyio
+
+CORP = Extraction(entities=(entity("ACME Corp."),), facts=(fact("ACME Corp.", "makes", "anvils"),))
+CORPORATION = Extraction(
+    entities=(entity("ACME Corporation"),), facts=(fact("ACME Corporation", "sells", "rockets"),)
+)
+
+
+async def linked(record: Record) -> list[tuple[Any, ...]]:
+    rows = await record.database.fetch_all("SELECT a_id, b_id, version_id FROM entity_links")
+    return [tuple(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ACME Corp.", "ACME Corporation"),
+        ("Acme, Inc.", "The Acme Company"),
+        ("Müller GmbH & Co. KG", "Müller GmbH"),
+        ("Coca-Cola", "Coca Cola Company"),
+        ("Procter & Gamble", "Procter and Gamble Co."),
+        ("Enel S.p.A.", "Enel"),
+        ("ООО Ромашка", "Ромашка"),  # noqa: RUF001  (Cyrillic)
+    ],
+)
+def test_spellings_of_one_organisation_share_a_core(one: str, other: str) -> None:
+    assert core_name(one) == core_name(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Acme Group", "Acme"), ("Day Spa", "Day"), ("Limited", "Inc."), ("Foo is", "Foo")]
+)
+def test_names_of_different_things_share_none(one: str, other: str) -> None:
+    assert core_name(one) != core_name(other)
+
+
+@given(
+    st.sets(
+        st.tuples(st.integers(0, 12), st.integers(0, 12)).filter(lambda edge: edge[0] != edge[1]), max_size=30
+    )
+)
+def test_components_are_what_can_be_reached(edges: set[tuple[int, int]]) -> None:
+    reached = {node: {node} for edge in edges for node in edge}
+    for _ in reached:
+        for a, b in edges:
+            reached[a] |= reached[b]
+            reached[b] |= reached[a]
+    found = connected(edges)  # pyright: ignore[reportArgumentType]  (numbers are ids enough)
+    assert sorted(map(sorted, found)) == sorted(
+        {tuple(sorted(group)): sorted(group) for group in reached.values()}.values()
+    )
+
+
+async def test_two_spellings_meet_in_one_entity_with_both_sources(record: Record) -> None:
+    await tell(record, "one", CORP)
+    await tell(record, "two", CORPORATION)
+    for query in ("ACME Corp.", "ACME Corporation", "acme"):
+        (acme,) = await look(record, query)
+        assert (acme.name, acme.entity_id, acme.mentions) == ("ACME Corp.", id_of("ACME Corp."), 2)
+        assert acme.aliases == ["ACME Corporation"]
+        assert [(one.entity_id, one.reason) for one in acme.merged_from] == [
+            (id_of("ACME Corporation"), "name")
+        ]
+        assert sorted(one.object for one in acme.facts) == ["anvils", "rockets"]
+        assert len(acme.sources) == 2
+    async with record.reader.view("default") as view:
+        (by_id,) = await view.find_entities(
+            query=None, entity_id=id_of("ACME Corporation"), type_=None, limit=1
+        )
+        assert by_id["id"] == id_of("ACME Corp.")
+        assert await view.graph_counts() == {"entities": 1, "facts": 2}
+        assert len(await view.chunks_naming([id_of("ACME Corporation")], limit=9)) == 2
+
+
+async def test_splitting_separates_them_from_that_revision_on_and_joining_ends_it(record: Record) -> None:
+    await tell(record, "one", CORP)
+    await tell(record, "two", CORPORATION)
+    before = datetime.now(UTC)
+    await record.splits.split("default", id_of("ACME Corp."), id_of("ACME Corporation"))
+    assert sorted(names(await look(record, "acme"))) == ["ACME Corp.", "ACME Corporation"]
+    assert names(await look(record, "acme", known_at=before)) == ["ACME Corp."]
+    between = datetime.now(UTC)
+    with pytest.raises(Conflict) as not_one:
+        await record.splits.split("default", id_of("ACME Corp."), id_of("ACME Corporation"))
+    assert not_one.value.code is Code.NOT_RETRYABLE
+    await record.splits.join("default", id_of("ACME Corporation"), id_of("ACME Corp."))
+    assert names(await look(record, "acme")) == ["ACME Corp."]
+    assert len(await look(record, "acme", known_at=between)) == 2
+    with pytest.raises(Conflict):
+        await record.splits.join("default", id_of("ACME Corp."), id_of("ACME Corporation"))
+
+
+async def test_what_the_user_split_does_not_meet_again_through_a_third_name(record: Record) -> None:
+    await tell(record, "one", CORP)
+    await tell(record, "two", CORPORATION)
+    await record.splits.split("default", id_of("ACME Corp."), id_of("ACME Corporation"))
+    await tell(record, "three", Extraction(entities=(entity("Acme Inc."),)))
+    await tell(record, "two", Extraction(entities=(entity("ACME Corporation"), entity("Rockets"))))
+    found = {view.name: [one.name for one in view.merged_from] for view in await look(record, "acme")}
+    assert found == {"ACME Corp.": ["Acme Inc."], "ACME Corporation": []}
+
+
+@pytest.mark.parametrize("third", [False, True])
+@pytest.mark.parametrize("forgotten", [0, 1])
+async def test_forgetting_one_document_leaves_exactly_what_the_others_say(
+    record: Record, forgotten: int, third: bool
+) -> None:
+    versions = [await tell(record, "one", CORP), await tell(record, "two", CORPORATION)]
+    if third:
+        both = Extraction(entities=(entity("ACME Corp."), entity("ACME Corporation")))
+        await tell(record, "three", both)
+    await forget(record, versions[forgotten])
+    (acme,) = await look(record, "acme")
+    assert [one.object for one in acme.facts] == [["rockets"], ["anvils"]][forgotten]
+    assert len(acme.sources) == 1 + third
+    assert acme.name == ("ACME Corp." if third or forgotten else "ACME Corporation")
+    assert len(acme.merged_from) == third
+    if not third:
+        assert await linked(record) == []
+        assert await record.database.fetch_all("SELECT 1 FROM entity_pairs") == []
+
+
+async def test_a_link_outlives_the_version_that_made_it_where_another_names_the_same(record: Record) -> None:
+    await tell(record, "one", CORP)
+    second = await tell(record, "two", CORPORATION)
+    await tell(record, "three", CORPORATION)
+    await forget(record, second)
+    (acme,) = await look(record, "acme")
+    assert [one.name for one in acme.merged_from] == ["ACME Corporation"]
+
+
+async def test_an_alias_links_unless_several_have_it(record: Record) -> None:
+    await tell(
+        record,
+        "one",
+        Extraction(entities=(entity("International Business Machines", "Organization", "IBM"),)),
+    )
+    await tell(record, "two", Extraction(entities=(entity("IBM", "Thing"),)))
+    (machines,) = await look(record, "ibm")
+    assert [(one.name, one.reason) for one in machines.merged_from] == [("IBM", "alias")]
+    for name in ("Globex", "Initech"):
+        await tell(record, name, Extraction(entities=(entity(name, "Organization", "The Firm"),)))
+    await tell(record, "three", Extraction(entities=(entity("The Firm"),)))
+    assert sorted(names(await look(record, "the firm"))) == ["Globex", "Initech", "The Firm"]
+
+
+async def test_persons_are_not_linked_by_a_part_of_their_name_or_as_companies(record: Record) -> None:
+    await tell(
+        record, "one", Extraction(entities=(entity("Jane Smith", "Person", "Smith", "Jane M. Smith"),))
+    )
+    await tell(record, "two", Extraction(entities=(entity("Smith", "Person"), entity("Jane Smith Inc."))))
+    assert await linked(record) == []
+    await tell(record, "three", Extraction(entities=(entity("Jane M. Smith", "Person"),)))
+    (jane,) = [view for view in await look(record, "jane smith") if view.type == "Person"]
+    assert [one.name for one in jane.merged_from] == ["Jane M. Smith"]
+
+
+async def test_spellings_that_are_committed_at_once_are_linked(record: Record) -> None:
+    spellings = ["ACME Corp.", "ACME Corporation", "Acme Inc.", "Acme"]
+    await asyncio.gather(*(tell_alone(record, spelling) for spelling in spellings))
+    (acme,) = await look(record, "acme")
+    assert len(acme.merged_from) == 3
+
+
+async def tell_alone(record: Record, name: str) -> None:
+    """As `tell`, when others claim at the same time."""
+    from dataclasses import replace
+
+    from tests.record.notes import claim, note, version
+
+    await record.ingestions.accept([note(name, name)])
+    token, claimed = await claim(record, owner=name)
+    owned = await record.ingestions.get(claimed)
+    made = [
+        replace(version(one, token, one.key), extraction=Extraction(entities=(entity(one.key),)))
+        for one in owned
+    ]
+    await record.versions.commit(made, token)
+
+
+async def test_nothing_is_linked_across_namespaces(record: Record) -> None:
+    await tell(record, "one", CORP, namespace="ours")
+    await tell(record, "two", CORPORATION, namespace="theirs")
+    assert await linked(record) == []
+
+
+async def test_a_part_of_a_word_finds_where_no_word_does(record: Record) -> None:
+    await tell(record, "one", Extraction(entities=(entity("Lovelace Engines (Turin)", "Organization"),)))
+    for query in ("lovelace", "turin", "engines turin", "gines"):
+        assert names(await look(record, query)) == ["Lovelace Engines (Turin)"]
+    assert await look(record, "100%") == []

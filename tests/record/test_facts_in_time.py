@@ -1,0 +1,143 @@
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apex_mcp.models import Extraction
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.enrichments import End, Enriched
+from apex_mcp.stores.record.timeline import Statement, ends
+from tests.record.graphs import begin, day, entity, fact, look, objects, tell, works_at
+
+pytestmark = pytest.mark.anyio
+
+ACME, GLOBEX = works_at("Ann Lee", "Acme"), works_at("Ann Lee", "Globex", since="2024-05-01")
+
+
+@pytest.mark.parametrize("order", [("2023", "2024"), ("2024", "2023")])
+async def test_who_joined_another_company_no_longer_works_at_the_first(
+    record: Record, order: tuple[str, str]
+) -> None:
+    documents = {"2023": (ACME, "2023-03-01"), "2024": (GLOBEX, "2024-06-01")}
+    for year in order:
+        extraction, dated = documents[year]
+        await tell(record, year, extraction, dated=dated)
+    (then,) = await look(record, "Ann Lee", as_of="2023-12-31")
+    assert objects(then) == [("Acme", True), ("Globex", False)]
+    (now,) = await look(record, "Ann Lee")
+    assert objects(now) == [("Globex", True), ("Acme", False)]
+    current, past = now.facts
+    assert (past.invalid_at, past.ended_by, past.valid_at) == (day("2024-05-01"), current.fact_id, None)
+    (employer,) = await look(record, "Acme")
+    assert objects(employer) == [("Acme", False)]
+
+
+async def test_what_was_known_before_the_second_document_did_not_end(record: Record) -> None:
+    await tell(record, "2023", ACME, dated="2023-03-01")
+    before = datetime.now(UTC)
+    await tell(record, "2024", GLOBEX, dated="2024-06-01")
+    (ann,) = await look(record, "Ann Lee", known_at=before)
+    assert objects(ann) == [("Acme", True)]
+
+
+async def test_a_spelling_of_the_same_company_ends_nothing_and_is_one_fact(record: Record) -> None:
+    await tell(record, "2023", works_at("Ann Lee", "Acme Corp."), dated="2023-03-01")
+    await tell(record, "2024", works_at("Ann Lee", "Acme Corporation"), dated="2024-03-01")
+    (ann,) = await look(record, "Ann Lee")
+    (only,) = ann.facts
+    assert (only.current, len(only.sources)) == (True, 2)
+
+
+async def test_who_came_back_worked_there_twice(record: Record) -> None:
+    for key, company in (("2021", "Acme"), ("2022", "Globex"), ("2023", "Acme")):
+        await tell(record, key, works_at("Ann Lee", company), dated=f"{key}-01-01")
+    (ann,) = await look(record, "Ann Lee")
+    assert sorted((one.object, one.invalid_at) for one in ann.facts if one.invalid_at) == [
+        ("Acme", day("2022-01-01")),
+        ("Globex", day("2023-01-01")),
+    ]
+    assert [one.object for one in ann.facts if one.current] == ["Acme"]
+
+
+async def test_an_end_that_a_source_gives_wins(record: Record) -> None:
+    said = Extraction(
+        entities=(entity("Ann Lee", "Person"), entity("Acme")),
+        facts=(fact("Ann Lee", "works_at", "Acme", since="2020-01-01", until="2025-01-01"),),
+    )
+    await tell(record, "one", said, dated="2023-03-01")
+    await tell(record, "two", GLOBEX, dated="2024-06-01")
+    (ann,) = await look(record, "Ann Lee", as_of="2024-08-01")
+    assert objects(ann) == [("Globex", True), ("Acme", True)]
+
+
+async def test_a_story_of_the_past_ends_nothing_that_came_after(record: Record) -> None:
+    said = Extraction(
+        entities=(entity("Ann Lee", "Person"), entity("Initech")),
+        facts=(fact("Ann Lee", "works_at", "Initech", until="2019-01-01"),),
+    )
+    await tell(record, "one", GLOBEX, dated="2024-06-01")
+    await tell(record, "memoir", said, dated="2025-06-01")
+    (ann,) = await look(record, "Ann Lee")
+    assert objects(ann) == [("Globex", True), ("Initech", False)]
+
+
+async def test_predicates_that_may_hold_several_objects_end_nothing(record: Record) -> None:
+    for year, friend in (("2023", "Bob Ray"), ("2024", "Cy Fox")):
+        said = Extraction(
+            entities=(entity("Ann Lee", "Person"), entity(friend, "Person")),
+            facts=(fact("Ann Lee", "knows", friend),),
+        )
+        await tell(record, year, said, dated=f"{year}-01-01")
+    (ann,) = await look(record, "Ann Lee")
+    assert [one.current for one in ann.facts] == [True, True]
+
+
+async def test_a_models_word_ends_a_fact_while_its_version_is_visible(record: Record) -> None:
+    managed = Extraction(
+        entities=(entity("Ann Lee", "Person"),), facts=(fact("Ann Lee", "manages", "the pilot"),)
+    )
+    await tell(record, "one", managed, dated="2023-01-01")
+    await tell(record, "two", Extraction(), dated="2024-01-01", enrich=True)
+    (older,) = await record.enrichments.facts_of_subject("default", "Ann Lee")
+    work = await begin(record)
+    ended = fact("Ann Lee", "left", "the pilot", since="2023-11-01")
+    found = Extraction(entities=(entity("Ann Lee", "Person"),), facts=(ended,))
+    assert await record.enrichments.publish(
+        work.version_id,
+        work.claim,
+        Enriched(extraction=found, ends=(End(fact=ended, ended_id=older.id),)),
+    )
+    (ann,) = await look(record, "Ann Lee")
+    assert {(one.predicate, one.invalid_at, one.current) for one in ann.facts} == {
+        ("left", None, True),
+        ("manages", day("2023-11-01"), False),
+    }
+    assert await record.enrichments.facts_of_subject("default", "Ann Lee") != [older]
+    await tell(record, "two", Extraction(), dated="2024-01-01", text="nothing of it")
+    (ann,) = await look(record, "Ann Lee")
+    assert objects(ann) == [("the pilot", True)]
+
+
+NAMESPACE = UUID(int=0)
+TIMES = st.integers(0, 12).map(lambda number: day("2020-01-01") + timedelta(days=number))
+
+
+def statement(what: str, said_at: datetime) -> Statement:
+    return Statement(fact_id=uuid5(NAMESPACE, what), topic="t", object=what, said_at=said_at)
+
+
+STATEMENTS = st.lists(st.builds(statement, st.sampled_from("abc"), TIMES), max_size=12)
+
+
+@given(STATEMENTS)
+def test_each_statement_ends_at_the_first_later_one_of_another_object(said: list[Statement]) -> None:
+    for one, end in zip(said, ends(said, exclusive=True, told={}), strict=True):
+        later = [
+            other.said_at for other in said if other.said_at > one.said_at and other.object != one.object
+        ]
+        assert (end.at if end else None) == min(later, default=None)
+        if end:
+            assert end.by in {other.fact_id for other in said if other.said_at == end.at} - {one.fact_id}
+    assert ends(said, exclusive=False, told={}) == [None] * len(said)
