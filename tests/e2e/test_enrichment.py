@@ -77,9 +77,9 @@ async def test_text_is_searchable_while_the_model_thinks(app: App, model: OpenAI
 async def test_everything_has_an_id_a_type_a_predicate_and_a_source(app: App) -> None:
     view = await enriched(app, TEXT, namespace="whole")
     shown = (await app.memory.get_entities(CALLER, namespace="whole", limit=50)).entities
-    assert {one.name: one.type for one in shown} >= {
-        "Jane Doe": "Person", "Initech": "Organization", "Austin": "Place", "Project Falcon": "Project",
-    }  # fmt: skip
+    types = {one.name: one.type for one in shown}
+    assert (types["Jane Doe"], types["Project Falcon"]) == ("Person", "Project")
+    assert (types["Initech"], types["Austin"]) == ("Organization", "Place")
     assert len({one.entity_id for one in shown}) == len(shown)
     stated = [fact for one in shown for fact in one.facts]
     assert {fact.predicate for fact in stated} >= {"works_at", "leads", "headquartered_in"}
@@ -212,7 +212,7 @@ async def test_two_spellings_are_one_with_both_sources(app: App) -> None:
     assert shown is not None
     assert {source.document_id for source in shown.sources} == {one.document_id, other.document_id}
     assert {(fact.predicate, fact.object) for fact in shown.facts} >= {
-        ("partner_of", "Bosch Technologies"), ("headquartered_in", "Austin"),
+        ("partnered_with", "Bosch Technologies"), ("headquartered_in", "Austin"),
     }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ from apex_mcp.stores.record.enrichments import (
 _DOUBTS_AT_ONCE = 12
 _CLASHES_AT_ONCE = 10
 _MAX_KNOWN_NAMES = 60
-_FIRST_PAUSE_SECONDS = 15.0
+_FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 600.0
 
 QuestionT = TypeVar("QuestionT")
