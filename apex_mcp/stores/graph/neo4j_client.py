@@ -18,7 +18,6 @@ from neo4j import (
 from neo4j.exceptions import AuthError, ClientError, ConfigurationError, DriverError, Neo4jError
 
 from apex_mcp.errors import Code, Rejected, Unavailable
-from apex_mcp.settings import Settings
 from apex_mcp.stores.breaker import CircuitBreaker
 
 _CONNECT_SECONDS = 3.0
@@ -74,18 +73,19 @@ class Neo4jClient:
         self._breaker = breaker
 
     @classmethod
-    def connect(cls, settings: Settings, breaker: CircuitBreaker) -> "Neo4jClient":
-        """A client for the server that is set; connects when it is first used.
+    def connect(
+        cls, uri: str, *, user: str, password: str, database: str, breaker: CircuitBreaker
+    ) -> "Neo4jClient":
+        """A client for a server; connects when it is first used.
 
         Raises:
             Rejected: the address is none of Neo4j.
         """
-        password = settings.neo4j_password.get_secret_value() if settings.neo4j_password else ""
         try:
             # The driver's options are untyped keywords.
             driver = AsyncGraphDatabase.driver(  # pyright: ignore[reportUnknownMemberType]
-                settings.neo4j_uri or "",
-                auth=(settings.neo4j_user, password),
+                uri,
+                auth=(user, password),
                 max_connection_pool_size=_POOL,
                 connection_timeout=_CONNECT_SECONDS,
                 connection_acquisition_timeout=_CONNECT_SECONDS * 2,
@@ -98,7 +98,7 @@ class Neo4jClient:
             )
         except (ConfigurationError, ValueError) as error:
             raise _refused("has an address like neo4j://host:7687", "APEX_NEO4J_URI") from error
-        return cls(driver, settings.neo4j_database, breaker)
+        return cls(driver, database, breaker)
 
     async def verify(self) -> None:
         """Ask whether it answers.
