@@ -420,6 +420,44 @@ class Memory:
             entities=present_entities(rows, facts, sources, as_of=_aware(as_of) or datetime.now(UTC)),
         )
 
+    async def split_entity(
+        self, caller: Caller, *, entity_id: UUID, other_id: UUID, namespace: str | None = None
+    ) -> EntityList:
+        """Undo that two entities are shown as one; both as they are shown now.
+
+        Raises:
+            Conflict: they are not one.
+            Unavailable: the record does not answer.
+        """
+        name = check_namespace(namespace or caller.namespace)
+        await self._record.splits.split(name, entity_id, other_id)
+        return await self._shown(name, entity_id, other_id)
+
+    async def join_entity(
+        self, caller: Caller, *, entity_id: UUID, other_id: UUID, namespace: str | None = None
+    ) -> EntityList:
+        """Take back a split: what links the two counts again.
+
+        Raises:
+            Conflict: they were not split.
+            Unavailable: the record does not answer.
+        """
+        name = check_namespace(namespace or caller.namespace)
+        await self._record.splits.join(name, entity_id, other_id)
+        return await self._shown(name, entity_id, other_id)
+
+    async def _shown(self, namespace: str, *entity_ids: UUID) -> EntityList:
+        async with self._record.reader.view(namespace) as view:
+            found = [
+                await view.find_entities(query=None, entity_id=id_, type_=None, limit=1) for id_ in entity_ids
+            ]
+            rows = {row["id"]: row for some in found for row in some}
+            sources = await view.sources_of(list(rows))
+        return EntityList(
+            namespace=namespace,
+            entities=present_entities(list(rows.values()), [], sources, as_of=datetime.now(UTC)),
+        )
+
     async def get_document(
         self,
         caller: Caller,
@@ -575,6 +613,11 @@ class Memory:
             StoreHealth(name="temporal", state=temporal.state, detail=temporal.detail),
             self._model(),
             vectors,
+        ]
+        stores += [
+            StoreHealth(name=name, state=one.state, detail=one.detail)
+            for name in ("redis", "staging")
+            if (one := self._health.conditions.get(name)) is not None
         ]
         embedder = self._embedder
         if embedder is None:

@@ -149,7 +149,7 @@ def present_entities(
             facts=sorted(
                 (
                     _present_fact(fact, as_of)
-                    for fact in facts
+                    for fact in _latest_first(facts)
                     if row["id"] in (fact.subject_id, fact.object_id)
                 ),
                 key=lambda view: not view.current,
@@ -160,6 +160,10 @@ def present_entities(
         )
         for row in rows
     ]
+
+
+def _latest_first(facts: Sequence[Fact]) -> list[Fact]:
+    return sorted(facts, key=lambda fact: fact.begins.timestamp() if fact.begins else 0, reverse=True)
 
 
 def _present_fact(fact: Fact, as_of: datetime) -> FactView:

@@ -5,7 +5,7 @@ import typer
 from apex_mcp.cli.health import doctor, setup
 from apex_mcp.cli.ingest import ingest
 from apex_mcp.cli.memory import add, cancel, ingestions, retry
-from apex_mcp.cli.reading import entities, ls, search, show
+from apex_mcp.cli.reading import entities, link, ls, search, show, unlink
 from apex_mcp.cli.serve import serve
 from apex_mcp.cli.service import enrich, logs, reindex, status, stop, ui, version, workflows
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 for panel, commands in {
-    "Memory": (ingest, add, search, entities, show, ls),
+    "Memory": (ingest, add, search, entities, unlink, link, show, ls),
     "Ingestions": (ingestions, cancel, retry),
     "Server profile": (serve,),
     "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, version),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 AsOf = Annotated[str | None, typer.Option(help="What was true then, ISO 8601, e.g. 2025-12-31.")]
 KnownAt = Annotated[str | None, typer.Option(help="What the memory knew then.")]
+EntityId = Annotated[UUID, typer.Argument(metavar="ID", help="An entity's id, as `entities` shows it.")]
 Sources = Annotated[
     list[SourceType] | None, typer.Option("--source", help="Only from this source; repeatable.")
 ]
@@ -85,6 +86,26 @@ def entities(
     }
     with daemon(output) as client:
         view = EntityList.model_validate(client.call("get_entities", **arguments))
+    output.show(view, lambda: rendering.entities(view))
+
+
+@reports_errors
+def unlink(entity: EntityId, other: EntityId, namespace: Namespace = None, as_json: AsJson = False) -> None:
+    """Undo that two entities are shown as one; what was known before is not changed."""
+    _steer("split_entity", entity, other, namespace, as_json=as_json)
+
+
+@reports_errors
+def link(entity: EntityId, other: EntityId, namespace: Namespace = None, as_json: AsJson = False) -> None:
+    """Take back an `unlink`."""
+    _steer("join_entity", entity, other, namespace, as_json=as_json)
+
+
+def _steer(op: str, entity: UUID, other: UUID, namespace: str | None, *, as_json: bool) -> None:
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        answer = client.call(op, entity_id=str(entity), other_id=str(other), namespace=namespace)
+    view = EntityList.model_validate(answer)
     output.show(view, lambda: rendering.entities(view))
 
 

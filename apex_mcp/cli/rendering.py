@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from apex_mcp.cli.output import plain
-from apex_mcp.models import IngestionState
+from apex_mcp.models import EnrichmentState, IngestionState
 from apex_mcp.views import (
     DocumentView,
     EntityList,
@@ -91,6 +91,13 @@ def entities(view: EntityList) -> RenderableType:
         )
         if entity.aliases:
             blocks.append(plain(f"  also: {', '.join(entity.aliases)}"))
+        blocks.extend(
+            Text.assemble(
+                plain(f"  the same as {other.name} (by {other.reason}) "),
+                _styled(str(other.entity_id), "dim"),
+            )
+            for other in entity.merged_from
+        )
         blocks.extend(_fact(fact) for fact in entity.facts)
         blocks.append(_styled(f"  {entity.entity_id}", "dim"))
     return Group(*blocks) if view.entities else Group(*blocks, plain("no such entity"))
@@ -153,6 +160,10 @@ def ingestion(view: IngestionView) -> Text:
     )
     for warning in view.warnings:
         line.append_text(_styled(f"\n  warning: {warning}", "yellow"))
+    if view.enrichment is not EnrichmentState.NONE:
+        failure = view.enrichment_failure
+        why = f": {failure.message}; {failure.next_step}" if failure else ""
+        line.append_text(_styled(f"\n  what a model finds in it: {view.enrichment}{why}", "dim"))
     return line
 
 
@@ -182,6 +193,7 @@ def stats(view: StatsView) -> RenderableType:
         style = {"ok": "green", "off": "dim"}.get(store.state, "red")
         stores.add_row(plain(store.name), _styled(store.state, style), plain(store.detail))
     unfinished = ", ".join(f"{count} {name}" for name, count in sorted(view.ingestions.items()) if count)
+    enriched = ", ".join(f"{count} {name}" for name, count in sorted(view.enrichments.items()) if count)
     return Group(
         plain(
             f"namespace {view.namespace} of {', '.join(view.namespaces) or 'none'}; embedder {view.embedder}"
@@ -189,6 +201,7 @@ def stats(view: StatsView) -> RenderableType:
         counts,
         stores,
         plain(f"ingestions: {unfinished or 'none'}"),
+        *([plain(f"documents read by a model: {enriched}")] if enriched else []),
         *_degraded(view.degraded),
     )
 

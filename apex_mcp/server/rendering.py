@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, time
 from urllib.parse import unquote
 
-from apex_mcp.models import IngestionState
+from apex_mcp.models import EnrichmentState, IngestionState
 from apex_mcp.views import (
     DocumentView,
     EntityList,
@@ -39,7 +39,17 @@ def ingestion(view: IngestionView) -> str:
         lines.append(f"{view.state}: {name}{_counts(view)}{_outcome(view)}")
         lines.append(ids)
     lines.extend(f"warning: {warning}" for warning in view.warnings)
+    if view.enrichment is not EnrichmentState.NONE:
+        lines.append(f"what a model finds in it: {view.enrichment}{_enrichment_reason(view)}")
     return "\n".join(lines)
+
+
+def _enrichment_reason(view: IngestionView) -> str:
+    failure = view.enrichment_failure
+    if failure is None:
+        return ""
+    reason = "; ".join(part for part in (failure.message, failure.next_step) if part)
+    return f" ({failure.code}: {reason}); the text is searchable all the same"
 
 
 def called(view: IngestionView) -> str:
@@ -137,6 +147,8 @@ def entities(view: EntityList) -> str:
 def _entity(view: EntityView) -> Iterable[str]:
     aliases = f", also {', '.join(view.aliases)}" if view.aliases else ""
     yield f"{view.name} ({view.type}{aliases}), {view.mentions} mentions, entity {view.entity_id}"
+    for other in view.merged_from:
+        yield f"  the same as {other.name} (by {other.reason}), entity {other.entity_id}"
     for fact in view.facts[:_FACTS_SHOWN]:
         yield f"- {_fact(fact)}"
     if len(view.facts) > _FACTS_SHOWN:
@@ -149,6 +161,7 @@ def _fact(fact: FactView) -> str:
     times = [f"from {moment(fact.valid_at)}"] if fact.valid_at else []
     times.extend([f"until {moment(fact.invalid_at)}"] if fact.invalid_at else [])
     times.extend([] if fact.current else ["not true at the asked time"])
+    times.extend(["a later fact took its place"] if fact.ended_by else [])
     when = f" ({', '.join(times)})" if times else ""
     source = f" [{_source(fact.sources[0])}]" if fact.sources else ""
     return f"{fact.sentence or f'{fact.subject} {fact.predicate} {fact.object}'}{when}{source}"
@@ -197,10 +210,16 @@ def stats(view: StatsView) -> str:
         f"apex-mcp {view.version}, namespace {view.namespace} (all: {', '.join(view.namespaces) or 'none'})",
         f"{view.documents} documents, {view.versions} versions, {view.chunks} chunks, "
         f"{view.entities} entities, {view.facts} facts; ingestions: {running}",
+        *_enrichments(view),
         "stores: " + ", ".join(_store(store.name, store.state, store.detail) for store in view.stores),
         f"embedder: {view.embedder}",
     ]
     return "\n".join([*lines, *_degraded(view.degraded)])
+
+
+def _enrichments(view: StatsView) -> list[str]:
+    states = ", ".join(f"{count} {state}" for state, count in sorted(view.enrichments.items()) if count)
+    return [f"documents read by a model: {states}"] if states else []
 
 
 def _store(name: str, state: str, detail: str) -> str:
