@@ -40,11 +40,11 @@ async def look(app: App, view: IngestionView) -> IngestionView:
 async def until(app: App, view: IngestionView, state: EnrichmentState, seconds: float = 60) -> IngestionView:
     """The ingestion, once its enrichment is in this state."""
 
-    async def reached() -> IngestionView | None:
-        now = await look(app, view)
-        return now if now.enrichment == state else None
+    async def reached() -> bool:
+        return (await look(app, view)).enrichment == state
 
-    return await eventually(reached, seconds)
+    await eventually(reached, seconds)
+    return await look(app, view)
 
 
 async def enriched(app: App, text: str, **more: Any) -> IngestionView:

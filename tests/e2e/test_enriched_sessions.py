@@ -36,13 +36,14 @@ async def enriched(client: Session, tool: str, **arguments: Any) -> dict[str, An
 
 
 async def read(client: Session, view: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
-    async def done() -> dict[str, Any] | None:
+    async def done() -> bool:
         asked = await client.call("get_ingestion", ingestion_id=view["ingestion_id"])
-        (now,) = asked["ingestions"]
-        assert now["enrichment"] not in ("failed", "superseded", "none"), now
-        return now if now["enrichment"] == "done" else None
+        view.update(asked["ingestions"][0])
+        assert view["enrichment"] not in ("failed", "superseded", "none"), view
+        return view["enrichment"] == "done"
 
-    return await eventually(done, seconds)
+    await eventually(done, seconds)
+    return view
 
 
 async def entity(client: Session, name: str, **arguments: Any) -> dict[str, Any]:
@@ -91,7 +92,7 @@ async def test_where_somebody_works_depends_on_when_it_is_asked(enriching_home: 
         today = await entity(client, "Jane Doe")
         assert current(today, "works_at") == ["Globex"]
         history = {
-            fact["object"]: (fact["valid_at"], fact["invalid_at"])
+            fact["object"]: (fact.get("valid_at"), fact.get("invalid_at"))
             for fact in today["facts"]
             if fact["predicate"] == "works_at"
         }

@@ -91,10 +91,12 @@ class Enricher:
         if work is None:
             return EnrichmentState.SUPERSEDED
         reading = await self._open(work)
-        todo = [group for group in reading.groups if await reading.answers.find(reading.key(group)) is None]
+        found = {group: await reading.answers.find(reading.key(group)) for group in reading.groups}
+        todo = [group for group, answer in found.items() if answer is None]
         if todo:
             reading.budget.require_room_for(sum(len(one.text) for group in todo for one in group.passages))
-        unusable = await self._ask_all(reading, todo)
+        known = [entity["name"] for answer in found.values() if answer for entity in answer["entities"]]
+        unusable = await self._ask_all(reading, todo, known)
         if unusable is None:
             return EnrichmentState.SUPERSEDED
         if 2 * len(unusable) > len(reading.groups):
@@ -167,13 +169,15 @@ class Enricher:
         text = await self._store.text(work.version_id)
         return _Reading(work, text, Answers(self._store, work, budget), budget, self._extractor.name)
 
-    async def _ask_all(self, reading: "_Reading", todo: Sequence[PassageGroup]) -> list[ApexError] | None:
+    async def _ask_all(
+        self, reading: "_Reading", todo: Sequence[PassageGroup], known: Sequence[str]
+    ) -> list[ApexError] | None:
         """Ask about each group; the errors of those whose answers could not be used, None if it is not ours any more.
 
         Once one fails otherwise, no more are asked; those that are open are waited for, since they are paid for.
         """
         waiting = iter(todo)
-        names: dict[str, None] = {}
+        names = dict.fromkeys(known)
         unusable: list[ApexError] = []
         ends: list[Exception | None] = []
 
@@ -185,8 +189,8 @@ class Enricher:
                     ends.append(None)
                     return
                 try:
-                    known = tuple(names)[-_MAX_KNOWN_NAMES:]
-                    found = await self._ask(reading, replace(group, known_names=known))
+                    recent = tuple(names)[-_MAX_KNOWN_NAMES:]
+                    found = await self._ask(reading, replace(group, known_names=recent))
                     names.update(dict.fromkeys(entity.name for entity in found.entities))
                 except Rejected as error:
                     (unusable if error.code == Code.MODEL_ANSWER_UNUSABLE else ends).append(error)

@@ -6,9 +6,16 @@ from apex_mcp.ingestion.enriching.combining import combine
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 
 
-def fact(subject: str, object_: str, chunk: int, sentence: str = "s", **more: datetime) -> ExtractedFact:
+def fact(
+    subject: str, object_: str, chunk: int, sentence: str = "s", valid_at: datetime | None = None
+) -> ExtractedFact:
     return ExtractedFact(
-        subject=subject, predicate="works_at", object=object_, sentence=sentence, chunk=chunk, **more
+        subject=subject,
+        predicate="works_at",
+        object=object_,
+        sentence=sentence,
+        chunk=chunk,
+        valid_at=valid_at,
     )
 
 
