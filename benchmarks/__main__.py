@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import alone, bulk, documents, idle, notes, report, search, startup
+from benchmarks import alone, bulk, documents, extraction, idle, notes, report, search, startup
 from benchmarks.context import Benchmark, Context
 from benchmarks.environment import describe
 from benchmarks.figures import Figure
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "bulk": bulk.run,
     "search": search.run,
     "idle": idle.run,
+    "extraction": extraction.run,
 }
 
 

@@ -1,5 +1,6 @@
 """A model behind an OpenAI-compatible endpoint, asked with graphiti-core's prompt for entities and facts."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ class GraphitiExtractor:
         if not group.passages:
             return Extraction(), Usage()
         answer, usage = await self._endpoint.ask(self._model, extraction_question(group, self._ontology))
-        return read_extraction(answer, group.passages, self._ontology), usage
+        # A long answer takes a while to read, and others are waiting for the loop.
+        found = await asyncio.to_thread(read_extraction, answer, group.passages, self._ontology)
+        return found, usage
 
     async def same(self, doubts: Sequence[Doubt]) -> tuple[list[bool], Usage]:
         if not doubts:

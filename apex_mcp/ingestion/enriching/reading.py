@@ -5,7 +5,7 @@ never costs the others.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -21,6 +21,7 @@ _LONGEST_SENTENCE = 1_000
 _MOST_ALIASES = 8
 _MOST_ENTITIES = 400
 _MOST_FACTS = 400
+_MOST_WORDS_BETWEEN = 4
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 _AMOUNT = "Amount"
 _NO_NAMES = frozenset(
@@ -96,7 +97,7 @@ class _Reader:
         if entity.type == self._ontology.fallback_type:
             entity.type = kind
         given = item.get("aliases")
-        for alias in cast("list[Any]", given) if isinstance(given, list) else []:
+        for alias in cast("list[Any]", given)[:_MOST_ALIASES] if isinstance(given, list) else []:
             self._add_alias(entity, key, _text(alias, _LONGEST_NAME))
 
     def take_fact(self, item: Mapping[str, Any]) -> None:
@@ -191,11 +192,11 @@ class _Reader:
         for phrase, predicate in self._ontology.phrases:
             if f" {phrase} " in plain:
                 return predicate
-        between = re.search(
-            rf"{re.escape(normalise_name(subject))}\s+((?:[^\W\d_]+\s+){{1,4}}){re.escape(normalise_name(target))}",
-            plain,
-        )
-        return self._ontology.predicate_of(between[1]) if between else ""
+        _, _, behind = plain.partition(f" {normalise_name(subject)} ")
+        words = behind.partition(f" {normalise_name(target)}")[0].split()
+        if 0 < len(words) <= _MOST_WORDS_BETWEEN and all(word.isalpha() for word in words):
+            return self._ontology.predicate_of(" ".join(words))
+        return ""
 
 
 class _Places:
@@ -211,6 +212,7 @@ class _Places:
             frozenset(normalise_name(money.name) for money in find_money(passage.text))
             for passage in passages
         ]
+        self._found: dict[str, frozenset[int]] = {}
 
     @property
     def first(self) -> tuple[int, ...]:
@@ -218,33 +220,44 @@ class _Places:
 
     def naming(self, *names: str) -> set[int]:
         """Ordinals of the passages that hold one of the names."""
-        return {
-            ordinal for position, ordinal in enumerate(self._ordinals) if self._names_one(position, names)
-        }
+        return {self._ordinals[position] for name in names for position in self._positions(name)}
 
     def of_fact(
         self, sentence: str, subject: Sequence[str], target: Sequence[str], indices: Sequence[int]
     ) -> int:
         """The passage that states a fact: that names most of it; of equals the one that the model gave, then the first."""
         words = set(re.findall(r"\w+", normalise_name(sentence)))
+        sides = [frozenset[int]().union(*map(self._positions, names)) for names in (subject, target)]
 
         def fit(position: int) -> tuple[int, int, int, int]:
-            named = self._names_one(position, subject) + self._names_one(position, target)
+            named = sum(position in side for side in sides)
             said = int(position in indices)
             # The model's own word weighs as much as a name, for it may have read "she" rightly.
             return named + said, named, len(words & self._words[position]), -position
 
         return self._ordinals[max(range(len(self._ordinals)), key=fit)]
 
-    def _names_one(self, position: int, names: Iterable[str]) -> bool:
-        text = self._texts[position]
-        for name in names:
+    def _positions(self, name: str) -> frozenset[int]:
+        """The positions of the passages that hold a name, spelled in any way."""
+        if name not in self._found:
             spelled = normalise_name(name)
-            if spelled in self._amounts[position]:
-                return True
-            if spelled in text and re.search(rf"(?<!\w){re.escape(spelled)}(?!\w)", text):
-                return True
-        return False
+            self._found[name] = frozenset(
+                position
+                for position, text in enumerate(self._texts)
+                if spelled in self._amounts[position] or _stands_in(text, spelled)
+            )
+        return self._found[name]
+
+
+def _stands_in(text: str, name: str) -> bool:
+    """Whether a text holds a name as whole words."""
+    start = text.find(name) if name else -1
+    while start >= 0:
+        end = start + len(name)
+        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+            return True
+        start = text.find(name, start + 1)
+    return False
 
 
 def _items(given: Any) -> list[Mapping[str, Any]]:
