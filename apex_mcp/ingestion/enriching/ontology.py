@@ -51,7 +51,7 @@ class Predicate(_Strict):
 
     Attributes:
         subject, object: types that stand on its two sides; empty allows all.
-        exclusive: True where a subject has one object at a time, "both" where also an object has one subject at a time.
+        exclusive: whether a subject has one object at a time.
         inverse_aliases: words that say it from the object's side ("employs" for `works_at`).
     """
 
@@ -59,7 +59,7 @@ class Predicate(_Strict):
     description: Description
     subject: tuple[TypeName, ...] = ()
     object: tuple[TypeName, ...] = ()
-    exclusive: bool | Literal["both"] = False
+    exclusive: bool = False
     aliases: tuple[str, ...] = ()
     inverse_aliases: tuple[str, ...] = ()
 
@@ -99,11 +99,6 @@ class Ontology(_Strict):
     def exclusive(self) -> frozenset[str]:
         """Predicates of which a subject has one object at a time."""
         return frozenset(one.name for one in self.predicates if one.exclusive)
-
-    @cached_property
-    def exclusive_both_ways(self) -> frozenset[str]:
-        """Those of `exclusive` of which an object has one subject at a time, too: an organisation has one CEO."""
-        return frozenset(one.name for one in self.predicates if one.exclusive == "both")
 
     @cached_property
     def of_anything(self) -> frozenset[str]:

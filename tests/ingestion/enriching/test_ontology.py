@@ -102,8 +102,6 @@ def test_what_holds_one_object_at_a_time_is_marked() -> None:
     ontology = default_ontology()
     assert {"works_at", "headquartered_in", "ceo_of", "status", "priced_at", "lives_in"} <= ontology.exclusive
     assert not {"founded", "revenue", "partnered_with", "knows"} & ontology.exclusive
-    assert "ceo_of" in ontology.exclusive_both_ways
-    assert ontology.exclusive_both_ways < ontology.exclusive
 
 
 def test_no_word_of_the_package_s_own_ontology_means_two_things() -> None:
