@@ -49,6 +49,9 @@ DRIVERS = {
     "qdrant_edge": ("apex_mcp.stores.vectors",),
     "kreuzberg": ("apex_mcp.ingestion",),
     "fastembed": ("apex_mcp.ingestion.embedding",),
+    "openai": ("apex_mcp.ingestion.enriching",),
+    "graphiti_core": ("apex_mcp.ingestion.enriching",),
+    "yaml": ("apex_mcp.ingestion.enriching",),
     "httpx": ("apex_mcp.ingestion.embedding",),
     "redis": ("apex_mcp.stores.cache",),
     "boto3": ("apex_mcp.ingestion.staging_s3",),
@@ -60,7 +63,7 @@ DRIVERS = {
 HEAVY = {
     "anyio", "alembic", "asyncio", "boto3", "redis", "fastembed", "httpx", "kreuzberg", "mcp", "numpy", "onnxruntime", "openai",
     "platformdirs", "psutil", "psycopg", "pydantic", "pydantic_settings", "qdrant_client", "qdrant_edge", "rich",
-    "sqlalchemy", "temporalio", "typer",
+    "sqlalchemy", "temporalio", "typer", "graphiti_core", "yaml",
 }  # fmt: skip
 
 
