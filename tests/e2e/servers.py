@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,13 @@ import httpx2
 import psycopg
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import ListRootsResult, Root
+from pydantic import FileUrl
 
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
+from tests.e2e.demo import DEMO
 from tests.e2e.homes import ERAS, Session
 from tests.services.redis_server import free_port
 
@@ -128,7 +131,7 @@ class Site:
         }
         given = {
             "APEX_HOME": str(self.folder / "home"),
-            "APEX_ROOTS": str(self.root),
+            "APEX_ROOTS": os.pathsep.join([str(self.root), str(DEMO)]),
             "APEX_EMBEDDER": "none",
             "APEX_CHILDREN": "1",
             "APEX_HTTP_PORT": str(self.port),
@@ -145,7 +148,10 @@ class Site:
 
     def serve(self) -> Process:
         """A server that is ready."""
-        server = self.process("apex-mcp", "serve")
+        return self.ready(self.process("apex-mcp", "serve"))
+
+    def ready(self, server: Process) -> Process:
+        """The server, once it is ready."""
         deadline = time.monotonic() + _START_SECONDS
         while self.status("/ready") != 200:
             assert server.popen.poll() is None, server.log
@@ -192,12 +198,20 @@ class Site:
         return sorted(path.name for path in folder.iterdir())
 
     @asynccontextmanager
-    async def session(self, era: str = ERAS[0]) -> AsyncGenerator[Session]:
-        """A client over HTTP."""
+    async def session(self, era: str = ERAS[0], *, roots: Sequence[Path] = ()) -> AsyncGenerator[Session]:
+        """A client over HTTP; with `roots` it names these folders when it is asked."""
+
+        async def list_roots(_: object) -> ListRootsResult:
+            return ListRootsResult(roots=[Root(uri=FileUrl(root.as_uri())) for root in roots])
+
         headers = {"Authorization": f"Bearer {self.token}"}
         async with (
             httpx2.AsyncClient(headers=headers, timeout=60) as http,
-            Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=era) as client,
+            Client(
+                streamable_http_client(f"{self.url}/mcp", http_client=http),
+                mode=era,
+                list_roots_callback=list_roots if roots else None,
+            ) as client,
         ):
             yield Session(client)
 

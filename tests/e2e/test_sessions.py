@@ -1,41 +1,28 @@
 """Clients over stdio: what an assistant does all day, and what happens when the ground goes away under it."""
 
-import json
-import re
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import anyio
 import psutil
 import pytest
 
+from tests.e2e.demo import DEMO, every_demo_file_goes_in_and_answers_its_question, sentence, word
 from tests.e2e.homes import ERAS, Home, Session, session
 from tests.ingestion.documents import make_docx
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-DEMO = Path(__file__).parents[2] / "examples" / "demo"
-QUESTIONS: list[dict[str, Any]] = json.loads((DEMO.parent / "demo_questions.json").read_text("utf-8"))
-FILES = sorted(DEMO.iterdir())
 INGESTIONS = 50
 CLIENTS = 3
 
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_every_demo_file_goes_in_and_answers_its_question(shared_home: Home, era: str) -> None:
-    async with session(shared_home.reading(DEMO, namespace=f"demo-{era}"), era) as client:
-        ended = {path.name: await client.ended("ingest_document", source=path.name) for path in FILES}
-        assert {name: view["state"] for name, view in ended.items()} == {path.name: "ready" for path in FILES}
-        for question in QUESTIONS:
-            hits = await client.hits(question["question"], limit=3)
-            assert any(_answers(hit, question) for hit in hits), question["question"]
-        for path in FILES:
-            document = ended[path.name]["document_id"]
-            middle = await client.call("get_document", document_id=document, start=300, length=200)
-            (hit, *_) = await client.hits(middle["text"])
-            assert hit["source"]["uri"] == path.as_uri()
+    namespace = f"demo-{era}"
+    async with session(shared_home.reading(DEMO, namespace=namespace), era) as client:
+        await every_demo_file_goes_in_and_answers_its_question(client, namespace)
 
 
 async def test_three_clients_share_one_memory(shared_home: Home) -> None:
@@ -73,8 +60,8 @@ async def test_ingestions_and_sessions_outlive_a_killed_daemon(home: Home) -> No
             range(INGESTIONS), "ready"
         )
         for number in range(INGESTIONS):
-            hits = await clients[(number + 1) % CLIENTS].hits(_word(number), limit=50)
-            assert len(hits) == 1, _word(number)
+            hits = await clients[(number + 1) % CLIENTS].hits(word(number), limit=50)
+            assert len(hits) == 1, word(number)
             assert hits[0]["source"]["version"] == 1
     once = "SELECT (SELECT count(*) FROM ingestions), (SELECT count(*) FROM documents), (SELECT count(*) FROM versions)"
     assert home.rows(once) == [(INGESTIONS, INGESTIONS, INGESTIONS)]
@@ -86,7 +73,7 @@ async def test_what_was_acknowledged_outlives_the_death_of_every_process(home: H
     async with session(home) as client:
         async with anyio.create_task_group() as tasks:
             for number in range(INGESTIONS):
-                tasks.start_soon(_acknowledged, client, f"Note about {_word(number)}.")
+                tasks.start_soon(_acknowledged, client, f"Note about {word(number)}.")
         everything = home.processes()
         for process in everything:
             process.kill()
@@ -94,7 +81,7 @@ async def test_what_was_acknowledged_outlives_the_death_of_every_process(home: H
     async with session(home) as client:
         await client.call("get_stats")  # the database is there again
         await eventually(lambda: home.footprint()["outbox"] == 0)
-        found = [len(await client.hits(_word(number))) for number in range(INGESTIONS)]
+        found = [len(await client.hits(word(number))) for number in range(INGESTIONS)]
         assert found == [1] * INGESTIONS
 
 
@@ -111,21 +98,9 @@ def _accepted(home: Home) -> int:
     return home.number("SELECT count(*) FROM ingestions")
 
 
-def _word(number: int) -> str:
-    """A word that no other document holds."""
-    return "quux" + "".join("abcdefghij"[int(digit)] for digit in f"{number:02}")
-
-
 def _document(home: Home, number: int) -> dict[str, str]:
     """Texts and small files for the fast lane, Word documents for a workflow of their own."""
-    sentence = f"The {_word(number)} was delivered to the harbour on time."
+    text = sentence(number)
     if number % 5 == 0:
-        return {"source": str(home.file(f"{number}.docx", make_docx([("", sentence)])))}
-    return {"text": sentence} if number % 2 else {"source": str(home.file(f"{number}.md", sentence))}
-
-
-def _answers(hit: dict[str, Any], question: dict[str, Any]) -> bool:
-    text = re.sub(r"\s+", " ", hit["text"])
-    return hit["source"]["uri"].endswith(question["file"]) and all(
-        words in text for words in question["words"]
-    )
+        return {"source": str(home.file(f"{number}.docx", make_docx([("", text)])))}
+    return {"text": text} if number % 2 else {"source": str(home.file(f"{number}.md", text))}

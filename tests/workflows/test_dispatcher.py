@@ -146,6 +146,23 @@ async def test_what_a_dead_dispatcher_had_claimed_is_taken_back(site: Site) -> N
     assert await site.app.record.ingestions.owned([note.ingestion_id for note in notes], dead) == []
 
 
+async def test_what_a_stopping_dispatcher_holds_waits_for_others_at_once_and_does_not_count(
+    site: Site,
+) -> None:
+    store = site.app.record.ingestions
+    async with site.dispatching(sole=False) as dispatcher:
+        # No worker polls, so its workflow cannot end.
+        note = await site.note("Lovage.")
+        await eventually(lambda: _workflow(site, note))
+        dispatcher.stop()
+        later = await site.note("Lovage later.")
+    await dispatcher.release_all()
+    found = await store.get([note.ingestion_id, later.ingestion_id])
+    assert [(one.state, one.attempts) for one in found] == [(IngestionState.PENDING, 0)] * 2
+    _, claimed = await store.claim(owner="other", lane=Lane.FAST, bulk=False, limit=8, lease_seconds=60)
+    assert {one.id for one in claimed} == {note.ingestion_id, later.ingestion_id}
+
+
 async def test_only_leases_that_ran_out_are_taken_from_other_dispatchers(site: Site) -> None:
     alive, dead = await site.note("Lovage alive."), await site.note("Lovage dead.")
     store = site.app.record.ingestions
