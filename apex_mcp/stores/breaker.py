@@ -11,6 +11,9 @@ from enum import StrEnum
 from apex_mcp.errors import ApexError, Code, Unavailable
 from apex_mcp.stores.health import Health
 
+# Among an error's details: the store did answer, though not with what was wanted.
+ANSWERED = "answered"
+
 _log = logging.getLogger(__name__)
 
 
@@ -26,7 +29,7 @@ class CircuitBreaker:
     """Counts the failures of one store, and refuses calls for a while after several in a row.
 
     A failure is an `Unavailable`, or a call that its caller gave up on after `patience_seconds`. Any other error of ours is
-    an answer.
+    an answer, and so is one with `ANSWERED` among its details.
 
     Args:
         name: the store, as `get_stats` names it.
@@ -80,7 +83,10 @@ class CircuitBreaker:
         try:
             yield
         except Unavailable as error:
-            self._fail(error)
+            if error.details.get(ANSWERED):
+                self._succeed()
+            else:
+                self._fail(error)
             raise
         except asyncio.CancelledError:
             if self._clock() - began >= self._patience_seconds:

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from apex_mcp.errors import Code, Rejected, Unavailable
-from apex_mcp.stores.breaker import BreakerState, CircuitBreaker
+from apex_mcp.stores.breaker import ANSWERED, BreakerState, CircuitBreaker
 from apex_mcp.stores.health import Condition, Health
 
 pytestmark = pytest.mark.anyio
@@ -102,6 +102,14 @@ def test_a_refusal_is_an_answer(store: Store) -> None:
     store.fail(2)
     with pytest.raises(Rejected), store.breaker.guard():
         raise Rejected("the graph's password is wrong", code=Code.SETTINGS_INVALID)
+    store.fail(2)
+    assert store.breaker.state is BreakerState.CLOSED
+
+
+def test_an_answer_that_is_not_what_was_wanted_is_an_answer(store: Store) -> None:
+    store.fail(2)
+    with pytest.raises(Unavailable), store.breaker.guard():
+        raise Unavailable("the graph was emptied", code=Code.GRAPH_UNAVAILABLE, details={ANSWERED: True})
     store.fail(2)
     assert store.breaker.state is BreakerState.CLOSED
 

@@ -12,6 +12,7 @@ from neo4j import AsyncTransaction
 
 from apex_mcp import ids
 from apex_mcp.errors import Code, Unavailable
+from apex_mcp.stores.breaker import ANSWERED
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient, Row, rows
 from apex_mcp.stores.graph.neo4j_schema import NAMES_INDEX
 from apex_mcp.stores.graph.neo4j_writing import name_key, word_key, words_of
@@ -152,7 +153,7 @@ class Neo4jGraph:
                     "the graph in Neo4j was emptied, or is not this memory's",
                     code=Code.GRAPH_UNAVAILABLE,
                     next_step="nothing is to be done: it is written again from the record",
-                    details={"marked": False},
+                    details={"marked": False, ANSWERED: True},
                 )
             yield transaction
 

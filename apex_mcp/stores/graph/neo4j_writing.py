@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 from neo4j import AsyncTransaction
 
 from apex_mcp.errors import Code, Unavailable
+from apex_mcp.stores.breaker import ANSWERED
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient, rows
 from apex_mcp.stores.record.facts import Fact
 from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
@@ -153,6 +154,7 @@ class Neo4jWriter:
                     "another writer has taken over the graph",
                     code=Code.GRAPH_UNAVAILABLE,
                     next_step="nothing is to be done: what waits is written by the next run",
+                    details={ANSWERED: True},
                 )
             await self._write(transaction, page)
 

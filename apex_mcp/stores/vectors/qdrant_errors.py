@@ -8,6 +8,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from apex_mcp.errors import ApexError, Code, Invariant, Rejected, Unavailable
+from apex_mcp.stores.breaker import ANSWERED
 
 MISSING = "missing"
 _NOT_LET_IN = frozenset({401, 403})
@@ -43,7 +44,7 @@ def unavailable(cause: str, *, retry_after_seconds: float = 2) -> Unavailable:
         unchanged="the record is complete without it",
         next_step="see that it runs and can be reached at APEX_QDRANT_URL; what waits for it goes on by itself",
         retry_after_seconds=retry_after_seconds,
-        details={"cause": cause},
+        details={"cause": cause, ANSWERED: cause == MISSING},
     )
 
 
