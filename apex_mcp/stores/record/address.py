@@ -6,7 +6,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from apex_mcp.errors import Code, Rejected
 
 # A server that vanished without a word is noticed within half a minute.
-_PATIENCE = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    # What was sent and is not acknowledged (Linux only; ignored elsewhere).
+    "tcp_user_timeout": 20_000,
+}
 
 
 def users_conninfo(url: str) -> str:

@@ -14,6 +14,10 @@ from apex_mcp.errors import Code, Unavailable
 
 Connection = AsyncConnection[DictRow]
 
+# For a connection of a busy pool, or of a database that is away: longer waits help nobody who asks a question.
+_WAIT_SECONDS = 5.0
+_OPEN_SECONDS = 20.0
+
 
 @contextmanager
 def translated() -> Generator[None]:
@@ -63,7 +67,10 @@ class Database:
             kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "apex-mcp"},
             min_size=2,
             max_size=max_size,
-            timeout=10,
+            timeout=_WAIT_SECONDS,
+            # The pauses between attempts double for so long; then the next request begins anew. By default they would grow to
+            # minutes, which nobody waits for when the database is back.
+            reconnect_timeout=_WAIT_SECONDS,
             max_idle=300,
             open=False,
         )
@@ -75,7 +82,7 @@ class Database:
             Unavailable: the database does not answer.
         """
         with translated():
-            await self._pool.open(wait=True, timeout=30)
+            await self._pool.open(wait=True, timeout=_OPEN_SECONDS)
 
     async def close(self) -> None:
         """Close every connection."""
