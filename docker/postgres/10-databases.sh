@@ -3,14 +3,14 @@
 # PostgreSQL. Neither may do more than it needs; what the administrator's password opens, nothing else here knows.
 set -eu
 
-for name in APEX_DB_PASSWORD TEMPORAL_DB_PASSWORD; do
+for name in RECORD_DB_PASSWORD TEMPORAL_DB_PASSWORD; do
     eval "value=\${$name:-}"
     [ -n "$value" ] || { echo "$name is not set" >&2; exit 1; }
 done
 
 # The passwords are read from the environment by psql itself: they stand in no command line.
 psql --no-psqlrc --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres <<'SQL'
-\getenv apex_password APEX_DB_PASSWORD
+\getenv apex_password RECORD_DB_PASSWORD
 \getenv temporal_password TEMPORAL_DB_PASSWORD
 CREATE ROLE apex LOGIN PASSWORD :'apex_password';
 CREATE ROLE temporal LOGIN PASSWORD :'temporal_password';

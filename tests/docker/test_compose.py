@@ -32,7 +32,7 @@ def test_the_services_are_those_of_the_server_profile() -> None:
         "temporal-ui",
         "s3",
     }
-    assert str(services()["worker"]["deploy"]["replicas"]) == "${APEX_WORKERS:-2}"
+    assert str(services()["worker"]["deploy"]["replicas"]) == "${WORKERS:-2}"
 
 
 @each

@@ -69,7 +69,7 @@ def site() -> Generator[Site]:
         yield Site(
             folder,
             Stores(
-                f"postgresql://apex:{SECRETS['APEX_DB_PASSWORD']}@/apex?{place}",
+                f"postgresql://apex:{SECRETS['RECORD_DB_PASSWORD']}@/apex?{place}",
                 f"http://127.0.0.1:{port}",
                 address,
                 str(folder / "staging"),
@@ -105,7 +105,7 @@ def _start(name: str, site: Site, log: str) -> Process:
 
 
 def _workers(site: Site) -> Iterator[Process]:
-    for number in range(int(ENVIRONMENT["APEX_WORKERS"])):
+    for number in range(int(ENVIRONMENT["WORKERS"])):
         yield _start("worker", site, f"worker-{number}.log")
 
 

@@ -76,7 +76,7 @@ async def test_postgres_gets_two_users_who_see_their_own_databases_only(postgres
     done = set_up_databases(postgres, ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert not [secret for secret in SECRETS.values() if secret in done.stdout + done.stderr]
-    apex = as_role(postgres, "apex", "apex", SECRETS["APEX_DB_PASSWORD"])
+    apex = as_role(postgres, "apex", "apex", SECRETS["RECORD_DB_PASSWORD"])
     temporal = as_role(postgres, "temporal", "temporal", SECRETS["TEMPORAL_DB_PASSWORD"])
     # Our schema, and the one extension of Temporal's, need no administrator.
     await ensure_schema(apex)

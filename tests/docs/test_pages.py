@@ -19,11 +19,13 @@ from tests.docs.pages import NAMES, REPOSITORY, anchors, read, tools
 # Stands for an id in a command line.
 AN_ID = "00000000-0000-0000-0000-000000000000"
 HOSTS = {
+    "127.0.0.1",
     "api.openai.com",
     "docs.astral.sh",
     "docs.temporal.io",
     "github.com",
     "keepachangelog.com",
+    "localhost",
     "modelcontextprotocol.io",
     "semver.org",
 }
