@@ -5,6 +5,7 @@ from collections.abc import Generator
 import pytest
 
 from tests.e2e.homes import Home, new_home
+from tests.e2e.servers import Stores, running_stores
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,10 @@ def home() -> Generator[Home]:
     """For tests that end the daemon, or count all there is."""
     with new_home() as home:
         yield home
+
+
+@pytest.fixture(scope="session")
+def stores() -> Generator[Stores]:
+    """Stores on servers; each user takes a database of its own. Its users are in the group `servers`."""
+    with running_stores() as running:
+        yield running

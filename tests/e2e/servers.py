@@ -12,13 +12,14 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, LiteralString, Self
 
 import httpx2
 import psycopg
 from mcp import Client
+from mcp.client.context import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import ListRootsResult, Root
 from pydantic import FileUrl
@@ -28,6 +29,7 @@ from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
 from tests.e2e.demo import DEMO
 from tests.e2e.homes import ERAS, Session
+from tests.record.conftest import create_database
 from tests.services.redis_server import free_port
 
 _BIN = Path(sys.executable).parent
@@ -39,6 +41,7 @@ _STOP_SECONDS = 40.0
 class Stores:
     """Addresses of stores that run."""
 
+    postgres: EmbeddedPostgres
     database_url: str
     qdrant_url: str
     temporal_address: str
@@ -55,6 +58,15 @@ class Stores:
             "APEX_STAGING": self.staging,
             **self.more,
         }
+
+    def rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
+        """What PostgreSQL itself says."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def with_database(self) -> "Stores":
+        """The same with an empty database of its own, and so with a memory of its own."""
+        return replace(self, database_url=create_database(self.postgres, "template1"))
 
 
 class Process:
@@ -185,9 +197,7 @@ class Site:
         return path
 
     def rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
-        """What PostgreSQL itself says."""
-        with psycopg.connect(self.stores.database_url, autocommit=True) as connection:
-            return connection.execute(query).fetchall()
+        return self.stores.rows(query)
 
     def number(self, query: LiteralString) -> int:
         return int(self.rows(query)[0][0])
@@ -201,7 +211,7 @@ class Site:
     async def session(self, era: str = ERAS[0], *, roots: Sequence[Path] = ()) -> AsyncGenerator[Session]:
         """A client over HTTP; with `roots` it names these folders when it is asked."""
 
-        async def list_roots(_: object) -> ListRootsResult:
+        async def list_roots(context: ClientRequestContext) -> ListRootsResult:
             return ListRootsResult(roots=[Root(uri=FileUrl(root.as_uri())) for root in roots])
 
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -217,11 +227,13 @@ class Site:
 
 
 @contextmanager
-def running_stores(folder: Path, **more: str) -> Generator[Stores]:
+def running_stores(**more: str) -> Generator[Stores]:
     """PostgreSQL, Temporal, a Qdrant and a shared folder; each a process that is ended at the end."""
-    postgres = EmbeddedPostgres(DataFolder(folder / "postgres").prepare())
-    temporal = EmbeddedTemporal(DataFolder(folder / "temporal").prepare())
     with asyncio.Runner() as runner, ExitStack() as stack:
+        # A short path: PostgreSQL's socket lies in it.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apex"))).resolve()
+        postgres = EmbeddedPostgres(DataFolder(folder / "postgres").prepare())
+        temporal = EmbeddedTemporal(DataFolder(folder / "temporal").prepare())
         stack.callback(lambda: runner.run(postgres.stop()))
         stack.callback(lambda: runner.run(temporal.stop()))
         database_url, address = runner.run(postgres.start()), runner.run(temporal.start())
@@ -232,19 +244,17 @@ def running_stores(folder: Path, **more: str) -> Generator[Stores]:
         stack.callback(qdrant.kill)
         _await_port(port, qdrant)
         (folder / "staging").mkdir()
-        yield Stores(database_url, f"http://127.0.0.1:{port}", address, str(folder / "staging"), more)
+        qdrant_url = f"http://127.0.0.1:{port}"
+        yield Stores(postgres, database_url, qdrant_url, address, str(folder / "staging"), more)
 
 
 @contextmanager
-def new_site(**more: str) -> Generator[Site]:
-    """A memory on stores of its own."""
-    # A short path: PostgreSQL's socket lies in it.
+def new_site(stores: Stores) -> Generator[Site]:
+    """A memory on these stores."""
     with tempfile.TemporaryDirectory(prefix="apex") as name:
-        folder = Path(name).resolve()
-        with running_stores(folder, **more) as stores:
-            site = Site(folder, stores)
-            site.root.mkdir()
-            yield site
+        site = Site(Path(name).resolve(), stores.with_database())
+        site.root.mkdir()
+        yield site
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:

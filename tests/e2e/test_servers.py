@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from apex_mcp.errors import Code
 from tests.e2e.demo import every_demo_file_goes_in_and_answers_its_question, sentence, word
 from tests.e2e.homes import ERAS, Session
-from tests.e2e.servers import Process, Site, new_site
+from tests.e2e.servers import Process, Site, Stores, new_site
 from tests.ingestion.documents import make_docx
 from tests.waiting import eventually
 
@@ -27,9 +27,9 @@ INGESTIONS = 50
 
 
 @pytest.fixture(scope="module")
-def site() -> Generator[Site]:
-    """Stores, and a door that two processes opened at once on the empty database; no worker yet."""
-    with new_site() as opened, ExitStack() as stack:
+def site(stores: Stores) -> Generator[Site]:
+    """A door, which two processes opened at once on the empty database; no worker yet."""
+    with new_site(stores) as opened, ExitStack() as stack:
         other = Site(opened.folder, opened.stores, token=opened.token)
         starting = stack.enter_context(other.process("apex-mcp", "serve"))
         stack.enter_context(opened.serve())
@@ -119,8 +119,8 @@ async def test_a_client_goes_on_when_the_door_is_killed_and_opened_again(site: S
 async def test_a_call_that_waits_is_answered_while_the_door_closes(site: Site) -> None:
     own = Site(site.folder, site.stores)
     server = own.serve()
+    answers: list[dict[str, Any]] = []
     async with own.session() as client, anyio.create_task_group() as tasks:
-        answers: list[dict[str, Any]] = []
 
         async def remember() -> None:
             path = own.file(f"{uuid4().hex}.docx", make_docx([("", "A lovage document. " * 2000)]))

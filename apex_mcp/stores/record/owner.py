@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 _LOCK: LiteralString = "SELECT pg_try_advisory_lock(hashtext('apex-mcp owner'))"
 # An owner that is stopping lets go in a moment.
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 3.0
 _POLL_SECONDS = 0.25
 _LOOK_SECONDS = 10.0
 # PostgreSQL must notice soon when an owner is gone without a word; otherwise that is up to its system, and takes hours.
