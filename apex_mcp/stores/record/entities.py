@@ -14,11 +14,25 @@ UNTYPED = "Thing"
 
 # Linked ones among what is found leave room for others.
 _SPARE = 4
+# So many begin with a word, or hold it, at most; of more, the most mentioned may be missed.
+_MOST_HITS = 400
+_NO_PUNCTUATION = str.maketrans(",.;()/-", "       ")  # as in the indexes
 
 _KNOWN: LiteralString = f"""
 SELECT e.id FROM entities e WHERE e.namespace = %(namespace)s AND e.id = ANY(%(ids)s)
 AND EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
             WHERE s.entity_id = e.id AND {VISIBLE_SOURCE})
+"""
+
+# How well those match that are found, and how often they are named; an alias counts where a visible version gives it.
+_RANKED: LiteralString = f"""
+SELECT h.id, max(h.match) AS match, max(m.mentions) AS mentions FROM hits h
+CROSS JOIN LATERAL (
+    SELECT sum(cardinality(s.chunk_ids)) AS mentions FROM entity_sources s JOIN versions v ON v.id = s.version_id
+    WHERE s.entity_id = h.id AND (%(type)s::text IS NULL OR lower(s.type) = lower(%(type)s)) AND {VISIBLE_SOURCE}
+    HAVING count(*) > 0 AND (h.alias IS NULL OR bool_or(h.alias = ANY(s.alias_keys)))
+) AS m
+GROUP BY h.id ORDER BY match DESC, mentions DESC, h.id LIMIT %(limit)s
 """
 
 # By the whole name or alias, by its beginning, by its words; the best match counts.
@@ -36,23 +50,24 @@ WITH hits AS (
     (SELECT entity_id, key, 0 FROM entity_aliases WHERE namespace = %(namespace)s
         AND string_to_array(translate(key, ',.;()/-', '       '), ' ') @> %(words)s LIMIT %(most)s)
 )
-SELECT h.id, max(h.match) AS match, max(m.mentions) AS mentions FROM hits h
-CROSS JOIN LATERAL (
-    SELECT sum(cardinality(s.chunk_ids)) AS mentions FROM entity_sources s JOIN versions v ON v.id = s.version_id
-    WHERE s.entity_id = h.id AND (%(type)s::text IS NULL OR lower(s.type) = lower(%(type)s)) AND {VISIBLE_SOURCE}
-    HAVING count(*) > 0 AND (h.alias IS NULL OR bool_or(h.alias = ANY(s.alias_keys)))
-) AS m
-GROUP BY h.id ORDER BY match DESC, mentions DESC, h.id LIMIT %(limit)s
+{_RANKED}
 """
 
-# Everything, or what holds a part of a word: reads all.
-_AMONG_ALL: LiteralString = f"""
+# By a part of a word; reads every name.
+_BY_PART: LiteralString = f"""
+WITH hits AS (
+    (SELECT id, NULL AS alias, 0 AS match FROM entities
+        WHERE namespace = %(namespace)s AND normalised LIKE %(part)s LIMIT %(most)s)
+  UNION ALL
+    (SELECT entity_id, key, 0 FROM entity_aliases WHERE namespace = %(namespace)s AND key LIKE %(part)s LIMIT %(most)s)
+)
+{_RANKED}
+"""
+
+_MOST_MENTIONED: LiteralString = f"""
 SELECT s.entity_id AS id, 0 AS match, sum(cardinality(s.chunk_ids)) AS mentions
 FROM entity_sources s JOIN versions v ON v.id = s.version_id
 WHERE {VISIBLE_SOURCE} AND (%(type)s::text IS NULL OR lower(s.type) = lower(%(type)s))
-  AND (%(contains)s::text IS NULL
-       OR s.entity_id IN (SELECT id FROM entities WHERE namespace = %(namespace)s AND normalised LIKE %(contains)s)
-       OR EXISTS (SELECT 1 FROM unnest(s.alias_keys) AS a(key) WHERE a.key LIKE %(contains)s))
 GROUP BY s.entity_id ORDER BY mentions DESC, s.entity_id LIMIT %(limit)s
 """
 
@@ -123,20 +138,14 @@ async def find_entities(
 async def _hits(snapshot: Snapshot, query: str | None, type_: str | None, limit: int) -> list[dict[str, Any]]:
     name = ids.normalise_name(query) if query else None
     if name is None:
-        return await snapshot.rows(_AMONG_ALL, type=type_, contains=None, limit=limit)
-    if name == "":
+        return await snapshot.rows(_MOST_MENTIONED, type=type_, limit=limit)
+    words = name.translate(_NO_PUNCTUATION).split()
+    if not words:
         return []  # nothing but punctuation
     escaped = _escape_like(name)
-    hits = await snapshot.rows(
-        _BY_NAME,
-        type=type_,
-        exact=name,
-        prefix=f"{escaped}%",
-        words=name.translate(str.maketrans(",.;()/-", "       ")).split(),
-        most=1000,
-        limit=limit,
-    )
-    return hits or await snapshot.rows(_AMONG_ALL, type=type_, contains=f"%{escaped}%", limit=limit)
+    bound = {"type": type_, "limit": limit, "most": _MOST_HITS}
+    hits = await snapshot.rows(_BY_NAME, exact=name, prefix=f"{escaped}%", words=words, **bound)
+    return hits or await snapshot.rows(_BY_PART, part=f"%{escaped}%", **bound)
 
 
 async def described(snapshot: Snapshot, groups: Mapping[UUID, Component]) -> list[dict[str, Any]]:

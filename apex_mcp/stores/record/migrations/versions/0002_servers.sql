@@ -44,7 +44,8 @@ CREATE INDEX model_answers_key ON model_answers (namespace, key);
 ALTER TABLE entities ADD COLUMN core text NOT NULL DEFAULT '';
 ALTER TABLE entities ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY;
 CREATE INDEX entities_core ON entities (namespace, core);
-CREATE INDEX entities_words ON entities USING gin (string_to_array(translate(normalised, ',.;()/-', '       '), ' '));
+CREATE INDEX entities_words ON entities USING gin (string_to_array(translate(normalised, ',.;()/-', '       '), ' '))
+    WITH (gin_pending_list_limit = 128);
 
 -- Which entities any version gave an alias, to find them by it; whether it is visible stands in entity_sources.
 CREATE TABLE entity_aliases (
@@ -54,7 +55,8 @@ CREATE TABLE entity_aliases (
     PRIMARY KEY (namespace, key, entity_id)
 );
 CREATE INDEX entity_aliases_entity ON entity_aliases (entity_id);
-CREATE INDEX entity_aliases_words ON entity_aliases USING gin (string_to_array(translate(key, ',.;()/-', '       '), ' '));
+CREATE INDEX entity_aliases_words ON entity_aliases USING gin (string_to_array(translate(key, ',.;()/-', '       '), ' '))
+    WITH (gin_pending_list_limit = 128);
 INSERT INTO entity_aliases (namespace, key, entity_id)
 SELECT DISTINCT e.namespace, a.key, e.id
 FROM entities e JOIN entity_sources s ON s.entity_id = e.id CROSS JOIN LATERAL unnest(s.alias_keys) AS a(key);
