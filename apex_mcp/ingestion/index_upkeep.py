@@ -18,12 +18,12 @@ from apex_mcp.stores.record.session_lock import SessionLock
 from apex_mcp.stores.vectors.home import IndexHome
 
 # Searches of the embedded index wait for a flush, so it comes in a pause of the writes, or after a while without one.
-_QUIET_SECONDS = 5.0
+QUIET_SECONDS = 5.0
 _UNFLUSHED_SECONDS = 30.0
 _AFTER_FAILURE_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
 _TIDY_SECONDS = 60.0
-_TAKEOVER_SECONDS = 3.0
+TAKEOVER_SECONDS = 3.0
 # A new index takes over when so few versions changed since it was last brought up to date; commits fail meanwhile.
 _FEW = 20
 _ROUNDS = 20
@@ -53,8 +53,8 @@ class IndexUpkeep:
         home: IndexHome,
         current: CurrentIndex,
         *,
-        quiet_seconds: float = _QUIET_SECONDS,
-        takeover_seconds: float = _TAKEOVER_SECONDS,
+        quiet_seconds: float = QUIET_SECONDS,
+        takeover_seconds: float = TAKEOVER_SECONDS,
     ) -> None:
         self.keeping = False
         self._record = record

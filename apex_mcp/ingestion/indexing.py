@@ -20,7 +20,7 @@ from apex_mcp import ids
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder, prepare_until_ready
-from apex_mcp.ingestion.index_upkeep import IndexUpkeep, guarded
+from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, IndexUpkeep, guarded
 from apex_mcp.models import IndexPoint
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
@@ -60,10 +60,25 @@ class IndexKeeper:
         self._embedder = embedder
 
     @classmethod
-    async def open(cls, *, record: Record, home: IndexHome, embedder: Embedder | None) -> "IndexKeeper":
+    async def open(
+        cls,
+        *,
+        record: Record,
+        home: IndexHome,
+        embedder: Embedder | None,
+        quiet_seconds: float = QUIET_SECONDS,
+        takeover_seconds: float = TAKEOVER_SECONDS,
+    ) -> "IndexKeeper":
         """Open the record's index.
 
         A record without vectors takes over the embedder that is set; one that has some needs `reindex` for another.
+
+        Args:
+            record: PostgreSQL.
+            home: where its indexes are.
+            embedder: whose vectors new passages get, or None.
+            quiet_seconds: how long writes pause before a flush; of a shared index, the time between two.
+            takeover_seconds: how often it is looked whether another process has ended its upkeep.
 
         Raises:
             Unavailable: the record or the index cannot be used.
@@ -73,7 +88,9 @@ class IndexKeeper:
             await record.index_log.set_embedder(embedder.name)
         current = CurrentIndex(record, home)
         await current.open()
-        upkeep = IndexUpkeep(record, home, current)
+        upkeep = IndexUpkeep(
+            record, home, current, quiet_seconds=quiet_seconds, takeover_seconds=takeover_seconds
+        )
         if not home.shared:
             # Nobody else may have brought it up to date.
             try:
