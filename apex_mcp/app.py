@@ -252,7 +252,7 @@ async def _index_home(
 
 
 def _answers(shared: Shared, record: Record, embedder: Embedder | None) -> AnswerCache | None:
-    if not shared.in_redis:
+    if shared.verify_redis is None:
         return None
     return AnswerCache(shared.cache, record.database, embedder.name if embedder is not None else None)
 

@@ -1,10 +1,11 @@
 """What processes share for speed: in Redis where the settings name one, else in the process."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
+from apex_mcp.errors import Unavailable
 from apex_mcp.settings import Settings
 from apex_mcp.stores.cache.process import ProcessCache, ProcessLock, ProcessRateLimit
 from apex_mcp.stores.cache.protocol import Cache, Lock, RateLimit
@@ -14,13 +15,17 @@ from apex_mcp.stores.progress import ProcessProgress, Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """Cache, locks, rate limit and news of ingestions."""
+    """Cache, locks, rate limit and news of ingestions.
+
+    Attributes:
+        verify_redis: raises where the Redis that holds all this does not answer; None where the process holds it.
+    """
 
     cache: Cache
     lock: Lock
     rate_limit: RateLimit
     progress: Progress
-    in_redis: bool
+    verify_redis: Callable[[], Awaitable[None]] | None
 
 
 @asynccontextmanager
@@ -45,7 +50,7 @@ async def open_shared(
             lock=ProcessLock(),
             rate_limit=ProcessRateLimit(),
             progress=ProcessProgress(alone=alone),
-            in_redis=False,
+            verify_redis=None,
         )
         await cache.close()
         return
@@ -56,13 +61,14 @@ async def open_shared(
     client = RedisClient(settings.redis_url.get_secret_value(), record_id=record_id, health=health)
     progress = RedisProgress(client)
     try:
-        await client.look()
+        with suppress(Unavailable):
+            await client.verify()
         yield Shared(
             cache=RedisCache(client),
             lock=RedisLock(client),
             rate_limit=RedisRateLimit(client),
             progress=progress,
-            in_redis=True,
+            verify_redis=client.verify,
         )
     finally:
         await progress.close()

@@ -70,21 +70,33 @@ class RedisClient:
         """A name as the key of this memory."""
         return self._prefix + name
 
-    async def look(self) -> None:
-        """Ask whether it is there, and note it."""
-        if await self.ask(self.redis.ping, otherwise=False):
-            self._health.note(NAME, "ok")
+    async def verify(self) -> None:
+        """Ask whether it is there, and note it.
+
+        Raises:
+            Unavailable: it is not, or does not let us in.
+        """
+        await self._ask(self.redis.ping)
+        self._health.note(NAME, "ok")
 
     async def ask(self, call: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
         """What the call answers, or `otherwise` where Redis does not."""
         try:
-            with self._breaker.guard():
-                try:
-                    return await call()
-                except (RedisError, OSError, TimeoutError) as error:
-                    raise Unavailable(_said(error), code=Code.CACHE_UNAVAILABLE) from error
+            return await self._ask(call)
         except Unavailable:
             return otherwise
+
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        with self._breaker.guard():
+            try:
+                return await call()
+            except (RedisError, OSError, TimeoutError) as error:
+                raise Unavailable(
+                    _said(error),
+                    code=Code.CACHE_UNAVAILABLE,
+                    unchanged="nothing depends on it",
+                    next_step="see that it runs, and can be reached at APEX_REDIS_URL",
+                ) from error
 
     async def close(self) -> None:
         """Close the connections."""
