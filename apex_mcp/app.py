@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from temporalio.client import Client
 
-from apex_mcp.errors import Code
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.contract import TASK_QUEUE, shared_queue
 from apex_mcp.ingestion.embedding import open_embedder
 from apex_mcp.ingestion.embedding.cached import CachedEmbedder
@@ -33,6 +33,8 @@ from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.cache.opening import Shared, open_shared
+from apex_mcp.stores.graph.best import BestGraph
+from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
@@ -41,6 +43,10 @@ from apex_mcp.stores.record.owner import Ownership, own_record, take_index
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.protocol import VectorIndex
+
+# Loads Neo4j's driver, so only where a server is set.
+if TYPE_CHECKING:
+    from apex_mcp.ingestion.projecting import Projector
 
 Server = tuple[str, str, Callable[[], Awaitable[object]]]
 
@@ -54,6 +60,7 @@ class App:
         task_queue: where this memory's workflows wait for a worker.
         temporal_client: for asking; a worker needs `worker_client`.
         ownership: of the record, where that is not the data folder's own.
+        projector: writes the graph, where it is on a server.
     """
 
     settings: Settings
@@ -65,6 +72,7 @@ class App:
     embedder: Embedder | None
     extractor: Extractor | None
     enricher: Enricher | None
+    projector: "Projector | None"
     pool: ChildPool
     staging: Staging
     steps: Steps
@@ -108,6 +116,8 @@ class App:
             ))
         if settings.qdrant_url is not None:
             servers.append(("qdrant", _host(settings.qdrant_url), self.vectors.count))
+        if settings.neo4j_uri is not None and self.projector is not None:
+            servers.append(("neo4j", _host(settings.neo4j_uri), self.projector.verify))
         return servers
 
     async def worker_client(self) -> Client:
@@ -180,6 +190,7 @@ async def open_app(
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
 
+        graph, projector = await _graph(stack, settings, record, record_id, health, upkeep=upkeep)
         home = await stack.enter_async_context(_index_home(settings, folder, record_id, health))
         index = await IndexKeeper.open(record=record, home=home, embedder=embedder)
         stack.push_async_callback(index.close)
@@ -196,6 +207,7 @@ async def open_app(
             embedder=embedder,
             extractor=extractor,
             enricher=enricher,
+            projector=projector,
             pool=pool,
             staging=staging,
             steps=Steps(
@@ -215,6 +227,7 @@ async def open_app(
                 index=index,
                 embedder=embedder,
                 extractor=extractor,
+                graph=graph,
                 progress=shared.progress,
                 bell=bell,
                 health=health,
@@ -249,6 +262,42 @@ async def _index_home(
     async with qdrant_client(settings.qdrant_url, key) as client:
         breaker = CircuitBreaker("vectors", Code.VECTORS_UNAVAILABLE, health)
         yield QdrantHome(client, record_id, breaker=breaker)
+
+
+async def _graph(
+    stack: AsyncExitStack,
+    settings: Settings,
+    record: Record,
+    record_id: UUID,
+    health: Health,
+    *,
+    upkeep: bool,
+) -> tuple[BestGraph, "Projector | None"]:
+    """The graph, and who writes it where it is on a server. One that does not answer yet is waited for by nobody."""
+    of_record = RecordGraph(record.reader)
+    if settings.neo4j_uri is None:
+        if upkeep:
+            await record.graph_queue.end()
+        return BestGraph(of_record, record.graph_queue), None
+    # These load the driver, which takes a moment.
+    from apex_mcp.ingestion.projecting import Projector
+    from apex_mcp.stores.graph.neo4j_client import Neo4jClient
+    from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
+
+    client = Neo4jClient.connect(
+        settings.neo4j_uri,
+        user=settings.neo4j_user,
+        password=settings.neo4j_password.get_secret_value() if settings.neo4j_password is not None else "",
+        database=settings.neo4j_database,
+        breaker=CircuitBreaker("graph", Code.GRAPH_UNAVAILABLE, health),
+    )
+    stack.push_async_callback(client.close)
+    try:
+        await client.verify()
+    except Unavailable as error:
+        health.note("graph", "down", error.message)
+    graph = BestGraph(of_record, record.graph_queue, Neo4jGraph(client, record_id))
+    return graph, Projector(record, client, record_id)
 
 
 def _answers(shared: Shared, record: Record, embedder: Embedder | None) -> AnswerCache | None:

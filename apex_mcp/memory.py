@@ -35,6 +35,7 @@ from apex_mcp.retrieval.documents import DocumentRequest, read_document
 from apex_mcp.retrieval.search import Searcher, SearchRequest
 from apex_mcp.settings import Settings
 from apex_mcp.stores.bell import Bell
+from apex_mcp.stores.graph.best import BestGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
@@ -71,6 +72,7 @@ class Memory:
         index: the vector index and its keeper.
         embedder: or None for words only.
         extractor: the model that reads what is stored, or None for rules only.
+        graph: what is near an entity.
         progress: news of ingestions.
         bell: rung when something was accepted.
         health: the components' conditions.
@@ -86,6 +88,7 @@ class Memory:
         index: IndexKeeper,
         embedder: Embedder | None,
         extractor: Extractor | None,
+        graph: BestGraph,
         progress: Progress,
         bell: Bell,
         health: Health,
@@ -96,6 +99,7 @@ class Memory:
         self._index = index
         self._embedder = embedder
         self._extractor = extractor
+        self._graph = graph
         self._settings = settings
         self._progress = progress
         self._bell = bell
@@ -531,6 +535,8 @@ class Memory:
             Conflict: it is being made anew already.
             Unavailable: the record does not answer; the next call carries on.
         """
+        if self._graph.on_server:
+            await self._record.graph_queue.end()  # the worker finds that, and writes it anew
         async for what, number in self._index.reindex():
             yield ReindexView(what=what, number=number)
 
@@ -599,6 +605,15 @@ class Memory:
         detail = f"{condition.detail}; {where}" if condition.detail else where
         return StoreHealth(name="model", state=condition.state, detail=detail)
 
+    async def _graph_health(self) -> StoreHealth:
+        condition, waiting = self._health.of("graph"), await self._record.graph_queue.waiting()
+        detail = f"{waiting} changes wait to be written" if waiting else "up to date"
+        return StoreHealth(
+            name="graph",
+            state=condition.state,
+            detail=f"{condition.detail}; {detail}" if condition.detail else f"Neo4j: {detail}",
+        )
+
     async def _vectors(self, lacks: str | None) -> StoreHealth:
         try:
             detail = lacks or f"{await self._index.vectors.count()} passages in the index"
@@ -619,6 +634,8 @@ class Memory:
             for name in ("redis", "staging")
             if (one := self._health.conditions.get(name)) is not None
         ]
+        if self._graph.on_server:
+            stores.append(await self._graph_health())
         embedder = self._embedder
         if embedder is None:
             stores.append(

@@ -12,6 +12,7 @@ GROUP_WORKFLOW = "DocumentGroupWorkflow"
 GREETING_WORKFLOW = "GreetingWorkflow"
 MAINTENANCE_WORKFLOW = "MaintenanceWorkflow"
 ENRICHMENT_WORKFLOW = "EnrichmentWorkflow"
+GRAPH_WORKFLOW = "GraphProjectionWorkflow"
 MAINTENANCE_SCHEDULE = "apex-maintenance"
 
 MAX_GROUP = 64
@@ -22,6 +23,11 @@ ENRICHMENT_ATTEMPTS = 4
 def shared_queue(record_id: str) -> str:
     """The queue of one memory on a Temporal server that other memories may use as well."""
     return f"{TASK_QUEUE}-{record_id[:8]}"
+
+
+def graph_workflow_id(record_id: str) -> str:
+    """Of the one run that brings a memory's graph on a server up to date."""
+    return f"graph-projection-{record_id[:8]}"
 
 
 @dataclass(frozen=True)

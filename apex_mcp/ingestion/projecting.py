@@ -41,6 +41,10 @@ class Projector:
         """
         return await self._queue.has_work()
 
+    async def verify(self) -> None:
+        """Ask whether Neo4j answers. Raises as `run`."""
+        await self._client.verify()
+
     async def run(self, *, pages: int) -> bool:
         """Write up to so many pages; whether more waits.
 

@@ -27,7 +27,7 @@ ENRICHING = {
     "publish_enrichment": EnrichmentState.DONE,
 }
 
-Outcome = StepResult | EnrichmentResult | Exception
+Outcome = StepResult | EnrichmentResult | bool | Exception
 
 
 class Fakes:
@@ -53,7 +53,7 @@ class Fakes:
 
     def all(self) -> list[Callable[..., Any]]:
         steps = [*map(self._step, STEPS), *map(self._enriching, ENRICHING)]
-        return [*steps, self.rollback_writes, self.send_alone, self.greet, self.maintain]
+        return [*steps, self.rollback_writes, self.send_alone, self.project_graph, self.greet, self.maintain]
 
     def _step(self, name: str) -> Callable[..., Any]:
         @activity.defn(name=name)
@@ -90,6 +90,13 @@ class Fakes:
     @activity.defn(name="send_alone")
     async def send_alone(self, given: StepInput) -> None:
         self.calls.append(("send_alone", given.ingestion_ids))
+
+    @activity.defn(name="project_graph")
+    async def project_graph(self) -> bool:
+        self.calls.append(("project_graph", []))
+        outcome = self._next("project_graph", False)
+        assert isinstance(outcome, bool)
+        return outcome
 
     @activity.defn(name="greet")
     async def greet(self, name: str) -> str:

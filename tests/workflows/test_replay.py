@@ -15,6 +15,7 @@ from temporalio.worker import Replayer
 from apex_mcp.ingestion.contract import (
     DOCUMENT_WORKFLOW,
     ENRICHMENT_WORKFLOW,
+    GRAPH_WORKFLOW,
     GREETING_WORKFLOW,
     GROUP_WORKFLOW,
     MAINTENANCE_WORKFLOW,
@@ -36,5 +37,6 @@ async def test_a_recorded_history_replays(path: Path) -> None:
 def test_every_workflow_has_a_recorded_history() -> None:
     recorded = Counter(path.name.split(".")[0] for path in RECORDED)
     assert set(recorded) == {
-        DOCUMENT_WORKFLOW, GROUP_WORKFLOW, ENRICHMENT_WORKFLOW, GREETING_WORKFLOW, MAINTENANCE_WORKFLOW,
+        DOCUMENT_WORKFLOW, GROUP_WORKFLOW, ENRICHMENT_WORKFLOW, GRAPH_WORKFLOW, GREETING_WORKFLOW,
+        MAINTENANCE_WORKFLOW,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from apex_mcp.ingestion.contract import (
     DOCUMENT_WORKFLOW,
     ENRICHMENT_ATTEMPTS,
     ENRICHMENT_WORKFLOW,
+    GRAPH_WORKFLOW,
     GREETING_WORKFLOW,
     GROUP_WORKFLOW,
     MAINTENANCE_WORKFLOW,
@@ -179,6 +180,26 @@ async def test_an_enrichment_does_not_hold_its_place_for_ever(run: Run, fakes: F
     with pytest.raises(WorkflowFailureError):
         await run(ENRICHMENT_WORKFLOW, ENRICHMENT, EnrichmentResult)
     assert fakes.names == ["extract_by_model"] * ENRICHMENT_ATTEMPTS
+
+
+async def test_the_graph_is_told_of_changes_until_none_waits(run: Run, fakes: Fakes) -> None:
+    fakes.on("project_graph", True, True)
+    _, handle = await run(GRAPH_WORKFLOW)
+    assert fakes.names == ["project_graph"] * 3
+    assert await scheduled(handle) == [("project_graph", True)] * 3
+
+
+async def test_a_graph_that_is_away_is_waited_for(run: Run, fakes: Fakes) -> None:
+    fakes.on("project_graph", *[passing(Code.GRAPH_UNAVAILABLE, retry_seconds=0.01)] * 5)
+    await run(GRAPH_WORKFLOW)
+    assert fakes.names == ["project_graph"] * 6
+
+
+async def test_a_long_projection_goes_on_as_a_new_run(run: Run, fakes: Fakes) -> None:
+    fakes.on("project_graph", *[True] * 50)
+    _, last = await run(GRAPH_WORKFLOW)
+    assert fakes.names == ["project_graph"] * 51
+    assert await scheduled(last) == [("project_graph", True)]
 
 
 async def test_a_greeting_is_answered(run: Run) -> None:

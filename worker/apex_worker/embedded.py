@@ -11,14 +11,17 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from apex_mcp.app import App
 from apex_mcp.errors import ApexError
+from apex_mcp.ingestion.contract import graph_workflow_id
 from apex_worker.activities import Activities
 from apex_worker.dispatcher import CONCURRENCY, Dispatcher
 from apex_worker.enrichment import FLIGHTS, EnrichmentActivities, EnrichmentDispatcher
+from apex_worker.graph import GraphActivities, GraphDispatcher
 from apex_worker.schedules import ensure_schedules
 from apex_worker.workflows import (
     DocumentGroupWorkflow,
     DocumentIngestionWorkflow,
     EnrichmentWorkflow,
+    GraphProjectionWorkflow,
     GreetingWorkflow,
     MaintenanceWorkflow,
 )
@@ -27,6 +30,7 @@ WORKFLOWS: list[type] = [
     DocumentIngestionWorkflow,
     DocumentGroupWorkflow,
     EnrichmentWorkflow,
+    GraphProjectionWorkflow,
     GreetingWorkflow,
     MaintenanceWorkflow,
 ]
@@ -44,6 +48,8 @@ def make_worker(app: App, client: Client | None = None, *, concurrency: int = CO
     activities = Activities(app.steps, app.record, app.maintenance).all()
     if app.enricher is not None:
         activities += EnrichmentActivities(app.enricher, app.health).all()
+    if app.projector is not None:
+        activities += GraphActivities(app.projector, app.health).all()
     return Worker(
         client or app.temporal_client,
         task_queue=app.task_queue,
@@ -86,6 +92,18 @@ def make_enrichment_dispatcher(app: App, client: Client) -> EnrichmentDispatcher
     )
 
 
+def make_graph_dispatcher(app: App, client: Client) -> GraphDispatcher:
+    """The dispatcher of what the graph on a server is to be told; it does nothing where there is none."""
+    return GraphDispatcher(
+        client=client,
+        task_queue=app.task_queue,
+        workflow_id=graph_workflow_id(app.record_id.hex),
+        projector=app.projector,
+        bell=app.bell,
+        health=app.health,
+    )
+
+
 async def run_worker(
     app: App, *, stopping: asyncio.Event | None = None, concurrency: int = CONCURRENCY
 ) -> None:
@@ -94,6 +112,7 @@ async def run_worker(
     dispatchers = [
         make_dispatcher(app, client, concurrency=concurrency),
         make_enrichment_dispatcher(app, client),
+        make_graph_dispatcher(app, client),
     ]
     try:
         async with make_worker(app, client, concurrency=concurrency), asyncio.TaskGroup() as tasks:

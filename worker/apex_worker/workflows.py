@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
         DOCUMENT_WORKFLOW,
         ENRICHMENT_ATTEMPTS,
         ENRICHMENT_WORKFLOW,
+        GRAPH_WORKFLOW,
         GREETING_WORKFLOW,
         GROUP_WORKFLOW,
         MAINTENANCE_WORKFLOW,
@@ -30,6 +31,8 @@ _PATIENT = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_int
 _SHORT = timedelta(minutes=10)
 _LONG = timedelta(hours=2)
 _HEARTBEAT = timedelta(seconds=60)
+# Before its history grows long, a run goes on as a new one.
+_GRAPH_RUNS = 50
 # A model that is away: the last of these puts the enrichment back to wait, so that it holds up no other one.
 _A_FEW_TIMES = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -173,6 +176,25 @@ class EnrichmentWorkflow:
             if result.state != EnrichmentState.RUNNING:
                 break
         return result
+
+
+@workflow.defn(name=GRAPH_WORKFLOW)
+class GraphProjectionWorkflow:
+    """Tells the graph on its server what changed in the record; while the server is down it waits here, and no text with it."""
+
+    @workflow.run
+    async def run(self) -> None:
+        for _ in range(_GRAPH_RUNS):
+            more = await workflow.execute_activity(
+                "project_graph",
+                result_type=bool,
+                start_to_close_timeout=_LONG,
+                heartbeat_timeout=_HEARTBEAT,
+                retry_policy=_PATIENT,
+            )
+            if not more:
+                return
+        workflow.continue_as_new()
 
 
 @workflow.defn(name=GREETING_WORKFLOW)
