@@ -6,12 +6,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx2
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from psycopg.conninfo import conninfo_to_dict
 
 from apex_mcp.runtime.home import DataFolder
@@ -28,7 +32,8 @@ from tests.docker.files import (
     run,
     services,
 )
-from tests.e2e.servers import Process, Site, Stores
+from tests.e2e.homes import ERAS, Session
+from tests.e2e.servers import Process
 from tests.services.redis_server import free_port, running_redis
 from tests.waiting import eventually
 
@@ -41,6 +46,49 @@ SECRETS = {name: f"secret-{name.lower()}" for name, value in example().items() i
 ENVIRONMENT = example() | SECRETS
 # What no store of this test has: Neo4j, whose tests are elsewhere, and a model to fetch.
 LEFT_OUT = {"APEX_NEO4J_URI", "APEX_NEO4J_USER", "APEX_NEO4J_PASSWORD"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the stores of the compose file are on this machine, and where its server listens."""
+
+    folder: Path
+    port: int
+    addresses: dict[str, str]
+
+    def environment(self, name: str) -> dict[str, str]:
+        """What a container has, with the addresses of this machine."""
+        given = {**image_environment(), **environment_of(name, ENVIRONMENT)}
+        here = {
+            "APEX_STAGING": str(self.folder / "staging"),
+            "APEX_HOME": str(self.folder / "home"),
+            "APEX_HTTP_HOST": "127.0.0.1",
+            "APEX_HTTP_PORT": str(self.port),
+            "APEX_EMBEDDER": "none",
+            **self.addresses,
+        }
+        kept = {key: value for key, value in given.items() if key not in LEFT_OUT}
+        return {"PATH": os.environ["PATH"], **kept, **here}
+
+    def start(self, name: str, log: str) -> Process:
+        """What a container runs."""
+        return Process(_command(name), self.environment(name), self.folder / log)
+
+    def is_healthy(self) -> bool:
+        """By the health check of the image."""
+        program = DOCKER / "image" / "healthy.py"
+        return run(sys.executable, program, env={"APEX_HTTP_PORT": str(self.port)}).returncode == 0
+
+    @asynccontextmanager
+    async def session(self, token: str) -> AsyncGenerator[Session]:
+        """A client over HTTP."""
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"http://127.0.0.1:{self.port}/mcp"
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            Client(streamable_http_client(url, http_client=http), mode=ERAS[0]) as client,
+        ):
+            yield Session(client)
 
 
 @pytest.fixture
@@ -68,65 +116,44 @@ def site() -> Generator[Site]:
         place = f"host={quote(str(given['host']), safe='')}&port={given.get('port', 5432)}"
         yield Site(
             folder,
-            Stores(
-                f"postgresql://apex:{SECRETS['RECORD_DB_PASSWORD']}@/apex?{place}",
-                f"http://127.0.0.1:{port}",
-                address,
-                str(folder / "staging"),
-                {"APEX_REDIS_URL": redis.url},
-            ),
-            token=SECRETS["APEX_HTTP_TOKEN"],
+            free_port(),
+            {
+                "APEX_DATABASE_URL": f"postgresql://apex:{SECRETS['RECORD_DB_PASSWORD']}@/apex?{place}",
+                "APEX_QDRANT_URL": f"http://127.0.0.1:{port}",
+                "APEX_TEMPORAL_ADDRESS": address,
+                "APEX_REDIS_URL": redis.url,
+            },
         )
 
 
-def _environment(name: str, site: Site) -> dict[str, str]:
-    """What the container has, with the addresses of this machine."""
-    given = {**image_environment(), **environment_of(name, ENVIRONMENT)}
-    here = {
-        "APEX_DATABASE_URL": site.stores.database_url,
-        "APEX_QDRANT_URL": site.stores.qdrant_url,
-        "APEX_TEMPORAL_ADDRESS": site.stores.temporal_address,
-        "APEX_STAGING": site.stores.staging,
-        "APEX_HOME": str(site.folder / "home"),
-        "APEX_HTTP_HOST": "127.0.0.1",
-        "APEX_HTTP_PORT": str(site.port),
-        "APEX_EMBEDDER": "none",
-        **site.stores.more,
-    }
-    kept = {key: value for key, value in given.items() if key not in LEFT_OUT}
-    return {"PATH": os.environ["PATH"], **kept, **here}
-
-
-def _start(name: str, site: Site, log: str) -> Process:
-    command = services()[name].get("command") or image_command()
-    program = shutil.which(command[0], path=str(Path(sys.executable).parent))
-    assert program
-    return Process([program, *command[1:]], _environment(name, site), site.folder / log)
-
-
-def _workers(site: Site) -> Iterator[Process]:
-    for number in range(int(ENVIRONMENT["WORKERS"])):
-        yield _start("worker", site, f"worker-{number}.log")
+def _command(name: str) -> list[str]:
+    program, *arguments = services()[name].get("command") or image_command()
+    found = shutil.which(program, path=str(Path(sys.executable).parent))
+    assert found, f"{program} is not installed beside this Python"
+    return [found, *arguments]
 
 
 async def test_the_commands_of_the_containers_take_in_a_note_and_find_it(site: Site) -> None:
-    health = [sys.executable, DOCKER / "image" / "healthy.py"]
-    port = {"APEX_HTTP_PORT": str(site.port)}
+    assert not site.is_healthy()
     with ExitStack() as stack:
-        assert run(*health, env=port).returncode == 1
-        server = stack.enter_context(_start("server", site, "server.log"))
-        workers = [stack.enter_context(worker).says(" works, record ") for worker in _workers(site)]
-        await eventually(lambda: run(*health, env=port).returncode == 0)
-        assert site.status("/mcp") == 401
-        async with site.session() as client:
-            stored = await client.call(
-                "add_memory", text="The harbour of Lund opens in May.", wait_seconds=20
-            )
+        names = ["server", *["worker"] * int(ENVIRONMENT["WORKERS"])]
+        started = [
+            stack.enter_context(site.start(name, f"{number}.log")) for number, name in enumerate(names)
+        ]
+        await eventually(site.is_healthy, 60)
+        for worker in started[1:]:
+            worker.says(" works, record ")
+        async with site.session(SECRETS["APEX_HTTP_TOKEN"]) as client:
+            text = "The harbour of Lund opens in May."
+            stored = await client.call("add_memory", text=text, wait_seconds=20)
             assert stored["state"] == "ready"
             found = await client.call("search", query="when does the harbour open")
-            assert "harbour of Lund" in found["hits"][0]["text"]
-        logs = "".join(process.log for process in (server, *workers))
-        assert len(workers) == 2
+            assert text in found["hits"][0]["text"]
+        # All at once, as Compose stops them.
+        for process in started:
+            process.popen.terminate()
+        assert [process.popen.wait(60) for process in started] == [0, 0, 0]
+        logs = "".join(process.log for process in started)
         assert [secret for secret in SECRETS.values() if secret in logs] == []
         assert "harbour" not in logs
 
@@ -135,12 +162,8 @@ async def test_the_commands_of_the_containers_take_in_a_note_and_find_it(site: S
     "lacking", ["APEX_DATABASE_URL", "APEX_QDRANT_URL", "APEX_STAGING", "APEX_HTTP_TOKEN"]
 )
 def test_a_container_without_what_it_needs_says_so_and_ends(lacking: str, tmp_path: Path) -> None:
-    stores = Stores("postgresql://127.0.0.1:1/apex", "http://127.0.0.1:1", "127.0.0.1:1", str(tmp_path))
-    environment = _environment("server", Site(tmp_path, stores)) | {"APEX_HTTP_HOST": "0.0.0.0", lacking: ""}
-    [program, *arguments] = image_command()
-    found = shutil.which(program, path=str(Path(sys.executable).parent))
-    assert found
-    done = run(found, *arguments, env=environment)
+    environment = Site(tmp_path, free_port(), {}).environment("server")
+    done = run(*_command("server"), env=environment | {"APEX_HTTP_HOST": "0.0.0.0", lacking: ""})
     assert done.returncode != 0
     assert lacking.removeprefix("APEX_") in done.stderr
     assert [secret for secret in SECRETS.values() if secret in done.stderr] == []
