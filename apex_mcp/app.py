@@ -79,6 +79,7 @@ class App:
     maintenance: Maintenance
     bell: Bell
     health: Health
+    shared: Shared
     memory: Memory
     temporal: TemporalPlace
     temporal_client: Client
@@ -118,6 +119,8 @@ class App:
             servers.append(("qdrant", _host(settings.qdrant_url), self.vectors.count))
         if settings.neo4j_uri is not None and self.projector is not None:
             servers.append(("neo4j", _host(settings.neo4j_uri), self.projector.verify))
+        if settings.redis_url is not None and self.shared.verify_redis is not None:
+            servers.append(("redis", _host(settings.redis_url.get_secret_value()), self.shared.verify_redis))
         return servers
 
     async def worker_client(self) -> Client:
@@ -221,6 +224,7 @@ async def open_app(
             maintenance=Maintenance(settings, record, staging),
             bell=bell,
             health=health,
+            shared=shared,
             memory=Memory(
                 settings=settings,
                 record=record,
