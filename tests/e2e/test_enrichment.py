@@ -226,11 +226,20 @@ async def test_a_fact_that_a_later_text_ends_is_past(app: App, model: OpenAIServ
     assert shown is not None
     (past,) = [fact for fact in shown.facts if fact.predicate == "works_at"]
     assert not past.current
-    assert past.invalid_at == datetime(2024, 5, 1, tzinfo=UTC)
     # Asked about once: the same statement in another document finds the answer.
     asked = len(model.chats())
     await enriched(app, "As everybody knows, Jane Doe left Initech in May 2024.", namespace="ended")
     assert len(model.chats()) == asked + 1
+
+
+async def test_a_fact_ends_when_the_text_says(app: App) -> None:
+    older, newer = datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
+    await enriched(app, "Jane Doe works at Initech.", namespace="dated", document_time=older)
+    await enriched(app, "Jane Doe left Initech in May 2024.", namespace="dated", document_time=newer)
+    shown = await entity(app, "Jane Doe", "dated")
+    assert shown is not None
+    (past,) = [fact for fact in shown.facts if fact.predicate == "works_at"]
+    assert (past.current, past.invalid_at) == (False, datetime(2024, 5, 1, tzinfo=UTC))
 
 
 async def test_only_doubtful_names_are_asked_about_and_only_once(model: OpenAIServer) -> None:

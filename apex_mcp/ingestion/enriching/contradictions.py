@@ -7,6 +7,7 @@ same subject are asked about, where the predicate is the same or the sentence sp
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from apex_mcp.ids import normalise_name
@@ -29,29 +30,50 @@ _SPEAKS_OF_AN_END = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contradiction:
-    """A question, and the facts that its answer is about."""
+    """A question, and the older facts that its answer is about: which, and when they would end."""
 
     clash: Clash
     fact: ExtractedFact
-    older_ids: tuple[UUID, ...]
+    older: tuple[tuple[UUID, datetime], ...]
 
 
 async def find_contradictions(
-    extraction: Extraction, store: EnrichmentStore, namespace: str, *, exclusive: Collection[str]
+    extraction: Extraction,
+    store: EnrichmentStore,
+    namespace: str,
+    *,
+    said_at: datetime | None,
+    exclusive: Collection[str],
 ) -> list[Contradiction]:
-    """The questions that are worth asking, in the order of the facts."""
+    """The questions that are worth asking, in the order of the facts.
+
+    Args:
+        extraction: what the version says.
+        store: knows the older facts.
+        namespace: where.
+        said_at: the version's own date, else when it was accepted.
+        exclusive: predicates that hold one object at a time.
+    """
     of_subject: dict[str, list[KnownFact]] = {}
     found: list[Contradiction] = []
     for fact in extraction.facts:
         subject = normalise_name(fact.subject)
         if subject not in of_subject:
             of_subject[subject] = await store.facts_of_subject(namespace, fact.subject)
-        older = [one for one in of_subject[subject] if _may_end(fact, one, exclusive)][:_MAX_OLDER]
+        older = [
+            (one, ends_at)
+            for one in of_subject[subject]
+            if _may_end(fact, one, exclusive) and (ends_at := _ends_at(fact, one, said_at)) is not None
+        ][:_MAX_OLDER]
         if older:
-            clash = Clash(
-                sentence=fact.sentence, valid_at=fact.valid_at, older=tuple(_words(one) for one in older)
+            sentences = tuple(_words(one) for one, _ in older)
+            found.append(
+                Contradiction(
+                    clash=Clash(sentence=fact.sentence, valid_at=fact.valid_at, older=sentences),
+                    fact=fact,
+                    older=tuple((one.id, ends_at) for one, ends_at in older),
+                )
             )
-            found.append(Contradiction(clash=clash, fact=fact, older_ids=tuple(one.id for one in older)))
         if len(found) == _MAX_CLASHES:
             break
     return found
@@ -60,12 +82,18 @@ async def find_contradictions(
 def _may_end(fact: ExtractedFact, older: KnownFact, exclusive: Collection[str]) -> bool:
     if older.sentence == fact.sentence:
         return False
-    if fact.valid_at is not None and older.begins is not None and older.begins > fact.valid_at:
-        return False  # what began later was not ended by it
     same_object = normalise_name(older.object) == normalise_name(fact.object)
     if older.predicate == fact.predicate:
         return not same_object and fact.predicate not in exclusive
     return _SPEAKS_OF_AN_END.search(fact.sentence) is not None
+
+
+def _ends_at(fact: ExtractedFact, older: KnownFact, said_at: datetime | None) -> datetime | None:
+    """When the older one would end: as the new one begins, else as it was said; None where it began only after both."""
+    for time in (fact.valid_at, said_at):
+        if time is not None and (older.begins is None or older.begins < time):
+            return time
+    return None
 
 
 def _words(fact: KnownFact) -> str:

@@ -230,7 +230,11 @@ class Enricher:
 
     async def _ends(self, reading: "_Reading", extraction: Extraction) -> tuple[End, ...]:
         found = await find_contradictions(
-            extraction, self._store, reading.work.namespace, exclusive=self._exclusive
+            extraction,
+            self._store,
+            reading.work.namespace,
+            said_at=reading.said_at,
+            exclusive=self._exclusive,
         )
         answers: list[list[int] | None] = await self._small(
             reading,
@@ -240,10 +244,10 @@ class Enricher:
             at_once=_CLASHES_AT_ONCE,
         )
         return tuple(
-            End(fact=one.fact, ended_id=one.older_ids[position])
+            End(fact=one.fact, ended_id=one.older[position][0], at=one.older[position][1])
             for one, positions in zip(found, answers, strict=True)
             for position in positions or ()
-            if 0 <= position < len(one.older_ids)
+            if 0 <= position < len(one.older)
         )
 
     async def _small(
@@ -299,6 +303,7 @@ class _Reading:
         self.budget = budget
         self._model = model
         self._dated = text.dated
+        self.said_at = text.reference_time
         self.groups = [
             PassageGroup(title=text.title, passages=tuple(passages), reference_time=text.reference_time)
             for passages in group_passages([

@@ -56,10 +56,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """The model's explicit word: this new fact ended that older one."""
+    """The model's explicit word: this new fact ended that older one, at this time."""
 
     fact: ExtractedFact
     ended_id: UUID
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ async def _insert_ends(
     connection: Connection, namespace: str, said_at: datetime, version_id: UUID, ended: Iterable[End]
 ) -> None:
     rows: list[tuple[Any, ...]] = [
-        (one.ended_id, fact_id(namespace, one.fact), one.fact.valid_at or said_at) for one in ended
+        (one.ended_id, fact_id(namespace, one.fact), one.at or one.fact.valid_at or said_at) for one in ended
     ]
     if rows:
         await connection.execute(_INSERT_ENDS, (version_id, *map(list, zip(*rows, strict=True))))
