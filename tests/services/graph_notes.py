@@ -49,9 +49,7 @@ async def tell(
         if not name[0].isdigit() and ids.normalise_name(name) not in known:
             known.add(ids.normalise_name(name))
             entities.append(entity(name))
-    text = (
-        f"{key}: {' '.join(one.sentence for one in facts)} {', '.join(one.name for one in entities)} {dated}"
-    )
+    text = f"{key}: {' '.join(one.sentence for one in facts)} {', '.join(f'{one.name} ({one.type})' for one in entities)} {dated}"
     (ingestion,) = await record.ingestions.accept([note(key, text, namespace)])
     token, claimed = await claim(record)
     assert claimed == [ingestion]

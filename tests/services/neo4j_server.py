@@ -46,7 +46,7 @@ def neo4j(tmp_path_factory: pytest.TempPathFactory) -> Generator[Neo4jServer]:
             assert not os.environ.get("CI"), lack
             pytest.skip(lack)
     _fetch()
-    port = _free_port()
+    port = free_port()
     folder = tmp_path_factory.mktemp("neo4j")
     classes = str(_LIBRARIES / "*")
     with (
@@ -84,7 +84,7 @@ def _fetch() -> None:
         fresh.rename(_LIBRARIES)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

@@ -24,6 +24,7 @@ _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 10.0
 _WRITE_SECONDS = 120.0
 _POOL = 16
+_SCHEMES = tuple(f"{scheme}{tls}://" for scheme in ("neo4j", "bolt") for tls in ("", "+s", "+ssc"))
 
 Row = dict[str, Any]
 
@@ -81,6 +82,8 @@ class Neo4jClient:
         Raises:
             Rejected: the address is none of Neo4j.
         """
+        if not uri.lower().startswith(_SCHEMES):
+            raise _refused("has an address like neo4j://host:7687", "APEX_NEO4J_URI")
         try:
             # The driver's options are untyped keywords.
             driver = AsyncGraphDatabase.driver(  # pyright: ignore[reportUnknownMemberType]
