@@ -128,10 +128,10 @@ def test_the_clients_configuration_is_the_example_file() -> None:
     assert json.loads(read("README.md").of("json")[0]) == example
 
 
-def test_the_example_of_config_toml_is_taken_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("example", read("docs/configuration.md").of("toml"))
+def test_an_example_of_config_toml_is_taken_as_it_stands(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [example] = read("docs/configuration.md").of("toml")
     monkeypatch.setenv("APEX_HOME", str(tmp_path))
     for field in Settings.model_fields.keys() - {"home"}:
         monkeypatch.delenv(f"APEX_{field.upper()}", raising=False)
@@ -141,6 +141,6 @@ def test_the_example_of_config_toml_is_taken_as_it_stands(
 
     written = tomllib.loads(example)
     assert written.keys() <= Settings.model_fields.keys()
-    assert {name: getattr(settings, name) for name in written} == written | {
-        "roots": tuple(map(Path, written["roots"]))
-    }
+    if "roots" in written:
+        written["roots"] = tuple(map(Path, written["roots"]))
+    assert {name: getattr(settings, name) for name in written} == written
