@@ -15,9 +15,10 @@ import pytest
 
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.indexing import IndexKeeper
-from apex_mcp.models import IndexFilter, IndexPoint
+from apex_mcp.models import IndexFilter, IndexPoint, IngestionState
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.edge_home import EdgeHome
+from tests.ingestion.embedders import embedder_of, owed_none
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.index_points import version_of
@@ -67,7 +68,7 @@ async def accept(record: Record, key: str, text: str) -> tuple[UUID, UUID, list[
 
 
 async def remember(record: Record, keeper: IndexKeeper, key: str, text: str) -> None:
-    """As the steps do it: write the points, commit, retire; and again where the index was away."""
+    """Write the points, commit, retire; and again where the index was away."""
     token, ingestion, points = await accept(record, key, text)
     with keeper.writing():
         while True:
@@ -79,6 +80,14 @@ async def remember(record: Record, keeper: IndexKeeper, key: str, text: str) -> 
         result = await notes.commit(record, token, {ingestion: text})
         with suppress(Unavailable):  # the replay brings it
             await keeper.vectors.retire(result.retired)
+
+
+async def commit(record: Record, keeper: IndexKeeper, key: str, text: str) -> None:
+    """As the steps do it: by the keeper, which follows the index in use."""
+    token, ingestion, points = await accept(record, key, text)
+    (owned,) = await record.ingestions.get([ingestion])
+    result = await keeper.commit(points, [notes.version(owned, token, text)], token)
+    assert list(result.states.values()) == [IngestionState.READY]
 
 
 async def found(keeper: IndexKeeper, word: str) -> int:
@@ -173,3 +182,47 @@ async def test_a_position_is_not_noted_when_writes_before_it_were_lost(
     await vectors.flush("6", generation=1)
     assert vectors.position() == "6"
     await keeper.close()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_reindex_for_other_vectors_misses_nothing_that_is_written_meanwhile(
+    record: Record, tmp_path: Path, times: int
+) -> None:
+    async with embedder_of(16) as small, embedder_of(24) as large:
+        keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=small)
+        async with running(keeper):
+            for number in range(10):
+                await commit(record, keeper, f"early{number}", f"heron early{number}")
+            await eventually(lambda: owed_none(record, small.name))
+        await keeper.close()
+
+        keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=large)
+        assert (keeper.embedder_name, keeper.vectors.dimension) == (small.name, 16)
+        written = 0
+        async with running(keeper):
+            await eventually(lambda: keeper.vectors.position() is not None)
+            stop = asyncio.Event()
+
+            async def write() -> None:
+                nonlocal written
+                while not stop.is_set():
+                    await commit(record, keeper, f"late{written}", f"heron late{written}")
+                    written += 1
+                    assert await found(keeper, "heron") >= 10 + written
+
+            writing = asyncio.create_task(write())
+            for _ in range(times):
+                assert [step async for step in keeper.reindex()][-1][0] == "passages that wait for vectors"
+            at_swap = written
+            await eventually(lambda: written > at_swap + 3 or writing.done())
+            stop.set()
+            await writing
+            assert (keeper.embedder_name, keeper.vectors.dimension) == (large.name, 24)
+            await eventually(lambda: owed_none(record, large.name))
+            assert await found(keeper, "heron") == 10 + written
+            query = await large.embed_query("heron")
+            hits = await keeper.vectors.search_dense(query, EVERYTHING, limit=1_000)
+            assert len(hits) == 10 + written
+            await keeper.flush()
+        await keeper.close()
+        assert [name for name in os.listdir(tmp_path) if name.startswith("index-")] == [keeper.use.name]

@@ -11,6 +11,7 @@ import psycopg
 from apex_mcp.stores.record.database import translated
 
 _ANSWER_SECONDS = 10
+_LETTING_GO_SECONDS = 2
 _POLL_SECONDS = 0.1
 # PostgreSQL must notice soon when a process is gone without a word; otherwise that is up to its system, and takes hours.
 _SESSION: tuple[LiteralString, ...] = (
@@ -56,8 +57,11 @@ async def session_lock(
     try:
         yield SessionLock(session, held=await _take(session, name, wait_seconds, poll_seconds))
     finally:
-        with suppress(psycopg.Error):
-            await session.close()
+        with suppress(psycopg.Error, TimeoutError):
+            # A closed session lets go too, but only in a moment.
+            async with asyncio.timeout(_LETTING_GO_SECONDS):
+                await session.execute("SELECT pg_advisory_unlock_all()")
+        await session.close()
 
 
 async def _open(conninfo: str) -> psycopg.AsyncConnection:

@@ -1,0 +1,25 @@
+"""Embedders with vectors of a given length, and whether they have done their work."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from apex_mcp.ingestion.embedding.openai_compatible import OpenAICompatibleEmbedder
+from apex_mcp.stores.record import Record
+from tests.doubles.openai_server import OpenAIServer
+
+
+@asynccontextmanager
+async def embedder_of(dimensions: int) -> AsyncGenerator[OpenAICompatibleEmbedder]:
+    """An embedder over a server of its own, prepared."""
+    with OpenAIServer(dimensions=dimensions) as endpoint:
+        embedder = OpenAICompatibleEmbedder(
+            base_url=endpoint.base_url, model="text-embedding-3-small", api_key=None
+        )
+        await embedder.prepare()
+        yield embedder
+        await embedder.close()
+
+
+async def owed_none(record: Record, embedder: str) -> bool:
+    """Whether every current passage has a vector of this embedder."""
+    return await record.versions.owed(embedder) == 0

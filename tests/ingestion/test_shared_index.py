@@ -1,0 +1,411 @@
+"""One vector index on a server, kept by several processes of one record. Each keeper here stands for a process."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from apex_mcp.errors import Conflict
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.models import IndexFilter, IndexPoint, IngestionState
+from apex_mcp.stores.record import Record, open_record
+from apex_mcp.stores.record.index_log import REBUILDING
+from apex_mcp.stores.record.versions import NewVersion
+from apex_mcp.stores.vectors.packing import pack
+from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
+from tests.doubles.qdrant_server import QdrantServer
+from tests.ingestion.embedders import embedder_of, owed_none
+from tests.record import notes
+from tests.record.conftest import conninfo, postgres, record
+from tests.stores.index_points import version_of
+from tests.waiting import eventually
+
+__all__ = ["conninfo", "postgres", "record"]
+
+pytestmark = pytest.mark.anyio
+
+EVERYTHING = IndexFilter(namespace="default")
+
+
+@pytest.fixture
+def server() -> Generator[QdrantServer]:
+    with QdrantServer() as running:
+        yield running
+
+
+@asynccontextmanager
+async def process(
+    conninfo: str, server: QdrantServer, embedder: Embedder | None = None
+) -> AsyncGenerator[IndexKeeper]:
+    """A keeper with connections of its own."""
+    async with open_record(conninfo) as record, qdrant_client(server.url, None) as client:
+        home = QdrantHome(client, (await record.index_log.identity()).record_id, grace_seconds=0.5)
+        yield await IndexKeeper.open(
+            record=record, home=home, embedder=embedder, quiet_seconds=0.1, takeover_seconds=0.1
+        )
+
+
+@asynccontextmanager
+async def running(keeper: IndexKeeper) -> AsyncGenerator[asyncio.Task[None]]:
+    task = asyncio.create_task(keeper.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def accept(
+    record: Record, key: str, text: str, vector: tuple[str, list[float]] | None = None
+) -> tuple[UUID, NewVersion, list[IndexPoint]]:
+    """Accept and claim a note; its claim, its version and the version's points."""
+    (ingestion,) = await record.ingestions.accept([notes.note(key, text)])
+    token, _ = await notes.claim(record)
+    (owned,) = await record.ingestions.get([ingestion])
+    version = notes.version(owned, token, text)
+    [point] = version_of(text, namespace="default", version_id=version.id, document_id=version.document_id)
+    point = replace(point, id=version.chunk_id(0))
+    if vector is not None:
+        version = replace(version, embedder=vector[0], vectors=[pack(vector[1])])
+        point = replace(point, dense=vector[1])
+    return token, version, [point]
+
+
+async def remember(record: Record, keeper: IndexKeeper, key: str, text: str) -> None:
+    token, version, points = await accept(record, key, text)
+    result = await keeper.commit(points, [version], token)
+    assert list(result.states.values()) == [IngestionState.READY]
+
+
+async def found(record: Record, keeper: IndexKeeper, word: str) -> int:
+    """As a search does it: by the index that a snapshot of the record names."""
+    async with record.reader.view("default") as view:
+        vectors = await keeper.follow(view.index)
+        return len(await vectors.search_words(word, EVERYTHING, limit=1_000))
+
+
+async def reindexed(keeper: IndexKeeper) -> Sequence[tuple[str, int]]:
+    return [step async for step in keeper.reindex()]
+
+
+async def lacks(record: Record, keeper: IndexKeeper) -> str | None:
+    return keeper.lacks(await record.index_log.in_use())
+
+
+async def test_what_one_process_commits_another_finds_and_replaces(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as one, process(conninfo, server) as other:
+        await remember(record, one, "note", "heron first")
+        assert await found(record, other, "heron") == 1
+        await remember(record, other, "note", "heron second")
+        assert await found(record, one, "first") == 0
+        assert await found(record, one, "second") == 1
+
+
+async def test_processes_that_start_at_once_make_one_index(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        keepers = await asyncio.gather(
+            *(stack.enter_async_context(process(conninfo, server)) for _ in range(4))
+        )
+        assert len(server.collections()) == 1
+        for number, keeper in enumerate(keepers):
+            await remember(record, keeper, f"note{number}", "heron")
+        assert [await found(record, keeper, "heron") for keeper in keepers] == [4] * 4
+
+
+async def test_one_process_does_the_upkeep_and_another_takes_over_when_it_ends(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as one, process(conninfo, server) as other:
+        async with running(one) as first, running(other) as second:
+            task_of = {one: first, other: second}
+
+            def keeping() -> list[IndexKeeper]:
+                return [keeper for keeper in task_of if keeper._upkeep.keeping]
+
+            await eventually(keeping)
+            [leader] = keeping()
+            await eventually(lambda: leader.vectors.position() is not None)
+            # Several looks of the other one later.
+            await asyncio.sleep(0.5)
+            assert keeping() == [leader]
+            task_of[leader].cancel()
+            await eventually(lambda: keeping() not in ([], [leader]))
+            await remember(record, leader, "note", "heron first")
+            [follower] = keeping()
+            before = follower.vectors.position()
+            await eventually(lambda: follower.vectors.position() != before)
+
+
+async def holders(record: Record) -> set[int]:
+    """The sessions that hold the upkeep's lock."""
+    rows = await record.database.fetch_all(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted "
+        "AND objid::bigint = hashtext('apex-mcp index upkeep')::bigint & 4294967295 "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return {row["pid"] for row in rows}
+
+
+async def test_the_upkeep_ends_where_its_lock_was_lost_and_is_taken_up_again(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper, running(keeper):
+        await eventually(lambda: keeper._upkeep.keeping)
+        [first] = await holders(record)
+        async with process(conninfo, server) as other, running(other):
+            await record.database.fetch_all("SELECT pg_terminate_backend(%s)", (first,))
+
+            async def taken_up() -> bool:
+                keeping = [one for one in (keeper, other) if one._upkeep.keeping]
+                return (
+                    len(keeping) == 1 and not await holders(record) & {first} and bool(await holders(record))
+                )
+
+            await eventually(taken_up)
+
+
+async def test_what_a_process_left_undone_after_its_commit_is_done_by_the_upkeep(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as dying, process(conninfo, server) as keeper, running(keeper):
+        await remember(record, dying, "note", "heron first")
+        token, version, points = await accept(record, "note", "heron second")
+        await dying.vectors.upsert(points)
+        await record.versions.commit([version], token, index=dying.use)
+        # It dies here: the first one is still current in the index.
+
+        async def settled() -> bool:
+            return await found(record, keeper, "heron") == 1
+
+        await eventually(settled)
+        assert await found(record, keeper, "second") == 1
+
+
+async def test_the_index_is_made_again_when_its_collection_vanished(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper, process(conninfo, server) as other, running(keeper):
+        for number in range(30):
+            await remember(record, other, f"note{number}", f"heron number{number}")
+        await eventually(lambda: keeper.vectors.position() is not None)
+        [collection] = server.collections()
+        server.drop(collection)
+
+        async def back() -> bool:
+            with suppress(Exception):
+                return await found(record, other, "heron") == 30
+            return False
+
+        await eventually(back)
+
+        async def whole() -> bool:
+            return await lacks(record, other) is None and keeper.vectors.position() is not None
+
+        await eventually(whole)
+        assert server.collections() == {collection}
+
+
+async def test_while_it_is_made_again_every_process_says_so(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper, process(conninfo, server) as other:
+        await remember(record, other, "note", "heron")
+        async with running(keeper):
+            await eventually(lambda: keeper.vectors.position() is not None)
+            assert await lacks(record, other) is None
+            async with record.index_log.alone(REBUILDING, wait_seconds=5) as alone:
+                assert alone
+                [collection] = server.collections()
+                server.drop(collection)
+                await eventually(lambda: keeper.vectors.position() is None)
+            server.held.clear()
+            try:
+                await eventually(lambda: lacks(record, other))
+            finally:
+                server.held.set()
+
+            async def whole() -> bool:
+                return await lacks(record, other) is None
+
+            await eventually(whole)
+            assert await found(record, other, "heron") == 1
+
+
+async def test_a_commit_to_an_index_that_was_replaced_goes_to_the_new_one(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as late, process(conninfo, server) as keeper:
+        before = late.use
+        await reindexed(keeper)
+        assert late.use == before
+        await remember(record, late, "note", "heron")
+        assert late.use.name == keeper.use.name != before.name
+        assert await found(record, keeper, "heron") == 1
+
+
+async def test_nothing_is_committed_to_an_index_that_is_not_in_use(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper:
+        token, version, points = await accept(record, "note", "heron")
+        old = keeper.use
+        await keeper.vectors.upsert(points)
+        await reindexed(keeper)
+        result = await record.versions.commit([version], token, index=old)
+        assert (result.index_replaced, result.states, await notes.visible_texts(record)) == (True, {}, [])
+
+
+async def test_a_reindex_for_other_vectors_goes_on_while_others_search_and_write(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with embedder_of(16) as small, embedder_of(24) as large:
+        async with process(conninfo, server, small) as keeper, running(keeper):
+            for number in range(20):
+                await remember(record, keeper, f"early{number}", f"heron early{number}")
+            await eventually(lambda: keeper.vectors.dimension == 16 and not keeper.owed)
+            await eventually(lambda: owed_none(record, small.name))
+
+        async with (
+            process(conninfo, server, small) as writer,
+            process(conninfo, server, large) as keeper,
+            running(keeper),
+        ):
+            missed: list[int] = []
+            stop = asyncio.Event()
+            written = 0
+
+            async def search() -> None:
+                while not stop.is_set():
+                    least = written
+                    count = await found(record, writer, "heron")
+                    if count < 20 + least:
+                        missed.append(count)
+
+            async def write() -> None:
+                nonlocal written
+                vector = await small.embed_query("late")
+                while not stop.is_set():
+                    token, version, points = await accept(
+                        record, f"late{written}", f"heron late{written}", (small.name, vector)
+                    )
+                    result = await writer.commit(points, [version], token)
+                    assert list(result.states.values()) == [IngestionState.READY]
+                    written += 1
+
+            tasks = [asyncio.create_task(work()) for work in (search, write)]
+            await eventually(lambda: written > 3)
+            steps = await reindexed(keeper)
+            at_swap = written
+            await eventually(lambda: written > at_swap + 3)
+            stop.set()
+            await asyncio.gather(*tasks)
+            assert steps[-1][0] == "passages that wait for vectors"
+            assert missed == []
+            await eventually(lambda: owed_none(record, large.name))
+            assert (writer.use.embedder, writer.vectors.dimension) == (large.name, 24)
+            everything = 20 + written
+            assert await found(record, writer, "heron") == everything
+            vector = await large.embed_query("heron")
+
+            async def all_have_vectors() -> bool:
+                hits = await writer.vectors.search_dense(vector, EVERYTHING, limit=1_000)
+                return len(hits) == everything
+
+            await eventually(all_have_vectors)
+            # The one before it goes when no search can be left in it.
+            await eventually(lambda: removed(keeper, server))
+
+
+async def removed(keeper: IndexKeeper, server: QdrantServer) -> bool:
+    await keeper._upkeep._tidy()
+    return len(server.collections()) == 1
+
+
+async def test_one_reindex_at_a_time_over_all_processes(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as one, process(conninfo, server) as other:
+        await remember(record, one, "note", "heron")
+        steps = one.reindex()
+        await anext(steps)
+        with pytest.raises(Conflict):
+            await reindexed(other)
+        assert await found(record, other, "heron") == 1
+        async for _ in steps:
+            pass
+        assert await found(record, other, "heron") == 1
+
+
+async def test_a_reindex_that_breaks_off_leaves_the_index_in_use(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper:
+        await remember(record, keeper, "note", "heron")
+        before = await record.index_log.in_use()
+        steps = keeper.reindex()
+        await anext(steps)
+        await steps.aclose()
+        assert len(server.collections()) == 2
+        assert await record.index_log.in_use() == before
+        assert await found(record, keeper, "heron") == 1
+        await reindexed(keeper)
+        await eventually(lambda: removed(keeper, server))
+        assert await found(record, keeper, "heron") == 1
+
+
+@pytest.mark.parametrize("position", ["3", "999999999"], ids=["before the log", "after the record"])
+async def test_an_index_that_the_log_cannot_bring_up_to_date_is_replaced(
+    record: Record, conninfo: str, server: QdrantServer, position: str
+) -> None:
+    async with process(conninfo, server) as keeper:
+        async with running(keeper):
+            await remember(record, keeper, "note", "heron")
+            await eventually(lambda: keeper.vectors.position() is not None)
+        await keeper.vectors.upsert(version_of("heron of a past that is none", namespace="default"))
+        await record.index_log.begin_at(await record.index_log.position())
+        await keeper.vectors.flush(position, generation=keeper.vectors.generation)
+        before = keeper.use.name
+    async with process(conninfo, server) as keeper, running(keeper):
+
+        async def replaced() -> bool:
+            return (await record.index_log.in_use()).name != before
+
+        await eventually(replaced)
+        assert await found(record, keeper, "heron") == 1
+
+
+async def test_the_log_is_cut_only_while_no_index_is_being_filled(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper:
+        await remember(record, keeper, "note", "heron")
+        position = await record.index_log.position()
+        async with record.index_log.alone(REBUILDING) as alone:
+            assert alone
+            await record.index_log.forget_before(position)
+            assert len(await record.index_log.changed_since("0")) == 1
+        await record.index_log.forget_before(position)
+        assert await record.index_log.changed_since("0") == []
+        assert await record.index_log.log_begins() == position
+
+
+async def test_a_process_that_leaves_the_upkeep_to_others_brings_its_embedder_all_the_same(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with embedder_of(16) as embedder, process(conninfo, server, embedder) as keeper:
+        task = asyncio.create_task(keeper.run(upkeep=False))
+        await eventually(lambda: keeper.vectors.dimension == 16)
+        assert not keeper._upkeep.keeping
+        assert keeper.vectors.position() is None
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
