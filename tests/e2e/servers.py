@@ -30,7 +30,7 @@ from apex_mcp.runtime.temporal import EmbeddedTemporal
 from tests.e2e.demo import DEMO
 from tests.e2e.homes import ERAS, Session
 from tests.record.conftest import create_database
-from tests.services.redis_server import free_port
+from tests.services.redis_server import RedisServer, free_port
 
 _BIN = Path(sys.executable).parent
 _START_SECONDS = 60.0
@@ -42,6 +42,7 @@ class Stores:
     """Addresses of stores that run."""
 
     postgres: EmbeddedPostgres
+    redis: RedisServer
     database_url: str
     qdrant_url: str
     temporal_address: str
@@ -227,8 +228,8 @@ class Site:
 
 
 @contextmanager
-def running_stores(**more: str) -> Generator[Stores]:
-    """PostgreSQL, Temporal, a Qdrant and a shared folder; each a process that is ended at the end."""
+def running_stores(redis: RedisServer, **more: str) -> Generator[Stores]:
+    """PostgreSQL, Temporal, a Qdrant and a shared folder beside what runs already."""
     with asyncio.Runner() as runner, ExitStack() as stack:
         # A short path: PostgreSQL's socket lies in it.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apex"))).resolve()
@@ -245,7 +246,7 @@ def running_stores(**more: str) -> Generator[Stores]:
         _await_port(port, qdrant)
         (folder / "staging").mkdir()
         qdrant_url = f"http://127.0.0.1:{port}"
-        yield Stores(postgres, database_url, qdrant_url, address, str(folder / "staging"), more)
+        yield Stores(postgres, redis, database_url, qdrant_url, address, str(folder / "staging"), more)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.e2e.homes import Home, Session, new_home, session
 from tests.e2e.servers import Stores
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("neo4j")]
 
 
 def _home(stores: Stores) -> AbstractContextManager[Home]:

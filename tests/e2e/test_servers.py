@@ -21,7 +21,7 @@ from tests.e2e.servers import Process, Site, Stores, new_site
 from tests.ingestion.documents import make_docx
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("neo4j")]
 
 INGESTIONS = 50
 
@@ -104,6 +104,36 @@ async def test_a_worker_that_is_asked_to_stop_gives_back_what_it_holds_at_once(
 
 
 @pytest.mark.usefixtures("workers")
+async def test_entities_reach_the_graph_and_are_found(site: Site) -> None:
+    namespace = f"n{uuid4().hex}"
+    async with site.session() as client:
+        fact = {"subject": "Ada Lovage", "predicate": "works_at", "object": "Harbour Works"}
+        people = [{"name": "Ada Lovage", "type": "person"}, {"name": "Harbour Works", "type": "organization"}]
+        await client.ended(
+            "add_memory", text="Ada works there.", entities=people, facts=[fact], namespace=namespace
+        )
+        await eventually(lambda: site.number("SELECT count(*) FROM graph_changes") == 0)
+        answer = await client.call("get_entities", query="Ada Lovage", namespace=namespace)
+        assert not answer.get("degraded")
+        (ada,) = answer["entities"]
+        assert [one["object"] for one in ada["facts"]] == ["Harbour Works"]
+
+
+@pytest.mark.usefixtures("workers")
+async def test_without_redis_everything_goes_on(site: Site) -> None:
+    namespace = f"n{uuid4().hex}"
+    async with site.session() as client:
+        site.stores.redis.kill()
+        try:
+            view = await client.ended("add_memory", text="The lovage does without.", namespace=namespace)
+            assert view["state"] == "ready"
+            assert len(await client.hits("lovage", namespace=namespace)) == 1
+            assert json.loads(site.get("/ready")[1])["ready"]
+        finally:
+            site.stores.redis.start()
+
+
+@pytest.mark.usefixtures("workers")
 async def test_a_client_goes_on_when_the_door_is_killed_and_opened_again(site: Site) -> None:
     namespace = f"n{uuid4().hex}"
     own = Site(site.folder, site.stores)
@@ -135,16 +165,20 @@ async def test_a_call_that_waits_is_answered_while_the_door_closes(site: Site) -
     assert [answer["state"] for answer in answers] == ["ready"]
 
 
-def test_nobody_comes_in_without_the_token_or_by_another_name(site: Site) -> None:
+async def test_nobody_comes_in_without_the_token_or_by_another_name(site: Site) -> None:
     assert site.status("/mcp") == 401
     assert site.status("/mcp", Authorization="Bearer wrong") == 401
     assert site.status("/mcp", Authorization=f"Bearer {site.token}", Host="evil.example") == 421
     assert site.get("/health") == (200, b'{"status": "ok"}')
+    # A store that was just away is asked again after a moment.
+    await eventually(lambda: set(_parts(site).values()) == {"ok"})
+    assert {"postgres", "temporal", "qdrant", "redis"} <= _parts(site).keys()
+
+
+def _parts(site: Site) -> dict[str, str]:
     status, body = site.get("/ready")
-    assert (status, json.loads(body)) == (
-        200,
-        {"ready": True, "parts": {"postgres": "ok", "temporal": "ok", "qdrant": "ok"}},
-    )
+    assert status == 200
+    return json.loads(body)["parts"]
 
 
 async def test_a_client_elsewhere_names_no_folder_of_the_server(site: Site) -> None:
