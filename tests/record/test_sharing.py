@@ -1,0 +1,121 @@
+"""What processes that share a record do by PostgreSQL: ring for each other, and own it where only one may."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from apex_mcp.errors import Code, Conflict, Rejected
+from apex_mcp.models import Lane
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.address import shown, users_conninfo
+from apex_mcp.stores.record.listening import RecordBell, shared_bell
+from apex_mcp.stores.record.owner import own_record, take_index
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+NOTES = (Lane.FAST, False)
+FILES = (Lane.OWN, False)
+
+
+@pytest.fixture
+async def bells(record: Record) -> AsyncGenerator[tuple[RecordBell, RecordBell]]:
+    """Of two processes; both hear."""
+    async with AsyncExitStack() as stack:
+        one, other = [await stack.enter_async_context(shared_bell(record.database)) for _ in range(2)]
+        await eventually(lambda: _sessions(record, "apex-mcp bell", 2))
+        yield one, other
+
+
+async def test_a_ring_is_heard_in_the_other_process_and_only_by_whom_it_is_for(
+    bells: tuple[RecordBell, RecordBell],
+) -> None:
+    one, other = bells
+    here, there, files = one.listener(NOTES), other.listener(NOTES), other.listener(FILES)
+    one.ring([NOTES])
+    assert here.is_set()
+    await eventually(there.is_set)
+    assert not files.is_set()
+    one.ring()
+    await eventually(files.is_set)
+
+
+async def test_a_bell_whose_connection_broke_rings_again_for_what_it_missed(
+    record: Record, bells: tuple[RecordBell, RecordBell]
+) -> None:
+    one, other = bells
+    there = other.listener(NOTES)
+    await _end_sessions(record, "apex-mcp bell")
+    await eventually(lambda: _sessions(record, "apex-mcp bell", 2))
+    await eventually(there.is_set)  # by itself: whatever was rung meanwhile
+    there.clear()
+    one.ring([NOTES])
+    await eventually(there.is_set)
+
+
+async def test_a_second_owner_is_refused_until_the_first_lets_go(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
+    async with own_record(conninfo):
+        with pytest.raises(Conflict) as caught:
+            async with own_record(conninfo):
+                pass
+    assert caught.value.code == Code.RECORD_OWNED
+    async with own_record(conninfo):
+        pass
+
+
+async def test_an_owner_whose_connection_broke_knows_that_it_may_be_none(
+    record: Record, conninfo: str
+) -> None:
+    async with own_record(conninfo) as ownership:
+        await _end_sessions(record, "apex-mcp owner")
+        async with asyncio.timeout(30):
+            await ownership.lost()
+
+
+async def test_an_owner_keeps_its_index_and_replaces_that_of_another(record: Record, tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    await take_index(record.index_log, mine)
+    name = await record.index_log.index_name()
+    (mine / name).mkdir(parents=True)
+    await take_index(record.index_log, mine)
+    assert await record.index_log.index_name() == name
+    await take_index(record.index_log, theirs)
+    assert await record.index_log.index_name() != name
+
+
+def test_what_is_no_address_is_refused_without_being_shown() -> None:
+    with pytest.raises(Rejected) as caught:
+        users_conninfo("mysql://u:secret@h/d")
+    assert caught.value.code == Code.SETTINGS_INVALID
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_address_is_shown_without_its_secrets_and_keeps_its_own_limits() -> None:
+    url = "postgresql://ada:p%40ss@db.example:6432/apex?connect_timeout=60"
+    assert shown(users_conninfo(url)) == "db.example:6432"
+    assert conninfo_to_dict(users_conninfo(url))["connect_timeout"] == "60"
+
+
+async def _sessions(record: Record, name: str, number: int) -> bool:
+    row = await record.database.fetch_one(
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = %s "
+        "AND datname = current_database() AND query LIKE 'LISTEN%%'",
+        (name,),
+    )
+    return row is not None and row["n"] == number
+
+
+async def _end_sessions(record: Record, name: str) -> None:
+    await record.database.fetch_all(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
+        "AND datname = current_database()",
+        (name,),
+    )
