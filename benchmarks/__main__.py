@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import alone, bulk, documents, extraction, idle, notes, report, search, startup
+from benchmarks import alone, bulk, documents, extraction, graph, idle, notes, report, search, startup
 from benchmarks.context import Benchmark, Context
 from benchmarks.environment import describe
 from benchmarks.figures import Figure
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "search": search.run,
     "idle": idle.run,
     "extraction": extraction.run,
+    "graph": graph.run,
 }
 
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["alone", "documents", "bulk", "search", "extraction"])
+@pytest.mark.parametrize("name", ["alone", "documents", "bulk", "search", "extraction", "graph"])
 def test_a_benchmark_in_its_shortest_form_measures_something_and_leaves_its_json(
     name: str, tmp_path: Path
 ) -> None:

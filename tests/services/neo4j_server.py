@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,19 +36,31 @@ class Neo4jServer:
 @pytest.fixture(scope="session")
 def neo4j(tmp_path_factory: pytest.TempPathFactory) -> Generator[Neo4jServer]:
     """`APEX_TEST_NEO4J_URI` (with `_USER` and `_PASSWORD`), else a server of the tests' own."""
+    if lack := lacking():
+        # Continuous integration installs both programs: there it is a failure.
+        assert not os.environ.get("CI"), lack
+        pytest.skip(lack)
+    with running(tmp_path_factory.mktemp("neo4j")) as server:
+        yield server
+
+
+def lacking() -> str:
+    """Why there can be no server here; empty where there can."""
+    missing = [program for program in ("java", "mvn") if shutil.which(program) is None]
+    if not missing or os.environ.get("APEX_TEST_NEO4J_URI"):
+        return ""
+    return f"{' and '.join(missing)} not installed, and APEX_TEST_NEO4J_URI is not set"
+
+
+@contextmanager
+def running(folder: Path) -> Generator[Neo4jServer]:
+    """A server whose data are in `folder`, or the one that is set."""
     if uri := os.environ.get("APEX_TEST_NEO4J_URI"):
         user = os.environ.get("APEX_TEST_NEO4J_USER", "neo4j")
         yield Neo4jServer(uri, user, os.environ.get("APEX_TEST_NEO4J_PASSWORD", ""))
         return
-    for program in ("java", "mvn"):
-        if shutil.which(program) is None:
-            lack = f"{program} is not installed, and APEX_TEST_NEO4J_URI is not set"
-            # Continuous integration installs both: there it is a failure.
-            assert not os.environ.get("CI"), lack
-            pytest.skip(lack)
     _fetch()
     port = free_port()
-    folder = tmp_path_factory.mktemp("neo4j")
     classes = str(_LIBRARIES / "*")
     with (
         (folder / "log").open("wb") as log,
