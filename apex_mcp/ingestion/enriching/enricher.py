@@ -167,7 +167,9 @@ class Enricher:
             seconds=self._settings.llm_max_seconds_per_document,
         )
         text = await self._store.text(work.version_id)
-        return _Reading(work, text, Answers(self._store, work, budget), budget, self._extractor.name)
+        answers = Answers(self._store, work, budget)
+        # In a thread: a book's tokens take a moment to count.
+        return await asyncio.to_thread(_Reading, work, text, answers, budget, self._extractor.name)
 
     async def _ask_all(
         self, reading: "_Reading", todo: Sequence[PassageGroup], known: Sequence[str]

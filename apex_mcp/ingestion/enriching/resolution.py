@@ -4,6 +4,7 @@ What shares a name, an alias or the core of a name is linked by the commit itsel
 of the names propose, and only where they leave a doubt the model decides. Two people are never one by a first name.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,9 +118,8 @@ class Resolution:
             if not others:
                 continue
             of_type = [entity for entity in entities if entity.type == type_]
-            for entity, other_id, likeness in _nearest(
-                of_type, [vectors[self._id(entity.name)] for entity in of_type], others
-            ):
+            ours = [vectors[self._id(entity.name)] for entity in of_type]
+            for entity, other_id, likeness in await asyncio.to_thread(_nearest, of_type, ours, others):
                 # Of one that is known it is not asked again whether it is what it is shown as.
                 own = {
                     self._id(entity.name),
