@@ -39,6 +39,7 @@ from apex_mcp.stores.graph.best import BestGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.views import (
     DocumentView,
     EnrichView,
@@ -574,8 +575,8 @@ class Memory:
         name = check_namespace(namespace or caller.namespace)
         async with self._record.reader.view(name) as view:
             counts, revision = await view.counts() | await view.graph_counts(), view.revision
-            lacks = self._index.lacks(view.index)
-        stores, embedder = await self._stores(await self._vectors(lacks))
+            index = view.index
+        stores, embedder = await self._stores(await self._vectors(index))
         return StatsView(
             namespace=name,
             namespaces=await self._record.reader.namespaces(),
@@ -614,11 +615,13 @@ class Memory:
             detail=f"{condition.detail}; {detail}" if condition.detail else f"Neo4j: {detail}",
         )
 
-    async def _vectors(self, lacks: str | None) -> StoreHealth:
+    async def _vectors(self, use: IndexUse) -> StoreHealth:
         try:
-            detail = lacks or f"{await self._index.vectors.count()} passages in the index"
+            points = await (await self._index.follow(use)).count()
         except ApexError as error:
             return StoreHealth(name="vectors", state="down", detail=error.message)
+        lacks = self._index.lacks(use)
+        detail = lacks or f"{points} passages in the index"
         return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
 
     async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:

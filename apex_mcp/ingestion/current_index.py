@@ -4,16 +4,21 @@ import asyncio
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import LiteralString
 
+from apex_mcp.errors import Unavailable
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.vectors.absent import AbsentIndex
 from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
 
 _OPENING: LiteralString = "apex-mcp index opening"
 _OPENING_SECONDS = 30.0
 
+# A name that no index has.
+_NONE = ""
 # A generation that no index has.
 UNKNOWN = -1
 
@@ -47,13 +52,18 @@ class CurrentIndex:
         self._next_writer = 0
 
     async def open(self) -> None:
-        """Open the index that the record names.
+        """Open the index that the record names. Where its server does not answer, `refresh` opens it later.
 
         Raises:
-            Unavailable: the record or the index cannot be used.
+            Unavailable: the record, or an index of this process alone, cannot be used.
         """
         self.use = await self._record.index_log.in_use()
-        self.vectors = await self.open_index(self.use)
+        try:
+            self.vectors = await self.open_index(self.use)
+        except Unavailable as error:
+            if not self._home.shared:
+                raise
+            self.vectors, self.use = AbsentIndex(error), replace(self.use, name=_NONE)
 
     async def refresh(self) -> bool:
         """Go on with the index that the record names now; whether it is another one. Never within `writing`.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from apex_mcp.errors import Conflict
+from apex_mcp.errors import Code, Conflict, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IndexFilter, IndexPoint, IngestionState
@@ -219,9 +219,12 @@ async def test_while_it_is_made_again_every_process_says_so(
 ) -> None:
     async with process(conninfo, server) as keeper, process(conninfo, server) as other:
         await remember(record, other, "note", "heron")
+
+        async def whole() -> bool:
+            return keeper.vectors.position() is not None and await lacks(record, other) is None
+
         async with running(keeper):
-            await eventually(lambda: keeper.vectors.position() is not None)
-            assert await lacks(record, other) is None
+            await eventually(whole)
             async with record.index_log.alone(REBUILDING, wait_seconds=5) as alone:
                 assert alone
                 [collection] = server.collections()
@@ -232,10 +235,6 @@ async def test_while_it_is_made_again_every_process_says_so(
                 await eventually(lambda: lacks(record, other))
             finally:
                 server.held.set()
-
-            async def whole() -> bool:
-                return await lacks(record, other) is None
-
             await eventually(whole)
             assert await found(record, other, "heron") == 1
 
@@ -409,3 +408,34 @@ async def test_a_process_that_leaves_the_upkeep_to_others_brings_its_embedder_al
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_a_process_starts_while_the_server_is_down_and_goes_on_when_it_is_there(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    server.faults.extend([503] * 1_000)
+    async with process(conninfo, server) as keeper, running(keeper):
+        with pytest.raises(Unavailable):
+            await found(record, keeper, "heron")
+        token, version, points = await accept(record, "note", "heron")
+        with pytest.raises(Unavailable):
+            await keeper.commit(points, [version], token)
+        assert await notes.visible_texts(record) == []
+        server.faults.clear()
+        await keeper.commit(points, [version], token)
+        assert await found(record, keeper, "heron") == 1
+        await eventually(lambda: keeper.vectors.position() is not None)
+
+
+@pytest.mark.parametrize("wrong", ["version", "key"])
+async def test_a_process_does_not_start_with_a_server_that_cannot_do(
+    record: Record, conninfo: str, server: QdrantServer, wrong: str
+) -> None:
+    if wrong == "version":
+        server.version = "1.18.0"
+    else:
+        server.api_key = "a key that nobody set"
+    with pytest.raises(Rejected) as refused:
+        async with process(conninfo, server):
+            pass
+    assert refused.value.code is Code.SETTINGS_INVALID

@@ -10,7 +10,7 @@ import pytest
 from apex_mcp.errors import ApexError, Code, Invariant, Rejected, Unavailable
 from apex_mcp.stores.breaker import BreakerState, CircuitBreaker
 from apex_mcp.stores.health import Health
-from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
+from apex_mcp.stores.vectors.qdrant_home import QdrantHome, check_version, qdrant_client
 from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 from tests.doubles.qdrant_server import QdrantServer
 from tests.stores.index_points import MINE, retirement, unit_vector, version_of
@@ -50,8 +50,8 @@ async def opened(
 async def test_a_server_that_is_too_old_is_refused_by_its_version(server: QdrantServer, version: str) -> None:
     server.version = version
     with pytest.raises(Rejected, match=version) as refused:
-        async with qdrant_client(server.url, None):
-            pass
+        async with qdrant_client(server.url, None) as client:
+            await check_version(client)
     assert refused.value.code is Code.SETTINGS_INVALID
     assert "1.19" in refused.value.message
 
@@ -59,16 +59,17 @@ async def test_a_server_that_is_too_old_is_refused_by_its_version(server: Qdrant
 @pytest.mark.parametrize("version", ["1.19.0", "1.20.1-dev", "2.0.0"])
 async def test_a_server_that_is_new_enough_is_taken(server: QdrantServer, version: str) -> None:
     server.version = version
-    async with opened(server) as index:
-        assert await index.count() == 0
+    async with qdrant_client(server.url, None) as client:
+        await check_version(client)
+        assert server.requests == ["GET /"]
 
 
 async def test_only_the_right_key_opens_the_server(server: QdrantServer) -> None:
     server.api_key = "right"
     for key in ("wrong", None):
         with pytest.raises(Rejected) as refused:
-            async with qdrant_client(server.url, key):
-                pass
+            async with qdrant_client(server.url, key) as client:
+                await check_version(client)
         assert refused.value.code is Code.SETTINGS_INVALID
         assert "APEX_QDRANT_API_KEY" in refused.value.next_step
     async with qdrant_client(server.url, "right") as client:
@@ -102,8 +103,8 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with QdrantServer() as server:
         url = server.url
     with pytest.raises(Unavailable) as failed:
-        async with qdrant_client(url, None):
-            pass
+        async with qdrant_client(url, None) as client:
+            await check_version(client)
     assert failed.value.code is Code.VECTORS_UNAVAILABLE
 
 

@@ -46,6 +46,7 @@ class QdrantHome:
         self._prefix = f"apex-{record_id.hex[:8]}-"
         self._breaker = breaker
         self._grace_seconds = grace_seconds
+        self._checked = False
         self._unused_since: dict[str, float] = {}
 
     async def open(
@@ -57,7 +58,15 @@ class QdrantHome:
         dimension: int | None,
         on_lost: Callable[[], None],
     ) -> QdrantVectorIndex:
-        """Open an index, or make it; for one process of the record at a time."""
+        """Open an index, or make it; for one process of the record at a time.
+
+        Raises:
+            Unavailable: the server does not answer.
+            Rejected: it is too old, or does not let us in (`settings_invalid`).
+        """
+        if not self._checked:
+            await check_version(self._client)
+            self._checked = True
         return await QdrantVectorIndex.open(
             self._client,
             self._prefix + name,
@@ -83,11 +92,10 @@ class QdrantHome:
 
 @asynccontextmanager
 async def qdrant_client(url: str, api_key: str | None) -> AsyncGenerator[AsyncQdrantClient]:
-    """A client of a server that is new enough.
+    """A client of a server; nobody is asked yet.
 
     Raises:
-        Unavailable: the server does not answer.
-        Rejected: the address is none, the server is too old or does not let us in (`settings_invalid`).
+        Rejected: the address is none (`settings_invalid`).
     """
     try:
         client = AsyncQdrantClient(
@@ -108,13 +116,18 @@ async def qdrant_client(url: str, api_key: str | None) -> AsyncGenerator[AsyncQd
             next_step="give it in the form http://host:6333",
         ) from error
     try:
-        await _check(client)
         yield client
     finally:
         await client.close()
 
 
-async def _check(client: AsyncQdrantClient) -> None:
+async def check_version(client: AsyncQdrantClient) -> None:
+    """See that the server is new enough.
+
+    Raises:
+        Unavailable: it does not answer.
+        Rejected: it is too old, or does not let us in (`settings_invalid`).
+    """
     with translated():
         version = (await client.info()).version
     numbers = re.match(r"(\d+)\.(\d+)", version)
