@@ -22,6 +22,7 @@ from tests.record.graphs import (
     works_at,
 )
 from tests.record.notes import remember
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -231,3 +232,52 @@ async def test_known_entities_are_found_by_name_alias_and_core_with_what_is_said
     await record.enrichments.keep_vectors("model", {acme.id: b"1234", uuid4(): b"5678"})
     assert await record.enrichments.known_vectors("default", "model", "Organization") == [(acme.id, b"1234")]
     assert await record.enrichments.known_vectors("default", "model", "Person") == []
+
+
+async def test_a_removal_leaves_an_entity_that_a_commit_names_meanwhile(record: Record) -> None:
+    gone = await tell(record, "one", Extraction(entities=(entity("Globex"),)))
+    kept = await tell(record, "two", Extraction())
+    async with record.database.transaction() as committing:
+        await committing.execute(
+            "INSERT INTO entity_sources SELECT entity_id, %s, name, type, aliases, alias_keys, chunk_ids, layer "
+            "FROM entity_sources",
+            (kept,),
+        )
+        removing = asyncio.create_task(record.purges.delete_rows([gone]))
+        await waits_for_a_lock(record)
+    await removing
+    assert names(await look(record, "Globex")) == ["Globex"]
+
+
+async def test_a_commit_that_names_what_is_being_removed_brings_it_back(record: Record) -> None:
+    gone = await tell(record, "one", Extraction(entities=(entity("Globex"),)))
+    await tell(record, "two", Extraction(), enrich=True)
+    work = await begin(record)
+    found = Enriched(extraction=Extraction(entities=(entity("Globex"),)))
+    async with record.database.transaction() as removing:
+        await removing.execute("DELETE FROM versions WHERE id = %s", (gone,))
+        await removing.execute("DELETE FROM entities")
+        publishing = asyncio.create_task(record.enrichments.publish(work.version_id, work.claim, found))
+        await waits_for_a_lock(record)
+    assert await publishing
+    assert names(await look(record, "Globex")) == ["Globex"]
+
+
+async def test_a_row_whose_entity_was_removed_a_moment_ago_can_be_written_again_later(record: Record) -> None:
+    version_id = await tell(record, "one", Extraction())
+    with pytest.raises(Unavailable) as removed:
+        async with record.database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO entity_sources (entity_id, version_id, name, type, aliases, alias_keys, chunk_ids) "
+                "VALUES (%s, %s, 'Globex', 'Organization', '{}', '{}', '{}')",
+                (id_of("Globex"), version_id),
+            )
+    assert removed.value.retryable
+
+
+async def waits_for_a_lock(record: Record) -> None:
+    async def waiting() -> bool:
+        row = await record.database.fetch_one("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1")
+        return row is not None
+
+    await eventually(waiting)

@@ -24,7 +24,7 @@ def translated() -> Generator[None]:
     """Turn the driver's errors into `Unavailable`, the cause kept.
 
     Raises:
-        Unavailable: the database does not answer, or its disk is full.
+        Unavailable: the database does not answer, its disk is full, or a removal came in between.
     """
     try:
         yield
@@ -34,6 +34,14 @@ def translated() -> Generator[None]:
             code=Code.DISK_FULL,
             unchanged="nothing was stored",
             next_step="free space on the data folder's disk, then send the request again",
+        ) from error
+    except psycopg.errors.ForeignKeyViolation as error:
+        raise Unavailable(
+            "what was to be written belongs to something that is being removed",
+            code=Code.RECORD_UNAVAILABLE,
+            unchanged="nothing was stored",
+            next_step="try again",
+            retry_after_seconds=1,
         ) from error
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise Unavailable(

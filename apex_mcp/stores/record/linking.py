@@ -13,6 +13,9 @@ from apex_mcp.models import Layer
 from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import Connection
 
+# Types of which equal spelling is all that two have in common.
+VALUES = frozenset({"Amount", "Date", "Email", "Money", "Number", "Percentage", "Url", "Value"})
+
 # Current now: what is looked at under the lock of the namespace's row.
 _NOW: LiteralString = """
 v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL
@@ -38,7 +41,7 @@ _PROPOSED: LiteralString = f"""
 WITH ours AS MATERIALIZED (
     SELECT e.id, e.seq, e.namespace, e.normalised, e.core, o.version_id, o.type, o.alias_keys
     FROM entity_sources o JOIN entities e ON e.id = o.entity_id
-    WHERE o.version_id = ANY(%(versions)s) AND o.layer = %(layer)s
+    WHERE o.version_id = ANY(%(versions)s) AND o.layer = %(layer)s AND o.type <> ALL(%(values)s)
 ),
 proposed AS (
     SELECT o.id, o.version_id, p.other, k.reason, true AS known FROM ours o
@@ -121,7 +124,7 @@ async def link_entities(
     connection: Connection, version_ids: Sequence[UUID], layer: Layer, told: Sequence[Told] = ()
 ) -> None:
     """Within a commit, once its versions are current and their namespaces locked: link what they name in this layer."""
-    bound = {"versions": list(version_ids), "layer": int(layer)}
+    bound = {"versions": list(version_ids), "layer": int(layer), "values": list(VALUES)}
     rows = await (await connection.execute(_PROPOSED, bound)).fetchall()
     if told:
         columns = [(one.entity_id, one.other_id, one.version_id, one.reason) for one in told]

@@ -25,7 +25,7 @@ from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.ingestions import lock_claimed
-from apex_mcp.stores.record.linking import link_entities
+from apex_mcp.stores.record.linking import VALUES, link_entities
 
 _STANDING: LiteralString = """
 SELECT d.id AS document_id, c.id AS version_id, c.content_hash, c.ingestion_seq, c.revision_from,
@@ -243,8 +243,8 @@ class VersionStore:
                     await connection.execute(WANT, ([version.id for version in new],))
                 past = [current["version_id"] for _, current, _ in winners if current["version_id"]]
                 result.retired.extend(await _flip(connection, new, past))
-                if graph.entities:
-                    naming = {UUID(row["version_id"]) for row in graph.entities}
+                naming = {UUID(row["version_id"]) for row in graph.entities if row["type"] not in VALUES}
+                if naming:
                     await link_entities(connection, sorted(naming), Layer.TEXT)
             async with connection.pipeline():
                 if winners:
