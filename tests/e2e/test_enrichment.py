@@ -12,6 +12,7 @@ from apex_mcp.app import App
 from apex_mcp.errors import Code, Conflict
 from apex_mcp.models import EnrichmentState
 from apex_mcp.views import IngestionView
+from apex_worker.enrichment import FLIGHTS
 from tests.doubles.chat_model import Spoiling
 from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Refuse, Say, Spoil, Status
 from tests.e2e.apps import CALLER, app_without_worker, remember, working
@@ -73,6 +74,22 @@ async def test_text_is_searchable_while_the_model_thinks(app: App, model: OpenAI
     assert await by_rules_only(app, view)
     await until(app, view, DONE)
     assert await facts(app, "Jane Doe", "slow") >= FOUND
+
+
+async def test_text_goes_on_while_all_places_wait_for_the_model(app: App, model: OpenAIServer) -> None:
+    model.latency_seconds = 10
+    already = len(model.chats())
+    notes = [
+        await remember(app, f"Person{letter} Doe works at Initech.", namespace="busy") for letter in "ABCDEF"
+    ]
+    await eventually(lambda: len(model.chats()) - already >= FLIGHTS)
+    large = await remember(app, PLAIN * 2_000, namespace="busy")
+    assert await found(app, "lovage", "busy") > 0
+    states = [(await look(app, view)).enrichment for view in notes]
+    assert EnrichmentState.DONE not in states
+    model.latency_seconds = 0
+    for view in (*notes, large):
+        await until(app, view, DONE)
 
 
 async def test_everything_has_an_id_a_type_a_predicate_and_a_source(app: App) -> None:
