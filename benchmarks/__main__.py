@@ -9,7 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import alone, bulk, documents, extraction, graph, idle, notes, report, search, startup
+from benchmarks import (
+    alone,
+    bulk,
+    documents,
+    extraction,
+    graph,
+    idle,
+    notes,
+    report,
+    search,
+    startup,
+    workers,
+)
 from benchmarks.context import Benchmark, Context
 from benchmarks.environment import describe
 from benchmarks.figures import Figure
@@ -24,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "bulk": bulk.run,
     "search": search.run,
     "idle": idle.run,
+    "workers": workers.run,
     "extraction": extraction.run,
     "graph": graph.run,
 }
