@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from apex_mcp.errors import Unavailable
 from apex_mcp.server import build_server
-from apex_mcp.settings import PER_CLIENT, Settings
+from apex_mcp.settings import BARE_NAMES, PER_CLIENT, Settings
 
 if TYPE_CHECKING:
     from apex_mcp.memory import Memory
@@ -49,10 +49,16 @@ def settings_part() -> str:
     """A table of every setting."""
     lines = ["| setting | default | whose | what it is |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        whose = "client" if name in PER_CLIENT else "daemon"
+        whose = "client" if name in PER_CLIENT else "serve" if name.startswith("http_") else "daemon"
         description = (field.description or "").removeprefix("Per client. ")
         lines.append(f"| `APEX_{name.upper()}` | {_default(name)} | {whose} | {description} |")
     return "\n".join(lines) + "\n"
+
+
+def bare_part() -> str:
+    """The settings that the server profile's commands also take under another name."""
+    pairs = ", ".join(f"`{bare}`" for bare in BARE_NAMES.values())
+    return f"{pairs}\n"
 
 
 def _default(name: str) -> str:
@@ -127,7 +133,7 @@ def _kind(schema: Schema, definitions: dict[str, Schema]) -> str:
     return " ".join(["id" if schema.get("format") == "uuid" else kind, *limits])
 
 
-PARTS: dict[str, Callable[[], str]] = {"settings": settings_part, "tools": tools_part}
+PARTS: dict[str, Callable[[], str]] = {"settings": settings_part, "bare": bare_part, "tools": tools_part}
 
 
 def generated(text: str) -> str:
