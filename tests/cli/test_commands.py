@@ -106,6 +106,20 @@ def test_times_arrive_as_the_daemon_takes_them(run: Run, notebook: Notebook) -> 
 
 
 @pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(("command", "op"), [("unlink", "split_entity"), ("link", "join_entity")])
+def test_entities_are_split_and_joined_by_their_ids(
+    run: Run, notebook: Notebook, command: str, op: str
+) -> None:
+    one, other = uuid4(), uuid4()
+    notebook.entities = {"ACME Corp.": "Organization", "ACME Corporation": "Organization"}
+    result = run(command, str(one), str(other))
+    assert result.exit_code == 0
+    assert "ACME Corporation (Organization)" in result.stdout
+    (call,) = [given for name, _, given in notebook.calls if name == op]
+    assert (call["entity_id"], call["other_id"]) == (one, other)
+
+
+@pytest.mark.usefixtures("connected")
 def test_an_error_says_what_to_do_and_never_shows_a_trace(run: Run) -> None:
     result = run("show", uuid4())
     assert (result.exit_code, result.stdout) == (1, "")

@@ -216,6 +216,25 @@ class Notebook:
         ]
         return EntityList(namespace="default", entities=found[: given["limit"]])
 
+    @wraps(Memory.split_entity)
+    async def split_entity(self, caller: Caller, **given: Any) -> EntityList:
+        self.calls.append(("split_entity", caller, given))
+        return self._all_entities()
+
+    @wraps(Memory.join_entity)
+    async def join_entity(self, caller: Caller, **given: Any) -> EntityList:
+        self.calls.append(("join_entity", caller, given))
+        return self._all_entities()
+
+    def _all_entities(self) -> EntityList:
+        return EntityList(
+            namespace="default",
+            entities=[
+                EntityView(entity_id=ids.entity_id("default", name), name=name, type=kind, mentions=1)
+                for name, kind in self.entities.items()
+            ],
+        )
+
     @wraps(Memory.get_document)
     async def get_document(self, caller: Caller, **given: Any) -> DocumentView:
         passages = {ids.chunk_id(document, 0): document for document in self.texts}

@@ -1,0 +1,45 @@
+"""Entities that are one, split and joined by hand, as `Memory` shows them."""
+
+from pathlib import Path
+
+import pytest
+
+from apex_mcp.errors import Conflict
+from apex_mcp.models import EntityInput, FactInput
+from apex_mcp.server import rendering
+from tests.e2e.apps import CALLER, app_without_worker, remember, working
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_two_spellings_are_one_until_the_user_says_otherwise(tmp_path: Path) -> None:
+    async with app_without_worker(tmp_path / "home") as app, working(app):
+        for name, made in (("ACME Corp.", "anvils"), ("ACME Corporation", "rockets")):
+            await remember(
+                app,
+                f"{name} makes {made}.",
+                key=made,
+                entities=[EntityInput(name=name, type="Organization")],
+                facts=[FactInput(subject=name, predicate="makes", object=made)],
+            )
+        (acme,) = (await app.memory.get_entities(CALLER, query="ACME Corporation")).entities
+        (merged,) = acme.merged_from
+        assert (acme.name, merged.name, merged.reason) == ("ACME Corp.", "ACME Corporation", "name")
+        assert sorted(fact.object for fact in acme.facts) == ["anvils", "rockets"]
+        assert {fact.subject_id for fact in acme.facts} == {acme.entity_id}
+        assert len(acme.sources) == 2
+        shown = rendering.entities(await app.memory.get_entities(CALLER, query="ACME"))
+        assert f"the same as ACME Corporation (by name), entity {merged.entity_id}" in shown
+        hits = (await app.memory.search(CALLER, query="anvils rockets", entity="ACME Corporation")).hits
+        assert len(hits) == 2
+
+        ids = {"entity_id": acme.entity_id, "other_id": merged.entity_id}
+        apart = await app.memory.split_entity(CALLER, **ids)
+        assert [(one.name, len(one.sources), one.merged_from) for one in apart.entities] == [
+            ("ACME Corp.", 1, []),
+            ("ACME Corporation", 1, []),
+        ]
+        with pytest.raises(Conflict):
+            await app.memory.split_entity(CALLER, **ids)
+        (again,) = (await app.memory.join_entity(CALLER, **ids)).entities
+        assert again.merged_from == [merged]
