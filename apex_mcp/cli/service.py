@@ -119,7 +119,7 @@ def enrich(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have the model that is set read what was stored without one; it goes on if this is interrupted."""
+    """Have the model that is set read what it has not: stored without one, or failed. It goes on if this is interrupted."""
     output = Output(as_json=as_json)
     last: dict[str, Any] = {}
     with daemon(output) as client:

@@ -321,7 +321,11 @@ async def test_what_was_stored_before_a_model_was_set_is_read_when_asked_for(mod
             assert view.enrichment == EnrichmentState.NONE
             with pytest.raises(Exception, match="APEX_LLM"):
                 [one async for one in app.memory.enrich(CALLER)]
+        model.fail_chats(Status(401, "invalid_api_key"))
         async with app_without_worker(home, **asking(model)) as app, working(app):
+            seen = [one async for one in app.memory.enrich(CALLER)]
+            assert (seen[-1].waiting, seen[-1].done, seen[-1].failed) == (0, 0, 1)
+            model.fail_chats(None)
             assert await by_rules_only(app, view)
             seen = [one async for one in app.memory.enrich(CALLER)]
             assert (seen[-1].waiting, seen[-1].done, seen[-1].failed) == (0, 1, 0)

@@ -208,6 +208,7 @@ class EnrichmentDispatcher:
             slots.release()
         await self._patiently(self._store.release, [claimed.version_id], claim=claimed.claim)
         del self._flying[claimed.claim]
+        self._bell.ring()  # a graph on a server has something to be told
 
     async def _execute(self, claimed: Enrichment, seconds: float) -> None:
         handle = await self._client.start_workflow(

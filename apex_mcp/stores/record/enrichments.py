@@ -102,6 +102,13 @@ WHERE {_CURRENT} AND (%(namespace)s::text IS NULL OR v.namespace = %(namespace)s
 ORDER BY v.ingestion_seq ON CONFLICT DO NOTHING RETURNING version_id
 """
 
+_WANT_AGAIN: LiteralString = f"""
+UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0
+FROM versions v WHERE e.state = 'failed' AND v.id = e.version_id AND {_CURRENT}
+  AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s)
+RETURNING e.version_id
+"""
+
 _COUNTS: LiteralString = f"""
 SELECT e.state, count(*) AS n FROM enrichments e JOIN versions v ON v.id = e.version_id
 WHERE {_CURRENT} AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s) GROUP BY e.state
@@ -297,8 +304,10 @@ class EnrichmentStore:
         return await self._database.fetch_one(_RETRY, (ingestion_id,)) is not None
 
     async def want(self, namespace: str | None) -> int:
-        """Ask for the enrichment of every current version that has none; how many."""
-        return len(await self._database.fetch_all(_WANT, {"namespace": namespace}))
+        """Ask for the enrichment of every current version that has none, or whose failed; how many."""
+        bound = {"namespace": namespace}
+        again = await self._database.fetch_all(_WANT_AGAIN, bound)
+        return len(again) + len(await self._database.fetch_all(_WANT, bound))
 
     async def counts(self, namespace: str | None = None) -> dict[str, int]:
         """Number of current versions by the state of their enrichment."""
