@@ -47,6 +47,7 @@ from apex_mcp.views import (
     IngestionList,
     IngestionView,
     MemoryList,
+    NeighbourView,
     ReindexView,
     SearchView,
     StatsView,
@@ -54,6 +55,8 @@ from apex_mcp.views import (
 )
 
 MAX_LIMIT = 100
+_NEIGHBOURS = 50
+_FACTS_OF_A_NEIGHBOUR = 3
 _MAX_QUERY_CHARS = 10_000
 _MAX_LENGTH = 100_000
 _MAX_PAGE_OF_PATHS = 500
@@ -397,21 +400,29 @@ class Memory:
         limit: int = 10,
         as_of: datetime | None = None,
         known_at: datetime | None = None,
+        hops: int = 0,
     ) -> EntityList:
         """Entities by name, id or type, with their facts and sources; `as_of` says which facts are current.
+
+        With `hops` (1 to 3) also the entities that so many facts join to them; `as_of` passes facts only that were true then.
 
         Raises:
             NotFound: no visible entity has this id.
             Unavailable: the record does not answer.
         """
         name = check_namespace(namespace or caller.namespace)
-        async with self._record.reader.view(name, known_at=_aware(known_at)) as view:
-            rows = await view.find_entities(
-                query=clean_text(query or "").strip() or None,
-                entity_id=entity_id,
-                type_=type or None,
-                limit=_limit(limit),
-            )
+        words, known_at, limit = clean_text(query or "").strip() or None, _aware(known_at), _limit(limit)
+        named: list[UUID] | None = None
+        lacks: list[str] = []
+        if words and self._graph.on_server and entity_id is None and not type and known_at is None:
+            named, lacks = await self._graph.find_names(name, words, limit=limit)
+        async with self._record.reader.view(name, known_at=known_at) as view:
+            if named is not None:
+                rows = await view.entities_of(named)
+            else:
+                rows = await view.find_entities(
+                    query=words, entity_id=entity_id, type_=type or None, limit=limit
+                )
             if entity_id is not None and not rows:
                 raise NotFound(
                     f"no entity has the id {entity_id}",
@@ -420,10 +431,44 @@ class Memory:
             wanted = [row["id"] for row in rows]
             facts = await view.facts_of(wanted, limit=50 * max(1, len(wanted)))
             sources = await view.sources_of(wanted)
+        neighbours: list[NeighbourView] = []
+        if hops and wanted:
+            neighbours, more = await self._neighbours(name, wanted, hops, _aware(as_of), known_at)
+            lacks = list(dict.fromkeys([*lacks, *more]))
         return EntityList(
             namespace=name,
             entities=present_entities(rows, facts, sources, as_of=_aware(as_of) or datetime.now(UTC)),
+            neighbours=neighbours,
+            degraded=lacks,
         )
+
+    async def _neighbours(
+        self,
+        namespace: str,
+        entity_ids: Sequence[UUID],
+        hops: int,
+        as_of: datetime | None,
+        known_at: datetime | None,
+    ) -> tuple[list[NeighbourView], list[str]]:
+        near, lacks = await self._graph.neighbours(
+            namespace, entity_ids, hops=hops, limit=_NEIGHBOURS, as_of=as_of, known_at=known_at
+        )
+        async with self._record.reader.view(namespace, known_at=known_at) as view:
+            shown = {row["id"]: row for row in await view.entities_of([one.entity_id for one in near])}
+            said = await view.sentences([
+                fact for one in near for fact in one.fact_ids[:_FACTS_OF_A_NEIGHBOUR]
+            ])
+        return [
+            NeighbourView(
+                entity_id=one.entity_id,
+                name=row["name"],
+                type=row["type"],
+                hops=one.hops,
+                by=list(dict.fromkeys(said[fact] for fact in one.fact_ids if fact in said)),
+            )
+            for one in near
+            if (row := shown.get(one.entity_id)) is not None
+        ], lacks
 
     async def split_entity(
         self, caller: Caller, *, entity_id: UUID, other_id: UUID, namespace: str | None = None
@@ -542,7 +587,9 @@ class Memory:
             yield ReindexView(what=what, number=number)
 
     async def enrich(self, caller: Caller, *, namespace: str | None = None) -> AsyncIterator[EnrichView]:
-        """Have the model read what was stored without one, in all namespaces if none is given; yields how far it is.
+        """Have the model read what it has not: stored without one, or failed. Of all namespaces if none is given.
+
+        Yields how far it is.
 
         Raises:
             Rejected: no model is set (`settings_invalid`).

@@ -149,11 +149,22 @@ class EntityView(View):
     sources: list[Source] = Field(default_factory=list[Source])
 
 
+class NeighbourView(View):
+    """An entity that facts join to those that were found."""
+
+    entity_id: UUID
+    name: str
+    type: str
+    hops: int = Field(description="Facts on the shortest way.")
+    by: list[str] = Field(default_factory=list[str], description="The last of these facts, in words.")
+
+
 class EntityList(View):
     """Entities, the best match or the most mentioned first."""
 
     namespace: str
     entities: list[EntityView]
+    neighbours: list[NeighbourView] = Field(default_factory=list[NeighbourView])
     degraded: list[str] = Field(default_factory=list[str])
 
 

@@ -141,6 +141,10 @@ def entities(view: EntityList) -> str:
         lines.append(f"No such entity in namespace {view.namespace}. search finds passages by their words.")
     for entity in view.entities:
         lines.extend(_entity(entity))
+    for near in view.neighbours:
+        lines.append(
+            f"{near.hops} away: {near.name} ({near.type}), entity {near.entity_id}: {' '.join(near.by)}"
+        )
     return "\n".join(lines)
 
 

@@ -99,6 +99,7 @@ class SearchingTools:
         entity_id: Annotated[Id, Field(description="Exactly this one.")] = None,
         type: Annotated[Text, Field(description="e.g. person, organisation.")] = "",
         limit: Annotated[int, Field(ge=1, le=50, description="How many.")] = 10,
+        hops: Annotated[int, Field(ge=0, le=3, description="Also what so many facts join to them.")] = 0,
         namespace: Namespace = "",
         as_of: AsOf = "",
         known_at: KnownAt = "",
@@ -121,6 +122,7 @@ class SearchingTools:
                 limit=limit,
                 as_of=as_of_moment,
                 known_at=known_at_moment,
+                hops=hops,
             ),
             rendering.entities,
         )

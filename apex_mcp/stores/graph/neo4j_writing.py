@@ -44,14 +44,16 @@ _CLEAR: tuple[LiteralString, ...] = (
     "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS",
 )
 
+# With hints, because a plan that was made while there was nothing yet would go on reading everything.
 _DELETE_NODES: LiteralString = """
-UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) DETACH DELETE n
+UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid) DETACH DELETE n
 """
 _DELETE_EPISODES: LiteralString = """
-UNWIND $rows AS id MATCH (n:Episodic {record: $record, uuid: id}) DETACH DELETE n
+UNWIND $rows AS id MATCH (n:Episodic {record: $record, uuid: id}) USING INDEX n:Episodic(record, uuid) DETACH DELETE n
 """
 _DELETE_EDGES: LiteralString = """
-UNWIND $rows AS row MATCH (s:Entity {record: $record, uuid: row.subject})-[r:RELATES_TO {name: row.predicate}]->(o:Entity)
+UNWIND $rows AS row MATCH (s:Entity {record: $record, uuid: row.subject}) USING INDEX s:Entity(record, uuid)
+MATCH (s)-[r:RELATES_TO {name: row.predicate}]->(o:Entity)
 WHERE row.object IS NULL OR o.uuid = row.object
 WITH r, o.uuid AS id, o.value AS value DELETE r
 RETURN DISTINCT id, value
@@ -72,15 +74,18 @@ WITH n OPTIONAL MATCH (n)-[m:MENTIONS]->() DELETE m
 """
 _WRITE_MENTIONS: LiteralString = """
 UNWIND $rows AS row MATCH (e:Episodic {record: $record, uuid: row.episode}), (n:Entity {record: $record, uuid: row.entity})
+USING INDEX e:Episodic(record, uuid) USING INDEX n:Entity(record, uuid)
 CREATE (e)-[:MENTIONS {uuid: row.uuid, group_id: row.group_id, created_at: row.created_at}]->(n)
 """
 _WRITE_EDGES: LiteralString = """
 UNWIND $rows AS row
 MATCH (s:Entity {record: $record, uuid: row.subject}), (o:Entity {record: $record, uuid: row.object})
+USING INDEX s:Entity(record, uuid) USING INDEX o:Entity(record, uuid)
 CREATE (s)-[r:RELATES_TO]->(o) SET r = row.properties
 """
 _DELETE_LONELY_VALUES: LiteralString = """
-UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) WHERE n.value AND NOT (n)--() DELETE n
+UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid)
+WHERE n.value AND NOT (n)--() DELETE n
 """
 
 
@@ -136,7 +141,8 @@ class Neo4jWriter:
     async def members(self, entity_ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
         """Of these ids those that nodes have, with the ids that were shown under them."""
         found = await self._client.read(
-            "UNWIND $ids AS id MATCH (n:Entity {record: $record, uuid: id}) RETURN n.uuid AS id, n.members AS members",
+            "UNWIND $ids AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid) "
+            "RETURN n.uuid AS id, n.members AS members",
             record=self._record,
             ids=_texts(entity_ids),
         )

@@ -12,7 +12,7 @@ from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.facts import Fact, facts_of
 from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, SOURCE, VISIBLE
+from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, SOURCE, VISIBLE, VISIBLE_SOURCE
 
 _HYDRATE: LiteralString = f"""
 SELECT c.id AS chunk_id, c.text, c.start_offset, c.end_offset, c.page_from, c.page_to, c.heading_path, {SOURCE},
@@ -42,6 +42,12 @@ _COUNTS: LiteralString = f"""
 SELECT count(*) FILTER (WHERE {VISIBLE}) AS documents, count(*) AS versions,
        coalesce(sum(v.chunk_count) FILTER (WHERE {VISIBLE}), 0) AS chunks
 FROM versions v WHERE v.namespace = %(namespace)s AND v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL
+"""
+
+
+_SENTENCES: LiteralString = f"""
+SELECT DISTINCT ON (s.fact_id) s.fact_id, s.sentence FROM fact_sources s JOIN versions v ON v.id = s.version_id
+WHERE s.fact_id = ANY(%(facts)s) AND {VISIBLE_SOURCE} ORDER BY s.fact_id, v.ingestion_seq DESC
 """
 
 
@@ -77,6 +83,17 @@ class View(Snapshot):
     ) -> list[dict[str, Any]]:
         """Entities by id, by name or alias (exact first), by type; the most mentioned first. See `entities.described`."""
         return await entities.find_entities(self, query=query, entity_id=entity_id, type_=type_, limit=limit)
+
+    async def entities_of(self, entity_ids: Sequence[UUID]) -> list[dict[str, Any]]:
+        """These entities as they are shown, in this order; those that are not visible are left out."""
+        groups = {one.id: one for one in (await self.components(entity_ids)).values()}
+        rows = {row["id"]: row for row in await entities.described(self, groups)}
+        return [rows[one] for one in dict.fromkeys(entity_ids) if one in rows]
+
+    async def sentences(self, fact_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """What the newest visible source of each fact says."""
+        rows = await self.rows(_SENTENCES, facts=list(fact_ids))
+        return {row["fact_id"]: row["sentence"] for row in rows}
 
     async def facts_of(self, entity_ids: Sequence[UUID], *, limit: int) -> list[Fact]:
         """Facts about these entities and those linked with them, from `limit` sources at most."""
