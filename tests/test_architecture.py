@@ -57,13 +57,14 @@ DRIVERS = {
     "redis": ("apex_mcp.stores.cache",),
     "boto3": ("apex_mcp.ingestion.staging_s3",),
     "botocore": ("apex_mcp.ingestion.staging_s3",),
+    "neo4j": ("apex_mcp.stores.graph",),
     "mcp": ("apex_mcp.server", "apex_mcp.runtime"),
     "temporalio": ("apex_worker", "apex_mcp.app", "apex_mcp.runtime"),
 }
 
 HEAVY = {
-    "anyio", "alembic", "asyncio", "boto3", "redis", "fastembed", "httpx", "kreuzberg", "mcp", "numpy", "onnxruntime", "openai",
-    "platformdirs", "psutil", "psycopg", "pydantic", "pydantic_settings", "qdrant_client", "qdrant_edge", "rich",
+    "anyio", "alembic", "asyncio", "boto3", "redis", "fastembed", "httpx", "kreuzberg", "mcp", "neo4j", "numpy", "onnxruntime",
+    "openai",    "platformdirs", "psutil", "psycopg", "pydantic", "pydantic_settings", "qdrant_client", "qdrant_edge", "rich",
     "sqlalchemy", "temporalio", "typer", "graphiti_core", "yaml",
 }  # fmt: skip
 

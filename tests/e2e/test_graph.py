@@ -1,0 +1,76 @@
+"""The graph in Neo4j as part of a whole memory: written by its workflow, read by the tools, missed by nobody."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from apex_mcp.app import App
+from apex_mcp.models import EntityInput, FactInput
+from apex_mcp.views import StoreHealth
+from tests.e2e.apps import CALLER, app_without_worker, remember, working
+from tests.services.neo4j_server import Neo4jServer, free_port
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("neo4j")]
+
+
+async def tell(app: App, subject: str, predicate: str, object_: str) -> None:
+    await remember(
+        app,
+        f"{subject} {predicate} {object_}",
+        entities=[EntityInput(name=subject, type="person"), EntityInput(name=object_, type="person")],
+        facts=[FactInput(subject=subject, predicate=predicate, object=object_, sentence=f"{subject} {predicate} {object_}.")],
+    )  # fmt: skip
+
+
+async def graph_of(app: App) -> StoreHealth:
+    (graph,) = [one for one in (await app.memory.get_stats(CALLER)).stores if one.name == "graph"]
+    return graph
+
+
+async def near(
+    app: App, name: str, hops: int
+) -> tuple[Sequence[tuple[str, int, Sequence[str]]], Sequence[str]]:
+    found = await app.memory.get_entities(CALLER, query=name, hops=hops, limit=1)
+    return [(one.name, one.hops, one.by) for one in found.neighbours], found.degraded
+
+
+async def up_to_date(app: App) -> bool:
+    return await app.record.graph_queue.complete_for("default") is not None
+
+
+async def test_what_is_stored_comes_to_the_graph_by_itself_and_again_after_a_reindex(
+    tmp_path: Path, neo4j: Neo4jServer
+) -> None:
+    settings = {"neo4j_uri": neo4j.uri, "neo4j_user": neo4j.user, "neo4j_password": neo4j.password}
+    async with app_without_worker(tmp_path / "home", **settings) as app, working(app):
+        await tell(app, "Ann", "knows", "Bob")
+        await tell(app, "Bob", "knows", "Cem")
+        await eventually(lambda: up_to_date(app))
+        told: tuple[object, list[str]] = ([("Bob", 1, ["Ann knows Bob."]), ("Cem", 2, ["Bob knows Cem."])], [])
+        assert await near(app, "Ann", 2) == told
+        graph = await graph_of(app)
+        assert (graph.state, graph.detail) == ("ok", "Neo4j: up to date")
+        before = await app.record.graph_queue.token()
+        async for _ in app.memory.reindex(CALLER):
+            pass
+        assert await near(app, "Ann", 2) == told
+        await eventually(lambda: up_to_date(app))
+        assert await app.record.graph_queue.token() != before
+        assert await near(app, "Ann", 2) == told
+
+
+async def test_a_graph_that_is_away_holds_up_no_text_and_is_named(tmp_path: Path) -> None:
+    away = f"bolt://127.0.0.1:{free_port()}"
+    async with (
+        app_without_worker(tmp_path / "home", neo4j_uri=away, neo4j_password="secret") as app,
+        working(app),
+    ):
+        await tell(app, "Ann", "knows", "Bob")
+        assert (await app.memory.search(CALLER, query="knows")).hits
+        assert await near(app, "Ann", 1) == ([("Bob", 1, ["Ann knows Bob."])], [])
+        graph = await graph_of(app)
+        assert graph.state == "down"
+        assert graph.detail.startswith("Neo4j does not answer")
+        assert "secret" not in graph.detail
