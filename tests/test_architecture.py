@@ -64,7 +64,7 @@ DRIVERS = {
 
 HEAVY = {
     "anyio", "alembic", "asyncio", "boto3", "redis", "fastembed", "httpx", "kreuzberg", "mcp", "neo4j", "numpy", "onnxruntime",
-    "openai",    "platformdirs", "psutil", "psycopg", "pydantic", "pydantic_settings", "qdrant_client", "qdrant_edge", "rich",
+    "openai", "platformdirs", "psutil", "psycopg", "pydantic", "pydantic_settings", "qdrant_client", "qdrant_edge", "rich",
     "sqlalchemy", "temporalio", "typer", "graphiti_core", "yaml",
 }  # fmt: skip
 

@@ -48,7 +48,10 @@ async def test_what_is_stored_comes_to_the_graph_by_itself_and_again_after_a_rei
         await tell(app, "Ann", "knows", "Bob")
         await tell(app, "Bob", "knows", "Cem")
         await eventually(lambda: up_to_date(app))
-        told: tuple[object, list[str]] = ([("Bob", 1, ["Ann knows Bob."]), ("Cem", 2, ["Bob knows Cem."])], [])
+        told: tuple[object, list[str]] = (
+            [("Bob", 1, ["Ann knows Bob."]), ("Cem", 2, ["Bob knows Cem."])],
+            [],
+        )
         assert await near(app, "Ann", 2) == told
         graph = await graph_of(app)
         assert (graph.state, graph.detail) == ("ok", "Neo4j: up to date")
