@@ -78,10 +78,12 @@ class Settings(BaseSettings):
     llm_max_tokens_per_document: int = Field(
         default=400_000,
         ge=1000,
-        description="Most tokens, in and out, that one document may cost; what is left stays without extraction.",
+        description="Most tokens, in and out, that one document may cost; one that needs more keeps what the rules found.",
     )
     llm_max_seconds_per_document: float = Field(
-        default=1800, gt=0, description="Most time that extraction of one document may take."
+        default=1800,
+        gt=0,
+        description="Most time that the answers about one document may take, all added up.",
     )
     ontology: Path | None = Field(
         default=None,

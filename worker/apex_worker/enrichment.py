@@ -30,7 +30,11 @@ from apex_worker.activities import heartbeat, retry_posture
 FLIGHTS = 4
 _LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 5.0
+# Ours: tried again, in case it was chance.
+_MAX_UNEXPECTED = 3
 _PAUSE_SECONDS = 1.0
+# What a provider asks to wait longer than this waits in the record, and gives its place to another.
+_LONGEST_DELAY_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +88,8 @@ class EnrichmentActivities:
             _log.error(
                 "%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces()
             )
+            if attempt < _MAX_UNEXPECTED:
+                raise retry_posture(error, attempt)
             error = Invariant(
                 f"the enrichment failed for an unexpected reason ({type(error).__name__})",
                 unchanged="the text stays searchable",
@@ -92,7 +98,7 @@ class EnrichmentActivities:
         elif error.code in (Code.MODEL_UNAVAILABLE, Code.PROVIDER_REJECTED):
             self._health.note("model", "down", error.message)
         if error.retryable:
-            if not last:
+            if not last and (error.retry_after_seconds or 0) <= _LONGEST_DELAY_SECONDS:
                 await self._enricher.note_waiting(version_id, claim, error)
                 raise retry_posture(error, attempt)
             await self._enricher.postpone(version_id, claim, error)
