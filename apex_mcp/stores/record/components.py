@@ -6,7 +6,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp.stores.record.database import Connection
-from apex_mcp.stores.record.visibility import SPLIT, VISIBLE_LINK, VISIBLE_SOURCE
+from apex_mcp.stores.record.visibility import NAMED, SPLIT, VISIBLE_LINK
 
 _PAIRS: LiteralString = f"""
 SELECT p.a_id, p.b_id, k.reason FROM entity_pairs p
@@ -17,9 +17,7 @@ WHERE (p.a_id = ANY(%(ids)s) OR p.b_id = ANY(%(ids)s)) AND NOT {SPLIT}
 """
 
 _ARRIVAL: LiteralString = f"""
-SELECT e.id, e.seq, EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
-                            WHERE s.entity_id = e.id AND {VISIBLE_SOURCE}) AS visible
-FROM entities e WHERE e.id = ANY(%(ids)s)
+SELECT e.id, e.seq, {NAMED} AS visible FROM entities e WHERE e.id = ANY(%(ids)s)
 """
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from apex_mcp import ids
 from apex_mcp.stores.record.components import Component, connected
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.visibility import SOURCE, SPLIT, VISIBLE_LINK, VISIBLE_SOURCE
+from apex_mcp.stores.record.visibility import NAMED, SOURCE, SPLIT, VISIBLE_LINK, VISIBLE_SOURCE
 
 UNTYPED = "Thing"
 
@@ -16,12 +16,11 @@ UNTYPED = "Thing"
 _SPARE = 4
 # So many begin with a word, or hold it, at most; of more, the most mentioned may be missed.
 _MOST_HITS = 400
+_MOST_SOURCES = 100
 _NO_PUNCTUATION = str.maketrans(",.;()/-", "       ")  # as in the indexes
 
 _KNOWN: LiteralString = f"""
-SELECT e.id FROM entities e WHERE e.namespace = %(namespace)s AND e.id = ANY(%(ids)s)
-AND EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
-            WHERE s.entity_id = e.id AND {VISIBLE_SOURCE})
+SELECT e.id FROM entities e WHERE e.namespace = %(namespace)s AND e.id = ANY(%(ids)s) AND {NAMED}
 """
 
 # How well those match that are found, and how often they are named; an alias counts where a visible version gives it.
@@ -79,11 +78,13 @@ GROUP BY s.entity_id, s.name, s.type, s.aliases
 """
 
 _SOURCES: LiteralString = f"""
-SELECT DISTINCT ON (r.root, v.ingestion_seq) r.root AS entity_id, {SOURCE}
-FROM unnest(%(members)s::uuid[], %(roots)s::uuid[]) AS r(member, root)
-JOIN entity_sources s ON s.entity_id = r.member JOIN versions v ON v.id = s.version_id
-JOIN documents d ON d.id = v.document_id
-WHERE {VISIBLE_SOURCE} ORDER BY r.root, v.ingestion_seq DESC
+SELECT n.root AS entity_id, {SOURCE} FROM (
+    SELECT r.root, v.id, dense_rank() OVER (PARTITION BY r.root ORDER BY v.ingestion_seq DESC) AS place
+    FROM unnest(%(members)s::uuid[], %(roots)s::uuid[]) AS r(member, root)
+    JOIN entity_sources s ON s.entity_id = r.member JOIN versions v ON v.id = s.version_id
+    WHERE {VISIBLE_SOURCE} GROUP BY r.root, v.id
+) AS n JOIN versions v ON v.id = n.id JOIN documents d ON d.id = v.document_id
+WHERE n.place <= %(most)s ORDER BY n.root, n.place
 """
 
 # Those of the newest documents first.
@@ -192,9 +193,9 @@ def _most(rows: Sequence[dict[str, Any]], what: str) -> str:
 
 
 async def sources_of(snapshot: Snapshot, entities: Collection[UUID]) -> list[dict[str, Any]]:
-    """Documents that name these entities or those linked with them, newest first, under the shown ids."""
+    """The newest documents that name these entities or those linked with them, under the shown ids; 100 of each at most."""
     members, roots = await _members(snapshot, entities)
-    return await snapshot.rows(_SOURCES, members=members, roots=roots)
+    return await snapshot.rows(_SOURCES, members=members, roots=roots, most=_MOST_SOURCES)
 
 
 async def chunks_naming(

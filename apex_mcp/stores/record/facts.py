@@ -9,15 +9,14 @@ from uuid import UUID
 from apex_mcp.stores.record.components import Component
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.timeline import End, Statement, ends
-from apex_mcp.stores.record.visibility import SOURCE, VISIBLE, VISIBLE_SOURCE
+from apex_mcp.stores.record.visibility import NAMED, SOURCE, VISIBLE, VISIBLE_SOURCE
 
 _COLUMNS: LiteralString = f"""
 f.id, f.subject_id, f.predicate, f.object_id, f.object_text, s.sentence, s.valid_at, s.invalid_at, s.chunk_id,
 coalesce(v.document_time, i.accepted_at) AS said_at, v.ingestion_seq, {SOURCE},
 (SELECT n.name FROM entity_sources n WHERE n.entity_id = f.subject_id AND n.version_id = v.id
  ORDER BY n.layer LIMIT 1) AS subject_name,
-EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
-        WHERE s.entity_id = f.object_id AND {VISIBLE_SOURCE}) AS object_named
+(SELECT {NAMED} FROM entities e WHERE e.id = f.object_id) AS object_named
 """
 
 _FACTS: LiteralString = f"""

@@ -28,12 +28,13 @@ _COMPATIBLE: LiteralString = """
 AND NOT ('Person' IN (s.type, o.type) AND position(' ' IN k.key) = 0) AND length(k.key) > 1
 """
 
-# An alias that entities of different names have tells nothing. `k` is the alias, `h` one that has it, `n` what it names.
-_AMBIGUOUS: LiteralString = f"""
-EXISTS (SELECT 1 FROM entity_aliases a JOIN entities x ON x.id = a.entity_id
+# An alias that entities of different names have tells nothing. Not by EXISTS, here and below: see `visibility.NAMED`.
+# `k` is the alias, `h` one that has it, `n` what it names.
+_UNAMBIGUOUS: LiteralString = f"""
+(SELECT true FROM entity_aliases a JOIN entities x ON x.id = a.entity_id
         JOIN entity_sources s ON s.entity_id = x.id JOIN versions v ON v.id = s.version_id
         WHERE a.namespace = h.namespace AND a.key = k.key AND x.core <> h.core AND x.id <> n.id
-          AND k.key = ANY(s.alias_keys) AND {_NOW})
+          AND k.key = ANY(s.alias_keys) AND {_NOW} LIMIT 1) IS NULL
 """
 
 # More partners than this are bound together by the ones that came first.
@@ -54,25 +55,25 @@ proposed AS (
     SELECT o.id, o.version_id, n.id, 'name', false FROM ours o
     JOIN entities n ON n.namespace = o.namespace AND n.core = o.core AND n.id <> o.id
     WHERE o.type IN ('Organization', 'Thing') AND o.core <> ''
-      AND EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
-                  WHERE s.entity_id = n.id AND s.type IN ('Organization', 'Thing') AND {_NOW})
+      AND (SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
+                  WHERE s.entity_id = n.id AND s.type IN ('Organization', 'Thing') AND {_NOW} LIMIT 1)
   UNION ALL
     SELECT h.id, h.version_id, n.id, 'alias', false FROM ours h
     CROSS JOIN LATERAL unnest(h.alias_keys) AS k(key)
     JOIN entities n ON n.namespace = h.namespace AND n.normalised = k.key AND n.id <> h.id
-    WHERE EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
+    WHERE (SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
                   CROSS JOIN LATERAL (SELECT h.type) AS o(type)
-                  WHERE s.entity_id = n.id AND {_COMPATIBLE} AND {_NOW})
-      AND NOT {_AMBIGUOUS}
+                  WHERE s.entity_id = n.id AND {_COMPATIBLE} AND {_NOW} LIMIT 1)
+      AND {_UNAMBIGUOUS}
   UNION ALL
     SELECT n.id, n.version_id, h.id, 'alias', false FROM ours n
     CROSS JOIN LATERAL (SELECT n.normalised) AS k(key)
     JOIN entity_aliases a ON a.namespace = n.namespace AND a.key = k.key AND a.entity_id <> n.id
     JOIN entities h ON h.id = a.entity_id
-    WHERE EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
+    WHERE (SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
                   CROSS JOIN LATERAL (SELECT n.type) AS o(type)
-                  WHERE s.entity_id = h.id AND k.key = ANY(s.alias_keys) AND {_COMPATIBLE} AND {_NOW})
-      AND NOT {_AMBIGUOUS}
+                  WHERE s.entity_id = h.id AND k.key = ANY(s.alias_keys) AND {_COMPATIBLE} AND {_NOW} LIMIT 1)
+      AND {_UNAMBIGUOUS}
 ),
 ranked AS (
     SELECT q.*, e.seq, e.namespace, dense_rank() OVER (PARTITION BY q.id, q.version_id ORDER BY e.seq) AS place

@@ -18,6 +18,12 @@ PUBLISHED_LINK: LiteralString = "(l.layer = 0 OR v.enriched_from <= %(revision)s
 VISIBLE_SOURCE: LiteralString = f"({VISIBLE}) AND {PUBLISHED_SOURCE}"
 VISIBLE_LINK: LiteralString = f"({VISIBLE}) AND {PUBLISHED_LINK}"
 
+# Whether a visible version names the entity `e`. Not by EXISTS, for which the planner may read every mention of the namespace.
+NAMED: LiteralString = f"""
+coalesce((SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
+          WHERE s.entity_id = e.id AND {VISIBLE_SOURCE} LIMIT 1), false)
+"""
+
 # A user's word that a pair is not one; the pair is called `p`.
 SPLIT: LiteralString = """
 EXISTS (SELECT 1 FROM entity_splits x WHERE x.a_id = p.a_id AND x.b_id = p.b_id AND x.revision_from <= %(revision)s
