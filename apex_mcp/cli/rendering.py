@@ -214,18 +214,15 @@ def status(answer: Mapping[str, Any]) -> RenderableType:
         for name, value in answer.items()
         if name != "services" and value is not None
     }
-    table = _table("service", "state", "pid", "memory", "where", "latency")
+    # Servers of the user's have no process here, but a place and a distance.
+    elsewhere = ("where", "latency") if any(service.get("where") for service in services) else ()
+    table = _table("service", "state", "pid", "memory", *elsewhere)
     for service in services:
         memory = _readable("rss_bytes", service["rss_bytes"]) if service.get("rss_bytes") else ""
         latency = _readable("latency_ms", service["latency_ms"]) if service.get("latency_ms") else ""
-        table.add_row(
-            plain(service["name"]),
-            plain(service["state"]),
-            str(service.get("pid") or ""),
-            memory,
-            plain(service.get("where") or ""),
-            latency,
-        )
+        cells = (service["name"], service["state"], service.get("pid") or "", memory)
+        beside = (service.get("where") or "", latency) if elsewhere else ()
+        table.add_row(*(plain(str(cell)) for cell in (*cells, *beside)))
     return Group(fields(shown), table) if services else fields(shown)
 
 

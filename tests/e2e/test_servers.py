@@ -232,6 +232,12 @@ def test_a_newer_database_is_refused(site: Site, command: list[str]) -> None:
     assert Code.SCHEMA_NEWER in process.log
 
 
+def test_a_worker_that_waits_for_temporal_or_the_database_stops_when_it_is_asked_to(site: Site) -> None:
+    for away in ({"TEMPORAL_ADDRESS": "127.0.0.1:9"}, {"DATABASE_URL": "postgresql://a:b@127.0.0.1:9/c"}):
+        with site.process("apex-worker", **away) as worker:
+            worker.says("_unavailable")
+
+
 def test_help_is_there_without_any_setting() -> None:
     """And loads nothing heavy for it."""
     ran = subprocess.run(

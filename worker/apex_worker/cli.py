@@ -5,6 +5,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from apex_mcp import __version__
 from apex_mcp.errors import ApexError
@@ -14,6 +15,8 @@ from apex_mcp.signals import on_stop
 
 _CONCURRENCY = 4
 _RETRY_SECONDS = 5.0
+# The worker's own grace for what it has claimed, and what follows it.
+_STOP_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +57,27 @@ def _positive(text: str) -> int:
 
 
 async def _work(settings: Settings, concurrency: int) -> None:
+    """Work until asked to stop; what does not end by itself then is cancelled."""
+    stopping = asyncio.Event()
+    on_stop(asyncio.get_running_loop(), stopping.set)
+    stopped = asyncio.create_task(stopping.wait())
+    working = asyncio.create_task(_keep_working(settings, concurrency, stopping))
+    await asyncio.wait([stopped, working], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([working], timeout=_STOP_SECONDS)
+    stopped.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.wait([working])
+    if not working.cancelled():
+        working.result()
+    _log.info("stopped")
+
+
+async def _keep_working(settings: Settings, concurrency: int, stopping: asyncio.Event) -> None:
     # Imported late: `--help` and a refusal are at once.
     from apex_mcp.app import open_server_app
     from apex_worker.embedded import run_worker
 
-    stopping = asyncio.Event()
-    on_stop(asyncio.get_running_loop(), stopping.set)
-    stopped = asyncio.create_task(stopping.wait())
     while not stopping.is_set():
         try:
             async with open_server_app(settings) as app:
@@ -70,6 +87,9 @@ async def _work(settings: Settings, concurrency: int) -> None:
             # What does not get better by waiting ends the worker, and whoever runs it sees why.
             if not error.retryable:
                 raise
-            _log.warning("the stores are not open: %s", error.code)
-            await asyncio.wait([stopped], timeout=_RETRY_SECONDS)
-    _log.info("stopped")
+            _log.warning("the stores are not open: %s", error)
+        except Exception as error:  # noqa: BLE001  (a worker that broke off begins anew; what it had claimed goes on)
+            _log.error("the worker failed: %s", type(error).__name__)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RETRY_SECONDS):
+                await stopping.wait()

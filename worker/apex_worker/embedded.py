@@ -108,7 +108,9 @@ async def run_worker(
     app: App, *, stopping: asyncio.Event | None = None, concurrency: int = CONCURRENCY
 ) -> None:
     """Work until cancelled, or until `stopping` is set and what was claimed is over or given back."""
-    client = await _connected(app)
+    client = await _connected(app, stopping)
+    if client is None:
+        return
     dispatchers = [
         make_dispatcher(app, client, concurrency=concurrency),
         make_enrichment_dispatcher(app, client),
@@ -132,9 +134,9 @@ async def run_worker(
                     await dispatcher.release_all()
 
 
-async def _connected(app: App) -> Client:
-    """Wait for Temporal: what is accepted meanwhile waits, and says for what."""
-    while True:
+async def _connected(app: App, stopping: asyncio.Event | None) -> Client | None:
+    """Wait for Temporal: what is accepted meanwhile waits, and says for what. None when it is time to stop."""
+    while stopping is None or not stopping.is_set():
         try:
             client = await app.worker_client()
         except ApexError as error:
@@ -144,6 +146,7 @@ async def _connected(app: App) -> Client:
         else:
             app.health.note("temporal", "ok")
             return client
+    return None
 
 
 async def _keep_schedules(client: Client, task_queue: str) -> None:
