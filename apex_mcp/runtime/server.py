@@ -70,7 +70,7 @@ def door(settings: Settings) -> Access:
     hosts = settings.http_allowed_hosts
     if not _is_wildcard(settings.http_host):
         hosts = (*hosts, f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host)
-    caller = Caller(roots=settings.roots, namespace=settings.namespace)
+    caller = Caller(roots=settings.roots, namespace=settings.namespace, remote=True)
     return Access(token=token, hosts=hosts, caller=caller)
 
 

@@ -39,9 +39,8 @@ class Desk:
 
     def caller(self, ctx: Context[Any, Any], client_roots: tuple[Path, ...] = ()) -> Caller:
         """The connection's caller, with the client's own roots and the pump's id of this request."""
-        connection = current_connection.get()
-        caller = connection.caller
-        if connection.remote:
+        caller = current_connection.get().caller
+        if caller.remote:
             client_roots = ()
         meta = ctx.request_context.meta or {}
         request_id = meta.get(REQUEST_ID_META)

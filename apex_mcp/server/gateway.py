@@ -32,13 +32,11 @@ class Connection:
         caller: its rights.
         notices: what the user should be told once, e.g. that this client's settings differ from the daemon's.
         client_roots: the folders that the client named; None until asked, and when it says that they changed.
-        remote: the client may be on another machine, so what it says of folders means nothing here.
     """
 
     caller: Caller
     notices: list[str] = field(default_factory=list[str])
     client_roots: tuple[Path, ...] | None = None
-    remote: bool = False
 
 
 current_connection: ContextVar[Connection] = ContextVar("current_connection")

@@ -79,7 +79,7 @@ class _Door:
             await _answer(send, 401, {"error": "unauthorized"}, challenge=True)
         else:
             # What handles the request runs in tasks that inherit it.
-            current_connection.set(Connection(caller=self._access.caller, remote=True))
+            current_connection.set(Connection(caller=self._access.caller))
             await self._inner(scope, receive, send)
 
     def _knows(self, scope: Scope) -> bool:

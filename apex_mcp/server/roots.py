@@ -25,7 +25,7 @@ async def ask_client_roots(ctx: Context[Any, Any], source: str) -> ClientRoots |
     """Resolver of a tool's `roots`: nothing to ask without a path, or of a client that has no roots or is elsewhere."""
     capabilities = ctx.client_capabilities
     if (
-        current_connection.get().remote
+        current_connection.get().caller.remote
         or not source
         or "://" in source.removeprefix("file://")
         or capabilities is None

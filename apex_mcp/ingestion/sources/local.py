@@ -120,7 +120,7 @@ def _absolute(source: str, caller: Caller) -> Path:
         return path
     base = caller.base or next(iter(caller.roots), None)
     if base is None:
-        raise _no_roots()
+        raise _no_roots(caller)
     return base / path
 
 
@@ -137,12 +137,14 @@ def _check_roots(real: Path, caller: Caller) -> None:
         return
     roots = [root for root in caller.roots if usable_root(root)]
     if not roots:
-        raise _no_roots()
+        raise _no_roots(caller)
     if not any(real.is_relative_to(root.resolve()) for root in roots):
         raise _outside(
             "the path is outside the folders that may be read",
-            "move the file below one of them, or add its folder to APEX_ROOTS in the client's configuration",
-            {"roots": [str(root) for root in roots]},
+            "pass the content as `text`, or have the file put below one of the server's folders (its APEX_ROOTS)"
+            if caller.remote
+            else "move the file below one of them, or add its folder to APEX_ROOTS in the client's configuration",
+            {} if caller.remote else {"roots": [str(root) for root in roots]},
         )
 
 
@@ -156,7 +158,14 @@ def _outside(message: str, next_step: str, details: dict[str, list[str]]) -> Inp
     )
 
 
-def _no_roots() -> InputError:
+def _no_roots(caller: Caller) -> InputError:
+    if caller.remote:
+        return InputError(
+            "the server reads no files: its APEX_ROOTS is not set",
+            code=Code.NO_ROOTS,
+            unchanged="nothing was read",
+            next_step="pass the content as `text`",
+        )
     return InputError(
         "no folder may be read: the client names no roots and APEX_ROOTS is not set",
         code=Code.NO_ROOTS,
