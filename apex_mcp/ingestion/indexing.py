@@ -179,7 +179,8 @@ class IndexKeeper:
                         return result
             except ApexError:
                 # What it wrote to may be gone, because another is in use.
-                if not await self._current.refresh():
+                await self._current.refresh()
+                if use.same(self.use):
                     raise
             else:
                 await asyncio.sleep(pause)

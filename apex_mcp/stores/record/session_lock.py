@@ -57,18 +57,18 @@ async def session_lock(
     try:
         yield SessionLock(session, held=await _take(session, name, wait_seconds, poll_seconds))
     finally:
-        with suppress(psycopg.Error, TimeoutError):
-            # A closed session lets go too, but only in a moment.
-            async with asyncio.timeout(_LETTING_GO_SECONDS):
-                await session.execute("SELECT pg_advisory_unlock_all()")
-        await session.close()
+        try:
+            with suppress(psycopg.Error, TimeoutError):
+                # A closed session lets go too, but only in a moment.
+                async with asyncio.timeout(_LETTING_GO_SECONDS):
+                    await session.execute("SELECT pg_advisory_unlock_all()")
+        finally:
+            await session.close()
 
 
 async def _open(conninfo: str) -> psycopg.AsyncConnection:
     with translated():
-        session = await psycopg.AsyncConnection.connect(
-            conninfo, autocommit=True, application_name="apex-mcp lock"
-        )
+        session = await _connect(conninfo)
         try:
             for statement in _SESSION:
                 await session.execute(statement)
@@ -76,6 +76,19 @@ async def _open(conninfo: str) -> psycopg.AsyncConnection:
             await session.close()
             raise
         return session
+
+
+async def _connect(conninfo: str) -> psycopg.AsyncConnection:
+    connecting = asyncio.create_task(
+        psycopg.AsyncConnection.connect(conninfo, autocommit=True, application_name="apex-mcp lock")
+    )
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        # The driver leaves a connection open whose making is cancelled in its last moment.
+        with suppress(psycopg.Error):
+            await (await connecting).close()
+        raise
 
 
 async def _take(

@@ -1,5 +1,6 @@
 """The index on a server that was not there when it was asked for: every call says so, until another takes its place."""
 
+import copy
 from collections.abc import Sequence
 from typing import NoReturn
 from uuid import UUID
@@ -80,4 +81,4 @@ class AbsentIndex:
         """There is nothing to release."""
 
     def _fail(self) -> NoReturn:
-        raise self._error.with_traceback(None)
+        raise copy.copy(self._error)
