@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,11 +89,19 @@ class Process:
 
     def says(self, words: str) -> Self:
         """Wait until its log holds some words."""
+        return self.waits(lambda: words in self.log)
+
+    def waits(self, condition: Callable[[], bool]) -> Self:
+        """Wait for what it is to bring about; it is ended where that does not come."""
         deadline = time.monotonic() + _START_SECONDS
-        while words not in self.log:
-            assert self.popen.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.02)
+        try:
+            while not condition():
+                assert self.popen.poll() is None, self.log
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.02)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def kill(self) -> None:
@@ -165,12 +173,7 @@ class Site:
 
     def ready(self, server: Process) -> Process:
         """The server, once it is ready."""
-        deadline = time.monotonic() + _START_SECONDS
-        while self.status("/ready") != 200:
-            assert server.popen.poll() is None, server.log
-            assert time.monotonic() < deadline, server.log
-            time.sleep(0.05)
-        return server
+        return server.waits(lambda: self.status("/ready") == 200)
 
     def worker(self, *arguments: str) -> Process:
         """A worker that works."""

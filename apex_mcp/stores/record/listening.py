@@ -78,7 +78,7 @@ class RecordBell(Bell):
         sender, *words = payload.split()
         if sender == self._sender:
             return
-        kinds = {_word(kind): kind for kind in _KINDS}
+        kinds: dict[str, Kind] = {_word(kind): kind for kind in _KINDS}
         if _ANY in words:
             super().ring()
         else:
@@ -89,7 +89,7 @@ _KINDS: tuple[Kind, ...] = (*((lane, bulk) for lane in Lane for bulk in (False, 
 
 
 def _word(kind: Kind) -> str:
-    if kind == ENRICHMENT:
+    if isinstance(kind, str):
         return kind
     lane, bulk = kind
     return f"{lane}-bulk" if bulk else str(lane)
