@@ -29,7 +29,8 @@ async def app_without_worker(path: Path, **given: Any) -> AsyncGenerator[App]:
     postgres, temporal = EmbeddedPostgres(folder), EmbeddedTemporal(folder)
     try:
         conninfo, address = await asyncio.gather(postgres.start(), temporal.start())
-        settings = Settings(**{"home": path, "embedder": "none", **given})
+        values: dict[str, Any] = {"home": path, "embedder": "none", **given}
+        settings = Settings(**values)
         async with open_app(settings, folder=folder, conninfo=conninfo, temporal_address=address) as app:
             yield app
     finally:
