@@ -50,6 +50,22 @@ class EnrichmentState(StrEnum):
     SUPERSEDED = "superseded"
 
 
+@dataclass(frozen=True, slots=True)
+class Exclusive:
+    """Predicates whose facts end each other: holds those of both kinds.
+
+    Attributes:
+        objects: a subject has one object at a time (who works at another company no longer works at the first).
+        subjects: an object has one subject at a time (a company with another chief no longer has the first).
+    """
+
+    objects: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
+
+    def __contains__(self, predicate: str) -> bool:
+        return predicate in self.objects or predicate in self.subjects
+
+
 class Layer(IntEnum):
     """With which commit of a version something becomes visible: with its text, or with what a model found in it."""
 

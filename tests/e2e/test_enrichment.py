@@ -249,11 +249,19 @@ async def test_a_fact_that_a_later_text_ends_is_past(app: App, model: OpenAIServ
     assert len(model.chats()) == asked + 1
 
 
-async def test_a_fact_ends_when_the_text_says(app: App) -> None:
-    older, newer = datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
-    await enriched(app, "Jane Doe works at Initech.", namespace="dated", document_time=older)
-    await enriched(app, "Jane Doe left Initech in May 2024.", namespace="dated", document_time=newer)
-    shown = await entity(app, "Jane Doe", "dated")
+@pytest.mark.parametrize("order", [("older", "newer"), ("newer", "older")], ids=["in-order", "late"])
+async def test_a_fact_ends_when_the_text_says_whichever_comes_first(
+    app: App, order: tuple[str, str], request: pytest.FixtureRequest
+) -> None:
+    namespace = f"dated-{request.node.callspec.id}"
+    texts = {
+        "older": ("Jane Doe works at Initech.", datetime(2023, 1, 1, tzinfo=UTC)),
+        "newer": ("Jane Doe left Initech in May 2024.", datetime(2024, 6, 1, tzinfo=UTC)),
+    }
+    for which in order:
+        text, dated = texts[which]
+        await enriched(app, text, namespace=namespace, document_time=dated)
+    shown = await entity(app, "Jane Doe", namespace)
     assert shown is not None
     (past,) = [fact for fact in shown.facts if fact.predicate == "works_at"]
     assert (past.current, past.invalid_at) == (False, datetime(2024, 5, 1, tzinfo=UTC))

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apex_mcp.models import Extraction
+from apex_mcp.models import Exclusive, Extraction
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import End, Enriched
 from apex_mcp.stores.record.timeline import Statement, ends
+from apex_mcp.stores.record.graph_rows import fact_id
 from tests.record.graphs import begin, day, entity, fact, look, objects, tell, works_at
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +33,50 @@ async def test_who_joined_another_company_no_longer_works_at_the_first(
     assert (past.invalid_at, past.ended_by, past.valid_at) == (day("2024-05-01"), current.fact_id, None)
     (employer,) = await look(record, "Acme")
     assert objects(employer) == [("Acme", False)]
+
+
+def chief(person: str, company: str) -> Extraction:
+    return Extraction(
+        entities=(entity(person, "Person"), entity(company)), facts=(fact(person, "ceo_of", company),)
+    )
+
+
+@pytest.mark.parametrize("order", [("2022", "2024"), ("2024", "2022")])
+async def test_a_company_with_a_new_chief_no_longer_has_the_old_one(
+    record: Record, order: tuple[str, str]
+) -> None:
+    people = {"2022": "Ann Lee", "2024": "Bob Ray"}
+    for year in order:
+        await tell(record, year, chief(people[year], "Acme"), dated=f"{year}-01-01")
+    (ann,) = await look(record, "Ann Lee")
+    (past,) = ann.facts
+    assert (past.current, past.invalid_at) == (False, day("2024-01-01"))
+    (bob,) = await look(record, "Bob Ray")
+    assert (objects(bob), bob.facts[0].fact_id) == ([("Acme", True)], past.ended_by)
+    (then,) = await look(record, "Acme", as_of="2023-01-01")
+    assert {(one.subject, one.current) for one in then.facts} == {("Ann Lee", True), ("Bob Ray", False)}
+
+
+async def test_a_chief_leaves_by_what_comes_first_another_chief_or_another_company(record: Record) -> None:
+    await tell(record, "one", chief("Ann Lee", "Acme"), dated="2020-01-01")
+    await tell(record, "two", chief("Bob Ray", "Acme"), dated="2024-01-01")
+    await tell(record, "three", chief("Ann Lee", "Globex"), dated="2022-01-01")
+    (ann,) = await look(record, "Ann Lee")
+    assert {(one.object, one.invalid_at) for one in ann.facts} == {
+        ("Acme", day("2022-01-01")),
+        ("Globex", None),
+    }
+    (bob,) = await look(record, "Bob Ray")
+    assert objects(bob) == [("Acme", True)]
+
+
+async def test_a_spelling_of_the_same_chief_ends_nothing(record: Record) -> None:
+    await tell(record, "one", Extraction(
+        entities=(entity("Ann Lee", "Person", "Ann M. Lee"), entity("Acme")),
+        facts=(fact("Ann Lee", "ceo_of", "Acme"),)), dated="2020-01-01")  # fmt: skip
+    await tell(record, "two", chief("Ann M. Lee", "Acme"), dated="2024-01-01")
+    (ann,) = await look(record, "Ann Lee")
+    assert objects(ann) == [("Acme", True)]
 
 
 async def test_what_was_known_before_the_second_document_did_not_end(record: Record) -> None:
@@ -107,7 +152,10 @@ async def test_a_models_word_ends_a_fact_while_its_version_is_visible(record: Re
     assert await record.enrichments.publish(
         work.version_id,
         work.claim,
-        Enriched(extraction=found, ends=(End(fact=ended, ended_id=older.id),)),
+        Enriched(
+            extraction=found,
+            ends=(End(by_id=fact_id("default", ended), ended_id=older.id, at=day("2023-11-01")),),
+        ),
     )
     (ann,) = await look(record, "Ann Lee")
     assert {(one.predicate, one.invalid_at, one.current) for one in ann.facts} == {
@@ -125,19 +173,31 @@ TIMES = st.integers(0, 12).map(lambda number: day("2020-01-01") + timedelta(days
 
 
 def statement(what: str, said_at: datetime) -> Statement:
-    return Statement(fact_id=uuid5(NAMESPACE, what), topic="t", object=what, said_at=said_at)
+    return Statement(
+        fact_id=uuid5(NAMESPACE, what), subject=what[0], predicate="p", object=what[1], said_at=said_at
+    )
 
 
-STATEMENTS = st.lists(st.builds(statement, st.sampled_from("abc"), TIMES), max_size=12)
+STATEMENTS = st.lists(
+    st.builds(statement, st.sampled_from(["ax", "ay", "bx", "by", "cz"]), TIMES), max_size=12
+)
+P = frozenset({"p"})
 
 
-@given(STATEMENTS)
-def test_each_statement_ends_at_the_first_later_one_of_another_object(said: list[Statement]) -> None:
-    for one, end in zip(said, ends(said, exclusive=True, told={}), strict=True):
-        later = [
-            other.said_at for other in said if other.said_at > one.said_at and other.object != one.object
-        ]
-        assert (end.at if end else None) == min(later, default=None)
+@given(
+    STATEMENTS, st.sampled_from([Exclusive(objects=P), Exclusive(subjects=P), Exclusive(P, P), Exclusive()])
+)
+def test_each_statement_ends_at_the_first_later_one_that_excludes_it(
+    said: list[Statement], exclusive: Exclusive
+) -> None:
+    def excludes(other: Statement, one: Statement) -> bool:
+        same = (other.subject == one.subject, other.object == one.object)
+        return ("p" in exclusive.objects and same == (True, False)) or (
+            "p" in exclusive.subjects and same == (False, True)
+        )
+
+    for one, end in zip(said, ends(said, exclusive=exclusive, told={}), strict=True):
+        later = [other for other in said if other.said_at > one.said_at and excludes(other, one)]
+        assert (end.at if end else None) == min((other.said_at for other in later), default=None)
         if end:
-            assert end.by in {other.fact_id for other in said if other.said_at == end.at} - {one.fact_id}
-    assert ends(said, exclusive=False, told={}) == [None] * len(said)
+            assert end.by in {other.fact_id for other in later if other.said_at == end.at}

@@ -1,19 +1,20 @@
-"""Which older facts a version's facts may have ended, so that a model is asked.
+"""Which older facts a version's facts may have ended, and which of its own a newer one that is known, so that a model is asked.
 
-Predicates that hold one object at a time need no word: readers derive where such a fact ends. Of the others only facts about the
-same subject are asked about, where the predicate is the same or the sentence speaks of an end.
+Texts come in any order. Predicates that hold one object at a time need no word: readers derive where such a fact ends. Of the
+others only facts about the same subject are asked about, where the predicate is the same or the sentence speaks of an end.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.enriching.protocol import Clash
-from apex_mcp.models import ExtractedFact, Extraction
+from apex_mcp.models import Exclusive, ExtractedFact, Extraction
 from apex_mcp.stores.record.enrichments import EnrichmentStore, KnownFact
+from apex_mcp.stores.record.graph_rows import fact_id
 
 # Of one fact and of one document: what goes beyond is not worth the money.
 _MAX_OLDER = 8
@@ -30,10 +31,10 @@ _SPEAKS_OF_AN_END = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contradiction:
-    """A question, and the older facts that its answer is about: which, and when they would end."""
+    """A question, the fact that may have ended others, and these: which, and when they would end."""
 
     clash: Clash
-    fact: ExtractedFact
+    fact_id: UUID
     older: tuple[tuple[UUID, datetime], ...]
 
 
@@ -43,16 +44,16 @@ async def find_contradictions(
     namespace: str,
     *,
     said_at: datetime | None,
-    exclusive: Collection[str],
+    exclusive: Exclusive,
 ) -> list[Contradiction]:
     """The questions that are worth asking, in the order of the facts.
 
     Args:
         extraction: what the version says.
-        store: knows the older facts.
+        store: knows the other facts.
         namespace: where.
         said_at: the version's own date, else when it was accepted.
-        exclusive: predicates that hold one object at a time.
+        exclusive: predicates of which readers derive the ends.
     """
     of_subject: dict[str, list[KnownFact]] = {}
     found: list[Contradiction] = []
@@ -60,31 +61,69 @@ async def find_contradictions(
         subject = normalise_name(fact.subject)
         if subject not in of_subject:
             of_subject[subject] = await store.facts_of_subject(namespace, fact.subject)
-        older = [
-            (one, ends_at)
-            for one in of_subject[subject]
-            if _may_end(fact, one, exclusive) and (ends_at := _ends_at(fact, one, said_at)) is not None
-        ][:_MAX_OLDER]
-        if older:
-            sentences = tuple(_words(one) for one, _ in older)
-            found.append(
-                Contradiction(
-                    clash=Clash(sentence=fact.sentence, valid_at=fact.valid_at, older=sentences),
-                    fact=fact,
-                    older=tuple((one.id, ends_at) for one, ends_at in older),
-                )
-            )
-        if len(found) == _MAX_CLASHES:
+        ours = _as_known(namespace, fact, said_at)
+        found += _questions(fact, ours, of_subject[subject], said_at, exclusive)
+        if len(found) >= _MAX_CLASHES:
             break
+    return found[:_MAX_CLASHES]
+
+
+def _questions(
+    fact: ExtractedFact,
+    ours: KnownFact,
+    known: Sequence[KnownFact],
+    said_at: datetime | None,
+    exclusive: Exclusive,
+) -> list[Contradiction]:
+    """What the fact may have ended; of those that may have ended it, the first that began after it."""
+    older = [
+        (one, ends_at)
+        for one in known
+        if _may_end(ours, one, exclusive) and (ends_at := _ends_at(fact, one, said_at)) is not None
+    ][:_MAX_OLDER]
+    found = [_contradiction(ours, fact.valid_at, older)] if older else []
+    newer = [
+        (one.begins, one)
+        for one in known
+        if one.begins is not None
+        and ours.begins is not None
+        and ours.begins < one.begins
+        and fact.invalid_at is None
+        and _may_end(one, ours, exclusive)
+    ]
+    if newer:
+        begins, one = min(newer, key=lambda pair: (pair[0], pair[1].id))
+        found.append(_contradiction(one, begins, [(ours, begins)]))
     return found
 
 
-def _may_end(fact: ExtractedFact, older: KnownFact, exclusive: Collection[str]) -> bool:
-    if older.sentence == fact.sentence:
+def _contradiction(
+    by: KnownFact, valid_at: datetime | None, older: Sequence[tuple[KnownFact, datetime]]
+) -> Contradiction:
+    return Contradiction(
+        clash=Clash(sentence=by.sentence, valid_at=valid_at, older=tuple(_words(one) for one, _ in older)),
+        fact_id=by.id,
+        older=tuple((one.id, ends_at) for one, ends_at in older),
+    )
+
+
+def _as_known(namespace: str, fact: ExtractedFact, said_at: datetime | None) -> KnownFact:
+    return KnownFact(
+        id=fact_id(namespace, fact),
+        subject=fact.subject,
+        predicate=fact.predicate,
+        object=fact.object,
+        sentence=fact.sentence,
+        begins=fact.valid_at or said_at,
+    )
+
+
+def _may_end(fact: KnownFact, older: KnownFact, exclusive: Exclusive) -> bool:
+    if older.sentence == fact.sentence or older.id == fact.id:
         return False
     same_object = normalise_name(older.object) == normalise_name(fact.object)
     if older.predicate == fact.predicate:
-        return not same_object and fact.predicate not in exclusive
+        return not same_object and fact.predicate not in exclusive.objects
     return _SPEAKS_OF_AN_END.search(fact.sentence) is not None
 
 

@@ -6,7 +6,7 @@ Every answer is kept before the next step, and looked up before a question: what
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -28,7 +28,7 @@ from apex_mcp.ingestion.enriching.contradictions import find_contradictions
 from apex_mcp.ingestion.enriching.grouping import group_passages
 from apex_mcp.ingestion.enriching.protocol import Extractor, Passage, PassageGroup, Usage
 from apex_mcp.ingestion.enriching.resolution import Resolution
-from apex_mcp.models import EnrichmentState, Extraction
+from apex_mcp.models import EnrichmentState, Exclusive, Extraction
 from apex_mcp.settings import Settings
 from apex_mcp.stores.record.enrichments import (
     End,
@@ -57,7 +57,7 @@ class Enricher:
         store: the record's side.
         extractor: the model.
         embedder: for candidates by meaning, or None.
-        exclusive: predicates that hold one object at a time.
+        exclusive: predicates that have one object, or one subject, at a time.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Enricher:
         store: EnrichmentStore,
         extractor: Extractor,
         embedder: Embedder | None,
-        exclusive: Collection[str],
+        exclusive: Exclusive,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -246,7 +246,7 @@ class Enricher:
             at_once=_CLASHES_AT_ONCE,
         )
         return tuple(
-            End(fact=one.fact, ended_id=one.older[position][0], at=one.older[position][1])
+            End(by_id=one.fact_id, ended_id=one.older[position][0], at=one.older[position][1])
             for one, positions in zip(found, answers, strict=True)
             for position in positions or ()
             if 0 <= position < len(one.older)

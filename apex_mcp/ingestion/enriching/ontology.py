@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.ids import normalise_type
+from apex_mcp.models import Exclusive
 from apex_mcp.settings import Settings
 
 _MAX_FILE_BYTES = 1_000_000
@@ -51,7 +52,8 @@ class Predicate(_Strict):
 
     Attributes:
         subject, object: types that stand on its two sides; empty allows all.
-        exclusive: whether a subject has one object at a time.
+        exclusive: of what there is one at a time: an `object` for a subject (true says the same), a `subject` for an object,
+            or both.
         inverse_aliases: words that say it from the object's side ("employs" for `works_at`).
     """
 
@@ -59,7 +61,7 @@ class Predicate(_Strict):
     description: Description
     subject: tuple[TypeName, ...] = ()
     object: tuple[TypeName, ...] = ()
-    exclusive: bool = False
+    exclusive: bool | Literal["object", "subject", "both"] = False
     aliases: tuple[str, ...] = ()
     inverse_aliases: tuple[str, ...] = ()
 
@@ -96,9 +98,14 @@ class Ontology(_Strict):
         return self
 
     @cached_property
-    def exclusive(self) -> frozenset[str]:
-        """Predicates of which a subject has one object at a time."""
-        return frozenset(one.name for one in self.predicates if one.exclusive)
+    def exclusive(self) -> Exclusive:
+        """Predicates of which a subject has one object at a time, and those of which an object has one subject."""
+        return Exclusive(
+            objects=frozenset(
+                one.name for one in self.predicates if one.exclusive in (True, "object", "both")
+            ),
+            subjects=frozenset(one.name for one in self.predicates if one.exclusive in ("subject", "both")),
+        )
 
     @cached_property
     def of_anything(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
@@ -35,12 +36,12 @@ class Record:
 
 
 @asynccontextmanager
-async def open_record(conninfo: str, *, exclusive: frozenset[str] = EXCLUSIVE) -> AsyncGenerator[Record]:
+async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> AsyncGenerator[Record]:
     """Migrate if needed and open the pool.
 
     Args:
         conninfo: how to connect.
-        exclusive: predicates that have one object at a time: a fact ends where the next one begins.
+        exclusive: predicates that have one object, or one subject, at a time: a fact ends where the next one begins.
 
     Raises:
         Unavailable: the database does not answer.

@@ -9,6 +9,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp.errors import ApexError
+from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
@@ -149,7 +150,7 @@ class EnrichmentText:
 class EnrichmentStore:
     """The life of enrichments in the record."""
 
-    def __init__(self, database: Database, exclusive: frozenset[str]) -> None:
+    def __init__(self, database: Database, exclusive: Exclusive) -> None:
         self._database = database
         self._exclusive = exclusive
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.components import Component
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.timeline import End, Statement, ends
@@ -28,21 +29,25 @@ ORDER BY s.valid_at DESC NULLS LAST, f.id, v.ingestion_seq DESC LIMIT %(limit)s
 """
 
 _FACTS_STATING: LiteralString = f"""
+WITH wanted(s, p, o) AS (SELECT DISTINCT * FROM unnest(%(subjects)s::uuid[], %(predicates)s::text[], %(objects)s::uuid[]))
 SELECT {_COLUMNS}
-FROM (SELECT DISTINCT * FROM unnest(%(subjects)s::uuid[], %(predicates)s::text[], %(objects)s::uuid[])) AS w(s, p, o)
-JOIN facts f ON f.subject_id = w.s AND f.predicate = w.p AND (w.o IS NULL OR f.object_id = w.o)
+FROM (SELECT f.* FROM wanted w JOIN facts f ON f.subject_id = w.s AND f.predicate = w.p AND (w.o IS NULL OR f.object_id = w.o)
+      UNION SELECT f.* FROM wanted w JOIN facts f ON f.object_id = w.o AND f.predicate = w.p WHERE w.s IS NULL) AS f
 JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
 JOIN documents d ON d.id = v.document_id JOIN ingestions i ON i.id = v.ingestion_id
 WHERE {VISIBLE_SOURCE}
 """
 
-# Every word on the topics of the facts above, for what it says of their times.
+# Every word on what the facts above say something exclusive of, for what it says of their times. Each end has an index of
+# its own.
 _STATEMENTS: LiteralString = f"""
 SELECT f.id, f.subject_id, f.predicate, f.object_id, s.version_id, s.layer, s.valid_at, s.invalid_at,
        coalesce(v.document_time, i.accepted_at) AS said_at
-FROM facts f JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
+FROM (SELECT * FROM facts WHERE subject_id = ANY(%(subjects)s) AND predicate = ANY(%(of_subjects)s)
+      UNION SELECT * FROM facts WHERE object_id = ANY(%(objects)s) AND predicate = ANY(%(of_objects)s)) AS f
+JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
 JOIN ingestions i ON i.id = v.ingestion_id
-WHERE f.subject_id = ANY(%(subjects)s) AND f.predicate = ANY(%(predicates)s) AND {VISIBLE_SOURCE}
+WHERE {VISIBLE_SOURCE}
 """
 
 _TOLD: LiteralString = f"""
@@ -65,7 +70,7 @@ class Fact:
         begins: the same, else the time of its earliest source; None where the sources tell of the past only.
         invalid_at: when it ended.
         ended_by: the fact that ended it, where it was one.
-        exclusive: whether its predicate has one object at a time.
+        exclusive: whether its predicate has one object, or one subject, at a time.
         sources: rows of its sources, the newest first.
     """
 
@@ -91,7 +96,7 @@ class Fact:
 
 
 async def facts_of(
-    snapshot: Snapshot, entities: Collection[UUID], *, exclusive: frozenset[str], limit: int
+    snapshot: Snapshot, entities: Collection[UUID], *, exclusive: Exclusive, limit: int
 ) -> list[Fact]:
     """Facts about entities and those linked with them, from at most `limit` sources."""
     members = {one for group in (await snapshot.components(entities)).values() for one in group.members}
@@ -100,9 +105,9 @@ async def facts_of(
 
 
 async def facts_stating(
-    snapshot: Snapshot, wanted: Collection[tuple[UUID, str, UUID | None]], *, exclusive: frozenset[str]
+    snapshot: Snapshot, wanted: Collection[tuple[UUID | None, str, UUID | None]], *, exclusive: Exclusive
 ) -> list[Fact]:
-    """Facts by (subject, predicate, object), exactly these ids; without an object whatever is said of the other two."""
+    """Facts by (subject, predicate, object), exactly these ids; without one of them whatever is said of the other two."""
     rows = await snapshot.rows(
         _FACTS_STATING,
         subjects=[subject for subject, _, _ in wanted],
@@ -112,43 +117,42 @@ async def facts_stating(
     return await _as_shown(snapshot, rows, exclusive)
 
 
-async def _as_shown(
-    snapshot: Snapshot, rows: Sequence[dict[str, Any]], exclusive: frozenset[str]
-) -> list[Fact]:
+async def _as_shown(snapshot: Snapshot, rows: Sequence[dict[str, Any]], exclusive: Exclusive) -> list[Fact]:
     if not rows:
         return []
     shown = await snapshot.components({row[side] for row in rows for side in ("subject_id", "object_id")})
     told: dict[UUID, list[End]] = {}
     for row in await snapshot.rows(_TOLD, facts=list({row["id"] for row in rows})):
         told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
-    topics = {
-        (shown[row["subject_id"]].id, row["predicate"]) for row in rows if row["predicate"] in exclusive
-    }
-    statements = await _statements(snapshot, topics, shown)
+    statements = await _statements(snapshot, rows, shown, exclusive)
     return _joined(rows, shown, _ends(rows, shown, statements, told, exclusive), exclusive)
 
 
 async def _statements(
-    snapshot: Snapshot, topics: Collection[tuple[UUID, str]], shown: dict[UUID, Component]
+    snapshot: Snapshot, rows: Sequence[dict[str, Any]], shown: dict[UUID, Component], exclusive: Exclusive
 ) -> list[Statement]:
-    """Every visible statement on these topics; what its entities are shown as is added to `shown`."""
-    if not topics:
+    """Every visible statement that may end one of these; what its entities are shown as is added to `shown`."""
+    of_subjects = [row for row in rows if row["predicate"] in exclusive.objects]
+    of_objects = [row for row in rows if row["predicate"] in exclusive.subjects]
+    if not of_subjects and not of_objects:
         return []
-    roots = {subject for subject, _ in topics}
-    rows = await snapshot.rows(
+    found = await snapshot.rows(
         _STATEMENTS,
-        subjects=list({one for group in shown.values() if group.id in roots for one in group.members}),
-        predicates=list({predicate for _, predicate in topics}),
+        subjects=list({one for row in of_subjects for one in shown[row["subject_id"]].members}),
+        of_subjects=list({row["predicate"] for row in of_subjects}),
+        objects=list({one for row in of_objects for one in shown[row["object_id"]].members}),
+        of_objects=list({row["predicate"] for row in of_objects}),
     )
-    unknown = {row[side] for row in rows for side in ("subject_id", "object_id")} - shown.keys()
+    unknown = {row[side] for row in found for side in ("subject_id", "object_id")} - shown.keys()
     shown |= await snapshot.components(unknown)
-    return [_statement(row, shown) for row in rows]
+    return [_statement(row, shown) for row in found]
 
 
 def _statement(row: Mapping[str, Any], shown: Mapping[UUID, Component]) -> Statement:
     return Statement(
         fact_id=row["id"],
-        topic=(shown[row["subject_id"]].id, row["predicate"]),
+        subject=shown[row["subject_id"]].id,
+        predicate=row["predicate"],
         object=shown[row["object_id"]].id,
         said_at=row["said_at"],
         valid_at=row["valid_at"],
@@ -161,23 +165,18 @@ def _ends(
     shown: Mapping[UUID, Component],
     statements: Sequence[Statement],
     told: Mapping[UUID, Sequence[End]],
-    exclusive: frozenset[str],
+    exclusive: Exclusive,
 ) -> dict[Statement, End | None]:
-    by_topic: dict[Any, set[Statement]] = {}
-    for one in (*statements, *(_statement(row, shown) for row in rows)):
-        by_topic.setdefault(one.topic, set()).add(one)
-    found: dict[Statement, End | None] = {}
-    for (_, predicate), said in by_topic.items():
-        ordered = sorted(said, key=lambda one: (one.said_at, one.fact_id))
-        found |= zip(ordered, ends(ordered, exclusive=predicate in exclusive, told=told), strict=True)
-    return found
+    said = {*statements, *(_statement(row, shown) for row in rows)}
+    ordered = sorted(said, key=lambda one: (one.said_at, one.fact_id))
+    return dict(zip(ordered, ends(ordered, exclusive=exclusive, told=told), strict=True))
 
 
 def _joined(
     rows: Sequence[dict[str, Any]],
     shown: Mapping[UUID, Component],
     ended: Mapping[Statement, End | None],
-    exclusive: frozenset[str],
+    exclusive: Exclusive,
 ) -> list[Fact]:
     """One fact for the sources that say the same of the same stretch of time."""
     groups: dict[Any, list[tuple[dict[str, Any], Statement]]] = {}
@@ -185,7 +184,7 @@ def _joined(
         one = _statement(row, shown)
         end = ended[one]
         since = None if row["predicate"] in exclusive else one.valid_at
-        key = (one.topic, one.object, since, end.at if end else None)
+        key = (one.subject, one.predicate, one.object, since, end.at if end else None)
         groups.setdefault(key, []).append((row, one))
     return [_fact(group, shown, ended[group[0][1]], exclusive) for group in groups.values()]
 
@@ -194,7 +193,7 @@ def _fact(
     group: Sequence[tuple[dict[str, Any], Statement]],
     shown: Mapping[UUID, Component],
     end: End | None,
-    exclusive: frozenset[str],
+    exclusive: Exclusive,
 ) -> Fact:
     newest_first = sorted(group, key=lambda pair: pair[0]["ingestion_seq"], reverse=True)
     row, _ = newest_first[0]

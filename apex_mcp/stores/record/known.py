@@ -7,6 +7,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
+from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.entities import described
 from apex_mcp.stores.record.facts import facts_of
 from apex_mcp.stores.record.snapshot import Snapshot
@@ -63,7 +64,7 @@ class KnownFact:
 
 
 async def known_by_name(
-    snapshot: Snapshot, names: Sequence[str], exclusive: frozenset[str]
+    snapshot: Snapshot, names: Sequence[str], exclusive: Exclusive
 ) -> dict[str, list[KnownEntity]]:
     """For each name the visible entities, as they are shown, that share it, an alias or its core."""
     rows = await snapshot.rows(
@@ -80,16 +81,14 @@ async def known_by_name(
     return {name: [known[one] for one in sorted(some) if one in known] for name, some in found.items()}
 
 
-async def known(
-    snapshot: Snapshot, entity_ids: Collection[UUID], exclusive: frozenset[str]
-) -> list[KnownEntity]:
+async def known(snapshot: Snapshot, entity_ids: Collection[UUID], exclusive: Exclusive) -> list[KnownEntity]:
     """The visible ones of these entities as they are shown, each once."""
     shown = await snapshot.components(entity_ids)
     return list((await _known(snapshot, {one.id for one in shown.values()}, exclusive)).values())
 
 
 async def _known(
-    snapshot: Snapshot, shown: Collection[UUID], exclusive: frozenset[str]
+    snapshot: Snapshot, shown: Collection[UUID], exclusive: Exclusive
 ) -> dict[UUID, KnownEntity]:
     if not shown:
         return {}
@@ -115,7 +114,7 @@ async def known_vectors(snapshot: Snapshot, embedder: str, type_: str) -> list[t
     return [(row["entity_id"], row["vector"]) for row in rows]
 
 
-async def facts_of_subject(snapshot: Snapshot, subject: str, exclusive: frozenset[str]) -> list[KnownFact]:
+async def facts_of_subject(snapshot: Snapshot, subject: str, exclusive: Exclusive) -> list[KnownFact]:
     """Facts of the entity that this name is shown as, those that have not ended."""
     id_ = ids.entity_id(snapshot.namespace, subject)
     shown = (await snapshot.components([id_]))[id_].id

@@ -8,17 +8,16 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
-from apex_mcp.models import ExtractedFact, Extraction, Layer
+from apex_mcp.models import Extraction, Layer
 from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
-from apex_mcp.stores.record.graph_rows import GraphRows, fact_id, insert_graph
+from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.linking import Told, link_entities
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 
 _LOCK: LiteralString = """
-SELECT e.state, v.namespace, coalesce(v.document_time, i.accepted_at) AS said_at
-FROM enrichments e JOIN versions v ON v.id = e.version_id JOIN ingestions i ON i.id = v.ingestion_id
+SELECT e.state, v.namespace FROM enrichments e JOIN versions v ON v.id = e.version_id
 WHERE e.version_id = %s AND e.claim = %s AND e.state IN ('running', 'done') FOR UPDATE OF e
 """
 
@@ -56,11 +55,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """The model's explicit word: this new fact ended that older one, at this time."""
+    """The model's explicit word: one fact, by its id, ended another one at this time; one of them is the version's."""
 
-    fact: ExtractedFact
+    by_id: UUID
     ended_id: UUID
-    at: datetime | None = None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
             row = await (await connection.execute(_LOCK, (version_id, claim))).fetchone()
             if row is None or row["state"] == "done":
                 return row is not None
-            await _write(connection, row["namespace"], row["said_at"], version_id, enriched)
+            await _write(connection, row["namespace"], version_id, enriched)
             bound = {
                 "state": "done",
                 "usage": json.dumps(enriched.usage),
@@ -105,14 +104,12 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
         return False
 
 
-async def _write(
-    connection: Connection, namespace: str, said_at: datetime, version_id: UUID, enriched: Enriched
-) -> None:
+async def _write(connection: Connection, namespace: str, version_id: UUID, enriched: Enriched) -> None:
     """Rows first, then the namespace's lock, as a text's commit does: else the two could wait for each other."""
     graph = GraphRows()
     graph.add(namespace, version_id, enriched.extraction)
     await insert_graph(connection, graph, Layer.MODEL)
-    await _insert_ends(connection, namespace, said_at, version_id, enriched.ends)
+    await _insert_ends(connection, version_id, enriched.ends)
     await connection.execute(RAISE_REVISIONS, ([namespace],))
     row = await (await connection.execute(_PUBLISH, (version_id,))).fetchone()
     if row is None:
@@ -121,12 +118,8 @@ async def _write(
     await link_entities(connection, [version_id], Layer.MODEL, told)
 
 
-async def _insert_ends(
-    connection: Connection, namespace: str, said_at: datetime, version_id: UUID, ended: Iterable[End]
-) -> None:
-    rows: list[tuple[Any, ...]] = [
-        (one.ended_id, fact_id(namespace, one.fact), one.at or one.fact.valid_at or said_at) for one in ended
-    ]
+async def _insert_ends(connection: Connection, version_id: UUID, ended: Iterable[End]) -> None:
+    rows: list[tuple[Any, ...]] = [(one.ended_id, one.by_id, one.at) for one in ended]
     if rows:
         await connection.execute(_INSERT_ENDS, (version_id, *map(list, zip(*rows, strict=True))))
 

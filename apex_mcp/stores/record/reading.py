@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import entities
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.facts import Fact, facts_of
@@ -58,12 +59,12 @@ class View(Snapshot):
     Attributes:
         past: the revision is not the namespace's newest, because the reader asked for an earlier time.
         index: the vector index that is in use.
-        exclusive: predicates that have one object at a time.
+        exclusive: predicates that have one object, or one subject, at a time.
     """
 
     past: bool
     index: IndexUse
-    exclusive: frozenset[str]
+    exclusive: Exclusive
 
     async def hydrate(self, chunk_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
         """The visible ones of these chunks, with their sources."""
@@ -161,7 +162,7 @@ class View(Snapshot):
 class Reader:
     """Opens snapshots of namespaces."""
 
-    def __init__(self, database: Database, exclusive: frozenset[str]) -> None:
+    def __init__(self, database: Database, exclusive: Exclusive) -> None:
         self._database = database
         self._exclusive = exclusive
 

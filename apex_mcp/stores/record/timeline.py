@@ -1,4 +1,4 @@
-"""When facts were true: of a predicate that has one object at a time, a fact ends where the next one begins."""
+"""When facts were true: where a subject has one object at a time, or an object one subject, a fact ends where the next begins."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,22 @@ from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
-# Predicates with one object at a time, unless an ontology says otherwise.
-EXCLUSIVE = frozenset({
-    "works_at",
-    "works_for",
-    "employed_by",
-    "headquartered_in",
-    "lives_in",
-    "based_in",
-    "status",
-})
+from apex_mcp.models import Exclusive
+
+# Where no ontology says otherwise.
+EXCLUSIVE = Exclusive(
+    objects=frozenset({
+        "works_at",
+        "works_for",
+        "employed_by",
+        "headquartered_in",
+        "lives_in",
+        "based_in",
+        "status",
+        "ceo_of",
+    }),
+    subjects=frozenset({"ceo_of"}),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +29,13 @@ class Statement:
     """One source's word on a fact.
 
     Attributes:
-        topic: what may have one object at a time: subject and predicate.
-        object: what the fact says of it.
+        subject, predicate, object: what it says, by what its entities are shown as.
         said_at: the time of the source: its own date, else when it was accepted.
     """
 
     fact_id: UUID
-    topic: Hashable
+    subject: Hashable
+    predicate: str
     object: Hashable
     said_at: datetime
     valid_at: datetime | None = None
@@ -52,61 +58,74 @@ class End:
 
 
 def ends(
-    statements: Sequence[Statement], *, exclusive: bool, told: Mapping[UUID, Sequence[End]]
+    statements: Sequence[Statement], *, exclusive: Exclusive, told: Mapping[UUID, Sequence[End]]
 ) -> list[End | None]:
-    """For each statement of one topic its end.
+    """For each statement its end.
 
-    What a source says of the end comes first: the statement's own, then another's of the same object. Else it is the earliest
-    of what was told of the fact, and, with `exclusive`, of the next beginning of another object.
+    What a source says of the end comes first: the statement's own, then another's of the same fact. Else it is the earliest
+    of what was told of the fact, and of what is exclusive about its predicate: the next beginning with another object, with
+    another subject.
 
     Args:
-        statements: in any order.
-        exclusive: whether the topic has one object at a time.
+        statements: in any order; of an exclusive predicate all those of the subjects, and of the objects.
+        exclusive: predicates that have one object, or one subject, at a time.
         told: ends that a model told, by fact.
     """
     explicit: dict[Hashable, list[datetime]] = {}
     for one in statements:
         if one.invalid_at is not None:
             explicit.setdefault(_same(one, exclusive), []).append(one.invalid_at)
-    following = _following(statements) if exclusive else {}
-    return [_end(one, explicit.get(_same(one, exclusive), ()), following, told) for one in statements]
+    by_subject: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
+    by_object: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
+    for one in statements:
+        if one.predicate in exclusive.objects:
+            by_subject.setdefault((one.predicate, one.subject), []).append((one.object, one))
+        if one.predicate in exclusive.subjects:
+            by_object.setdefault((one.predicate, one.object), []).append((one.subject, one))
+    following: dict[Statement, list[End]] = {}
+    for topic in (*by_subject.values(), *by_object.values()):
+        for one, end in _following(topic):
+            following.setdefault(one, []).append(end)
+    return [
+        _end(
+            one,
+            explicit.get(_same(one, exclusive), ()),
+            [*told.get(one.fact_id, ()), *following.get(one, ())],
+        )
+        for one in statements
+    ]
 
 
-def _end(
-    one: Statement,
-    explicit: Iterable[datetime],
-    following: Mapping[tuple[Hashable, datetime], End],
-    told: Mapping[UUID, Sequence[End]],
-) -> End | None:
+def _end(one: Statement, explicit: Iterable[datetime], others: Iterable[End]) -> End | None:
     if one.invalid_at is not None:
         return End(at=one.invalid_at)
     begins = one.begins
     assert begins is not None  # only one that gives its end may lack a beginning
     if later := [time for time in explicit if time > begins]:
         return End(at=min(later))
-    candidates = [end for end in told.get(one.fact_id, ()) if end.at > begins]
-    if (end := following.get((one.object, begins))) is not None:
-        candidates.append(end)
-    return min(candidates, key=lambda end: end.at, default=None)
+    return min((end for end in others if end.at > begins), key=lambda end: end.at, default=None)
 
 
-def _same(one: Statement, exclusive: bool) -> Hashable:
-    """What makes two statements of a topic the same fact; of one that may hold several times at once, its beginning too."""
-    return one.object if exclusive else (one.object, one.valid_at)
+def _same(one: Statement, exclusive: Exclusive) -> Hashable:
+    """What makes two statements the same fact; of one that may hold several times at once, its beginning too."""
+    fact = (one.subject, one.predicate, one.object)
+    return fact if one.predicate in exclusive else (fact, one.valid_at)
 
 
-def _following(statements: Sequence[Statement]) -> dict[tuple[Hashable, datetime], End]:
-    """For each object and beginning the next beginning of another object."""
+def _following(statements: Iterable[tuple[Hashable, Statement]]) -> Iterable[tuple[Statement, End]]:
+    """Of statements, each with what there is one of at a time, those that end, with the next beginning of another."""
     dated = sorted(
-        ((begins, one) for one in statements if (begins := one.begins) is not None), key=lambda pair: pair[0]
+        ((begins, what, one) for what, one in statements if (begins := one.begins) is not None),
+        key=lambda triple: triple[0],
     )
-    groups = [(time, [one for _, one in group]) for time, group in groupby(dated, key=lambda pair: pair[0])]
+    groups = [
+        (time, [(what, one) for _, what, one in group]) for time, group in groupby(dated, key=lambda t: t[0])
+    ]
     found: dict[tuple[Hashable, datetime], End] = {}
     for (time, group), (next_time, next_group) in zip(groups[-2::-1], groups[:0:-1], strict=True):
-        for one in group:
-            other = next((later for later in next_group if later.object != one.object), None)
-            if other is not None:
-                found[one.object, time] = End(at=next_time, by=other.fact_id)
-            elif (end := found.get((one.object, next_time))) is not None:
-                found[one.object, time] = end
-    return found
+        for what, one in group:
+            by = next((later for other, later in next_group if other != what), None)
+            end = End(at=next_time, by=by.fact_id) if by is not None else found.get((what, next_time))
+            if end is not None:
+                found[what, time] = end
+                yield one, end

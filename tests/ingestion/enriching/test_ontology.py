@@ -100,8 +100,29 @@ def test_what_a_model_calls_a_type_becomes_a_type_or_none(word: str, type_: str 
 
 def test_what_holds_one_object_at_a_time_is_marked() -> None:
     ontology = default_ontology()
-    assert {"works_at", "headquartered_in", "ceo_of", "status", "priced_at", "lives_in"} <= ontology.exclusive
-    assert not {"founded", "revenue", "partnered_with", "knows"} & ontology.exclusive
+    one_object = {"works_at", "headquartered_in", "ceo_of", "status", "priced_at", "lives_in"}
+    assert one_object <= ontology.exclusive.objects
+    assert {"ceo_of", "married_to"} <= ontology.exclusive.subjects
+    assert not {"works_at", "lives_in", "status"} & ontology.exclusive.subjects
+    assert not {"founded", "revenue", "partnered_with", "knows"} & ontology.exclusive.objects
+
+
+@pytest.mark.parametrize(
+    ("said", "objects", "subjects"),
+    [
+        ("true", True, False),
+        ("object", True, False),
+        ("subject", False, True),
+        ("both", True, True),
+        ("false", False, False),
+    ],
+)
+def test_a_file_says_what_there_is_one_of_at_a_time(
+    tmp_path: Path, said: str, objects: bool, subjects: bool
+) -> None:
+    exclusive = loaded(written(tmp_path, OWN.replace("exclusive: true", f"exclusive: {said}"))).exclusive
+    assert ("moored_at" in exclusive.objects, "moored_at" in exclusive.subjects) == (objects, subjects)
+    assert ("moored_at" in exclusive) == (objects or subjects)
 
 
 def test_no_word_of_the_package_s_own_ontology_means_two_things() -> None:
@@ -126,7 +147,7 @@ def test_the_rules_and_the_model_speak_of_the_same_things_in_the_same_words() ->
 def test_a_file_replaces_what_the_package_has(tmp_path: Path) -> None:
     ontology = loaded(written(tmp_path, OWN))
     assert [one.name for one in ontology.entity_types] == ["Vessel", "Port"]
-    assert ontology.exclusive == {"moored_at"}
+    assert ontology.exclusive.objects == {"moored_at"}
     assert ontology.predicate_of("LIES_AT") == "moored_at"
     assert ontology.predicate_of("WORKS_FOR") == "works_for"
     assert ontology.fallback_type == "Port"
@@ -138,7 +159,7 @@ def test_a_file_that_extends_adds_to_it_and_its_words_win(tmp_path: Path) -> Non
     assert ontology.type_of("company") == "Organization"
     assert ontology.predicate_of("WORKS_FOR") == "moored_at"
     assert ontology.predicate_of("JOINED") == "works_at"
-    assert {"moored_at", "works_at"} <= ontology.exclusive
+    assert {"moored_at", "works_at"} <= ontology.exclusive.objects
     assert ontology.fallback_type == "Topic"
 
 
@@ -161,6 +182,7 @@ def test_no_setting_takes_the_package_s_own() -> None:
         (OWN.replace("name: moored_at", "name: Moored At"), "predicates.0.name: String should match"),
         (OWN.replace("object: [Port]", "object: [Harbour]"), "predicate moored_at names the entity type Harbour"),
         (OWN.replace("exclusive", "exclusif"), "predicates.0.exclusif: Extra inputs"),
+        (OWN.replace("exclusive: true", "exclusive: always"), "predicates.0.exclusive"),
         (OWN.replace("name: Port", "name: Vessel"), "the entity type Vessel stands there twice"),
         (f"fallback_type: Cargo\n{OWN}", "fallback_type Cargo is none of the entity types"),
         ("predicates: []\n", "entity_types"),
