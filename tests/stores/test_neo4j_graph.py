@@ -284,3 +284,18 @@ async def test_commits_while_the_graph_is_written_are_in_it_in_the_end(memory: M
         await RecordGraph(memory.record.reader).neighbours("default", [id_of("Ann")]), [],
     )  # fmt: skip
     assert await memory.ask("MATCH (n:Entity {record: $record}) RETURN count(n) AS n") == [{"n": 13}]
+
+
+@pytest.mark.parametrize("order", [("2022", "2024"), ("2024", "2022")])
+async def test_a_new_chief_ends_the_old_ones_edge_whichever_comes_first(
+    memory: Memory, order: tuple[str, str]
+) -> None:
+    people = {"2022": "Ann Berg", "2024": "Bob Ray"}
+    for year in order:
+        await tell(memory.record, year, fact(people[year], "ceo_of", "Acme"), dated=f"{year}-01-01")
+        await memory.settle()
+    found = await memory.ask(
+        "MATCH (p:Entity {record: $record})-[r:RELATES_TO {name: 'ceo_of'}]->() "
+        "RETURN p.name AS name, r.invalid_at IS NULL AS current ORDER BY name"
+    )
+    assert found == [{"name": "Ann Berg", "current": False}, {"name": "Bob Ray", "current": True}]
