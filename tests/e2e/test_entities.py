@@ -1,5 +1,6 @@
 """Entities that are one, split and joined by hand, as `Memory` shows them."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,14 @@ async def test_two_spellings_are_one_until_the_user_says_otherwise(tmp_path: Pat
         hits = (await app.memory.search(CALLER, query="anvils rockets", entity="ACME Corporation")).hits
         assert len(hits) == 2
 
-        ids = {"entity_id": acme.entity_id, "other_id": merged.entity_id}
-        apart = await app.memory.split_entity(CALLER, **ids)
+        split = partial(app.memory.split_entity, CALLER, entity_id=acme.entity_id, other_id=merged.entity_id)
+        join = partial(app.memory.join_entity, CALLER, entity_id=acme.entity_id, other_id=merged.entity_id)
+        apart = await split()
         assert [(one.name, len(one.sources), one.merged_from) for one in apart.entities] == [
             ("ACME Corp.", 1, []),
             ("ACME Corporation", 1, []),
         ]
         with pytest.raises(Conflict):
-            await app.memory.split_entity(CALLER, **ids)
-        (again,) = (await app.memory.join_entity(CALLER, **ids)).entities
+            await split()
+        (again,) = (await join()).entities
         assert again.merged_from == [merged]
