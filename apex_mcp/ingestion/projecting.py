@@ -119,17 +119,22 @@ class Projector:
 async def _facts(view: View, stated: Iterable[Stated], page: GraphPage) -> Groups:
     """Facts that state these, in place of those that the graph has; the entities at their ends.
 
-    Of a predicate with one object at a time all are written again, because each may end another.
+    Of an exclusive predicate all of the subject, or of the object, are written again, because each may end another.
     """
     every = list(stated)
     groups = await view.components(one for subject, _, object_ in every for one in (subject, object_))
-    wanted: set[tuple[UUID, str, UUID | None]] = set()
+    wanted: set[tuple[UUID | None, str, UUID | None]] = set()
     for subject, predicate, object_ in every:
         subjects, objects = groups[subject], groups[object_]
-        exclusive = predicate in view.exclusive
-        page.stated.append((subjects.id, predicate, None if exclusive else objects.id))
-        others = (None,) if exclusive else objects.members
-        wanted.update((one, predicate, other) for one in subjects.members for other in others)
+        if predicate in view.exclusive.objects:
+            page.stated.append((subjects.id, predicate, None))
+            wanted.update((one, predicate, None) for one in subjects.members)
+        if predicate in view.exclusive.subjects:
+            page.stated.append((None, predicate, objects.id))
+            wanted.update((None, predicate, other) for other in objects.members)
+        if predicate not in view.exclusive:
+            page.stated.append((subjects.id, predicate, objects.id))
+            wanted.update((one, predicate, other) for one in subjects.members for other in objects.members)
     page.facts.extend(await facts_stating(view, wanted, exclusive=view.exclusive))
     ends = await view.components(one for fact in page.facts for one in (fact.subject_id, fact.object_id))
     return {group.id: group for group in ends.values()}

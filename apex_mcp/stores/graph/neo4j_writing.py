@@ -58,6 +58,12 @@ WHERE row.object IS NULL OR o.uuid = row.object
 WITH r, o.uuid AS id, o.value AS value DELETE r
 RETURN DISTINCT id, value
 """
+_DELETE_EDGES_TO: LiteralString = """
+UNWIND $rows AS row MATCH (o:Entity {record: $record, uuid: row.object}) USING INDEX o:Entity(record, uuid)
+MATCH (:Entity)-[r:RELATES_TO {name: row.predicate}]->(o)
+WITH r, o.uuid AS id, o.value AS value DELETE r
+RETURN DISTINCT id, value
+"""
 # Labels are a list of ours (see _labels), never text of a document.
 _WRITE_NODES: LiteralString = """
 UNWIND $rows AS row MERGE (n:Entity {record: $record, uuid: row.properties.uuid})
@@ -98,7 +104,7 @@ class GraphPage:
         gone: entities that are not shown under these ids any more.
         ends: entities that facts or passages need; written only where they are not there yet.
         stated: facts to forget before `facts` are written, by the shown ids of what they state; without an object all of a
-            subject and predicate.
+            subject and predicate, without a subject all of an object and predicate.
         facts: in place of those.
         passages: as they are now, with the shown ids of their entities.
         gone_passages: those that are not visible any more.
@@ -108,7 +114,9 @@ class GraphPage:
     entities: list[ShownEntity] = field(default_factory=list[ShownEntity])
     gone: list[UUID] = field(default_factory=list[UUID])
     ends: list[ShownEntity] = field(default_factory=list[ShownEntity])
-    stated: list[tuple[UUID, str, UUID | None]] = field(default_factory=list[tuple[UUID, str, UUID | None]])
+    stated: list[tuple[UUID | None, str, UUID | None]] = field(
+        default_factory=list[tuple[UUID | None, str, UUID | None]]
+    )
     facts: list[Fact] = field(default_factory=list[Fact])
     passages: list[tuple[ShownPassage, tuple[UUID, ...]]] = field(
         default_factory=list[tuple[ShownPassage, tuple[UUID, ...]]]
@@ -176,13 +184,16 @@ class Neo4jWriter:
                 )
             return found
 
-        cut = await run(
-            _DELETE_EDGES,
-            (
-                {"subject": str(subject), "predicate": predicate, "object": str(object_) if object_ else None}
-                for subject, predicate, object_ in page.stated
-            ),
-        )
+        stated = [
+            {
+                "subject": str(subject) if subject else None,
+                "predicate": predicate,
+                "object": str(object_) if object_ else None,
+            }
+            for subject, predicate, object_ in page.stated
+        ]
+        cut = await run(_DELETE_EDGES, (one for one in stated if one["subject"]))
+        cut += await run(_DELETE_EDGES_TO, (one for one in stated if not one["subject"]))
         await run(_DELETE_NODES, _texts(page.gone))
         await run(_DELETE_EPISODES, _texts(page.gone_passages))
         await run(_WRITE_NODES, (_node(record, namespace, one) for one in page.entities))
@@ -193,7 +204,7 @@ class Neo4jWriter:
             (_mention(namespace, one, entity) for one, entities in page.passages for entity in entities),
         )
         await run(_WRITE_EDGES, _edges(namespace, page.facts))
-        await run(_DELETE_LONELY_VALUES, (row["id"] for row in cut if row["value"]))
+        await run(_DELETE_LONELY_VALUES, dict.fromkeys(row["id"] for row in cut if row["value"]))
 
 
 def name_key(record: str, namespace: str, name: str) -> str:
