@@ -65,7 +65,7 @@ def _default(name: str) -> str:
     if name in _DEFAULTS:
         return _DEFAULTS[name]
     value = Settings.model_fields[name].get_default()
-    if value is None or value is PydanticUndefined or value == ():
+    if value is None or value is PydanticUndefined or value in ((), ""):
         return "none"
     return f"`{value}`" if not isinstance(value, float) else f"`{value:g}`"
 
