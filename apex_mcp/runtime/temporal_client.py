@@ -13,7 +13,7 @@ from apex_mcp.settings import Settings
 
 
 class _CodesOnly(DefaultFailureConverter):
-    """Failures go to Temporal as codes: a stack trace holds paths, and may hold values."""
+    """Failures go to Temporal as codes: words and stack traces of an error, or of its cause, hold paths and may hold values."""
 
     def to_failure(
         self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
@@ -22,6 +22,9 @@ class _CodesOnly(DefaultFailureConverter):
         one = failure
         while True:
             one.stack_trace = ""
+            # Of the other kinds the words are Temporal's.
+            if one.HasField("application_failure_info"):
+                one.message = one.application_failure_info.type
             if not one.HasField("cause"):
                 return
             one = one.cause

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from temporalio import activity
@@ -20,13 +20,16 @@ from apex_mcp.stores.record import Record
 
 _MAX_UNEXPECTED = 3
 _HEARTBEAT_SECONDS = 20.0
-InputT = TypeVar("InputT")
+InputT = ParamSpec("InputT")
 ResultT = TypeVar("ResultT")
 _log = logging.getLogger(__name__)
 
 
 def retry_posture(error: Exception, attempt: int) -> ApplicationError:
-    """What Temporal is told of an error: its code, whether to retry and when. No message, no stack."""
+    """What Temporal is told of an error: its code, whether to retry and when. No message, no stack.
+
+    Raised `from None`: else Temporal is told of the error itself as well, as its context.
+    """
     if isinstance(error, ApexError):
         delay = timedelta(seconds=error.retry_after_seconds) if error.retry_after_seconds else None
         return ApplicationError(
@@ -34,26 +37,29 @@ def retry_posture(error: Exception, attempt: int) -> ApplicationError:
         )
     # Ours: tried again, in case it was chance, then given up.
     return ApplicationError(
-        type(error).__name__, type=str(Code.INVARIANT), non_retryable=attempt >= _MAX_UNEXPECTED
+        str(Code.INVARIANT),
+        type(error).__name__,
+        type=str(Code.INVARIANT),
+        non_retryable=attempt >= _MAX_UNEXPECTED,
     )
 
 
 def _guarded(
-    function: Callable[["Activities", InputT], Awaitable[ResultT]],
-) -> Callable[["Activities", InputT], Coroutine[Any, Any, ResultT]]:
+    function: Callable[Concatenate["Activities", InputT], Awaitable[ResultT]],
+) -> Callable[Concatenate["Activities", InputT], Coroutine[Any, Any, ResultT]]:
     @functools.wraps(function)
-    async def guarded(self: "Activities", given: InputT) -> ResultT:
+    async def guarded(self: "Activities", *given: InputT.args, **named: InputT.kwargs) -> ResultT:
         beat = asyncio.create_task(heartbeat()) if not activity.info().is_local else None
         try:
-            return await function(self, given)
+            return await function(self, *given, **named)
         except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
             if not isinstance(error, ApexError):
                 _log.error(
                     "%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces()
                 )
-            elif error.retryable and isinstance(given, StepInput):
+            elif error.retryable and given and isinstance(step := given[0], StepInput):
                 with suppress(ApexError):
-                    await self.steps.note_waiting(given, error)
+                    await self.steps.note_waiting(step, error)
             raise retry_posture(error, activity.info().attempt) from None
         finally:
             if beat is not None:
@@ -140,6 +146,7 @@ class Activities:
         return f"Hello, {name}: the worker answers."
 
     @activity.defn(name="maintain")
+    @_guarded
     async def maintain(self) -> int:
         return await self.maintenance.run()
 
