@@ -58,6 +58,7 @@ class App:
     Attributes:
         sole: no other process works on this record, so whatever another one has claimed is lost.
         task_queue: where this memory's workflows wait for a worker.
+        extractor, enricher: where this process works and a model is set.
         temporal_client: for asking; a worker needs `worker_client`.
         ownership: of the record, where that is not the data folder's own.
         projector: writes the graph, where it is on a server.
@@ -139,7 +140,7 @@ async def open_app(
     folder: DataFolder,
     conninfo: str | None = None,
     temporal_address: str | None = None,
-    upkeep: bool = True,
+    working: bool = True,
 ) -> AsyncGenerator[App]:
     """Open everything.
 
@@ -148,7 +149,7 @@ async def open_app(
         folder: the data folder, for what is not.
         conninfo: the bundled PostgreSQL, where it runs; else the settings name one.
         temporal_address: the bundled Temporal, where it runs; else the settings name one.
-        upkeep: take part in keeping the vector index whole.
+        working: this process works: it asks the model, and takes part in keeping the vector index whole.
 
     Raises:
         Unavailable: a part that cannot be done without does not answer.
@@ -178,8 +179,8 @@ async def open_app(
         if embedder is not None:
             stack.push_async_callback(embedder.close)
             embedder = embedder if embedder.local else CachedEmbedder(embedder, shared.cache)
-        # In a thread: what it needs takes a second to load.
-        extractor = await asyncio.to_thread(open_extractor, settings, shared.rate_limit)
+        # Only where it is asked, and in a thread: what it needs takes a second to load.
+        extractor = await asyncio.to_thread(open_extractor, settings, shared.rate_limit) if working else None
         enricher = None
         if extractor is not None:
             stack.push_async_callback(extractor.close)
@@ -193,13 +194,13 @@ async def open_app(
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
 
-        graph, projector = await _graph(stack, settings, record, record_id, health, upkeep=upkeep)
+        graph, projector = await _graph(stack, settings, record, record_id, health, upkeep=working)
         home = await stack.enter_async_context(_index_home(settings, folder, record_id, health))
         index = await IndexKeeper.open(record=record, home=home, embedder=embedder)
         stack.push_async_callback(index.close)
 
         bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
-        await stack.enter_async_context(_background(index.run(upkeep=upkeep)))
+        await stack.enter_async_context(_background(index.run(upkeep=working)))
         yield App(
             settings=settings,
             record=record,
@@ -230,7 +231,6 @@ async def open_app(
                 record=record,
                 index=index,
                 embedder=embedder,
-                extractor=extractor,
                 graph=graph,
                 progress=shared.progress,
                 bell=bell,
@@ -245,10 +245,10 @@ async def open_app(
 
 
 @asynccontextmanager
-async def open_server_app(settings: Settings, *, upkeep: bool = True) -> AsyncGenerator[App]:
+async def open_server_app(settings: Settings, *, working: bool = True) -> AsyncGenerator[App]:
     """Open everything in a process of the server profile; its data folder only holds models. Raises as `open_app`."""
     folder = DataFolder(settings.home).prepare_for_models()
-    async with open_app(settings, folder=folder, upkeep=upkeep) as app:
+    async with open_app(settings, folder=folder, working=working) as app:
         yield app
 
 

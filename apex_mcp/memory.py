@@ -16,7 +16,6 @@ from apex_mcp.errors import ApexError, Code, Conflict, InputError, NotFound, Rej
 from apex_mcp.ingestion.accepting import Door, Given, check_namespace
 from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.ingestion.embedding.protocol import Embedder
-from apex_mcp.ingestion.enriching.protocol import Extractor
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.room import require_room
 from apex_mcp.ingestion.staging import Staging
@@ -40,6 +39,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.record.ingestions import Ingestion
 from apex_mcp.views import (
     DocumentView,
     EnrichView,
@@ -75,7 +75,6 @@ class Memory:
         record: PostgreSQL.
         index: the vector index and its keeper.
         embedder: or None for words only.
-        extractor: the model that reads what is stored, or None for rules only.
         graph: what is near an entity.
         progress: news of ingestions.
         bell: rung when something was accepted.
@@ -91,7 +90,6 @@ class Memory:
         record: Record,
         index: IndexKeeper,
         embedder: Embedder | None,
-        extractor: Extractor | None,
         graph: BestGraph,
         progress: Progress,
         bell: Bell,
@@ -102,7 +100,6 @@ class Memory:
         self._record = record
         self._index = index
         self._embedder = embedder
-        self._extractor = extractor
         self._graph = graph
         self._settings = settings
         self._progress = progress
@@ -193,7 +190,7 @@ class Memory:
         for request, ingestion_id in zip(requests, ids, strict=True):
             await self._uploads.settle(request, ingestion_id)
         self._bell.ring({(one.lane, one.bulk) for one in requests})
-        views = {one.id: present_ingestion(one) for one in await self._record.ingestions.get(ids)}
+        views = {one.id: self._present(one) for one in await self._record.ingestions.get(ids)}
         accepted = iter(ids)
         return [one if isinstance(one, ApexError) else views[next(accepted)] for one in outcomes]
 
@@ -241,7 +238,7 @@ class Memory:
             raise
         await self._uploads.settle(request, ingestion_id)
         self._bell.ring([(request.lane, request.bulk)])
-        return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
+        return self._present(await self._record.ingestions.get_one(ingestion_id))
 
     # --- following ---------------------------------------------------------------------------------------------------
 
@@ -251,13 +248,11 @@ class Memory:
         Raises:
             NotFound: no ingestion has this id.
         """
-        return present_ingestion(await self._record.ingestions.get_one(ingestion_id), self._health)
+        return self._present(await self._record.ingestions.get_one(ingestion_id))
 
     async def get_ingestions(self, caller: Caller, *, ingestion_ids: Sequence[UUID]) -> list[IngestionView]:
         """The states of several, in the given order; unknown ids are left out."""
-        return [
-            present_ingestion(one, self._health) for one in await self._record.ingestions.get(ingestion_ids)
-        ]
+        return [self._present(one) for one in await self._record.ingestions.get(ingestion_ids)]
 
     async def list_ingestions(
         self,
@@ -277,7 +272,7 @@ class Memory:
             before=_from_cursor(cursor),
         )
         return IngestionList(
-            ingestions=[present_ingestion(one, self._health) for one in found],
+            ingestions=[self._present(one) for one in found],
             next_cursor=_to_cursor(found[-1].seq) if len(found) == limit else None,
         )
 
@@ -313,7 +308,7 @@ class Memory:
         """
         cancelled = await self._record.ingestions.request_cancel(ingestion_id)
         self._progress.publish([ingestion_id])
-        return present_ingestion(cancelled, self._health)
+        return self._present(cancelled)
 
     async def retry_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
         """Run a failed or cancelled ingestion again; of one that is searchable, what the model failed at.
@@ -329,7 +324,10 @@ class Memory:
                 raise
             again = await self._record.ingestions.get_one(ingestion_id)
         self._bell.ring()
-        return present_ingestion(again, self._health)
+        return self._present(again)
+
+    def _present(self, ingestion: Ingestion) -> IngestionView:
+        return present_ingestion(ingestion, self._health, reads_with_model=self._settings.llm != "none")
 
     # --- finding and reading -----------------------------------------------------------------------------------------
 
@@ -595,7 +593,7 @@ class Memory:
             Rejected: no model is set (`settings_invalid`).
             Unavailable: the record does not answer; what was asked for goes on.
         """
-        if self._extractor is None:
+        if self._settings.llm == "none":
             raise Rejected(
                 "no model is set, so entities and facts come from rules only",
                 code=Code.SETTINGS_INVALID,
@@ -643,7 +641,7 @@ class Memory:
 
     def _model(self) -> StoreHealth:
         """The model that reads what is stored, and where texts go for that."""
-        if self._extractor is None:
+        if self._settings.llm == "none":
             return StoreHealth(
                 name="model", state="off", detail="entities and facts come from rules only (APEX_LLM=none)"
             )

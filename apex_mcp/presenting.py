@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from apex_mcp.errors import Code
 from apex_mcp.models import STEPS, EnrichmentState, IngestionState, SourceType
 from apex_mcp.retrieval.fusion import Fused
 from apex_mcp.stores.health import Health
@@ -24,8 +25,17 @@ from apex_mcp.views import (
 _MAX_SOURCES = 10
 
 
-def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> IngestionView:
-    """An ingestion as its caller sees it."""
+_NO_MODEL = FailureView(
+    code=Code.SETTINGS_INVALID,
+    message="no model is set (APEX_LLM=none), so it waits for one; its text is searchable",
+    next_step="set APEX_LLM=openai and its endpoint, if a model is to read it",
+)
+
+
+def present_ingestion(
+    ingestion: Ingestion, health: Health | None = None, *, reads_with_model: bool = True
+) -> IngestionView:
+    """An ingestion as its caller sees it; `reads_with_model` tells whether a model is set."""
     finished = ingestion.state.finished
     result, failure = ingestion.result, ingestion.failure
     return IngestionView(
@@ -45,18 +55,33 @@ def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> Ing
         pages=result.get("pages"),
         entities=result.get("entities"),
         facts=result.get("facts"),
-        warnings=list(result.get("warnings") or []),
+        warnings=[*(result.get("warnings") or []), *_unread(ingestion.enrichment_usage or {})],
         waiting_for=_waiting_for(ingestion, health),
         failure=_present_failure(failure) if failure and finished else None,
         enrichment=EnrichmentState(ingestion.enrichment or EnrichmentState.NONE),
-        enrichment_failure=_present_failure(ingestion.enrichment_failure)
-        if ingestion.enrichment_failure
-        else None,
+        enrichment_failure=_enrichment_failure(ingestion, reads_with_model),
         accepted_at=ingestion.accepted_at,
         finished_at=ingestion.finished_at,
         attempts=ingestion.attempts,
         workflow_id=ingestion.workflow_id,
     )
+
+
+def _enrichment_failure(ingestion: Ingestion, reads_with_model: bool) -> FailureView | None:
+    if not reads_with_model and ingestion.enrichment in (EnrichmentState.PENDING, EnrichmentState.RUNNING):
+        return _NO_MODEL
+    return _present_failure(ingestion.enrichment_failure) if ingestion.enrichment_failure else None
+
+
+def _unread(usage: dict[str, int]) -> list[str]:
+    """What of the text the model gave no usable answer about."""
+    lacking = usage.get("groups_without_answer", 0)
+    if not lacking:
+        return []
+    return [
+        f"the model gave no usable answer about {lacking} of {usage['groups']} parts of the text: entities and facts of these "
+        "come from rules only"
+    ]
 
 
 def _present_failure(failure: dict[str, Any]) -> FailureView:

@@ -101,7 +101,7 @@ class _Served:
 async def _serve(settings: Settings, access: Access, listener: socket.socket) -> None:
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncGenerator[_Served]:
-        async with open_server_app(settings, upkeep=False) as app:
+        async with open_server_app(settings, working=False) as app:
             watch = asyncio.create_task(_watch_temporal(app))
             try:
                 yield _Served(app)

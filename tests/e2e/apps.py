@@ -23,15 +23,17 @@ CALLER = Caller(vouched=True)
 
 
 @asynccontextmanager
-async def app_without_worker(path: Path, **given: Any) -> AsyncGenerator[App]:
-    """Everything that a daemon runs but the worker, see `working`; `given` are settings."""
+async def app_without_worker(path: Path, *, serving: bool = False, **given: Any) -> AsyncGenerator[App]:
+    """Everything that a daemon runs but the worker, see `working`; `given` are settings. With `serving` it never works."""
     folder = DataFolder(path).prepare()
     postgres, temporal = EmbeddedPostgres(folder), EmbeddedTemporal(folder)
     try:
         conninfo, address = await asyncio.gather(postgres.start(), temporal.start())
         values: dict[str, Any] = {"home": path, "embedder": "none", **given}
         settings = Settings(**values)
-        async with open_app(settings, folder=folder, conninfo=conninfo, temporal_address=address) as app:
+        async with open_app(
+            settings, folder=folder, conninfo=conninfo, temporal_address=address, working=not serving
+        ) as app:
             yield app
     finally:
         await temporal.stop()

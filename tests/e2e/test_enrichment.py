@@ -321,6 +321,49 @@ async def test_a_document_costs_no_more_than_its_budget_and_goes_on_where_it_was
                 assert ("works_at", f"Company{letter}") in await facts(app, f"Person{letter} Doe", "default")
 
 
+async def test_parts_without_a_usable_answer_are_told_and_paid_for(model: OpenAIServer) -> None:
+    with TemporaryDirectory(prefix="apex") as folder:
+        async with enriching_app(Path(folder) / "home", model, llm_concurrency=1) as app:
+            already, nonsense = len(model.chats()), Say("Certainly! Here are the")
+            model.fail_next(nonsense, nonsense, path="/chat/completions")
+            view = await enriched(app, long_text(10))
+            (warning,) = view.warnings
+            assert "no usable answer about 1 of " in warning
+            paid = await app.record.database.fetch_one("SELECT usage FROM enrichments")
+            assert paid is not None
+            assert paid["usage"]["requests"] == len(model.chats()) - already
+
+
+async def test_what_waits_for_a_model_says_that_none_is_set_and_keeps_nothing_up(model: OpenAIServer) -> None:
+    with TemporaryDirectory(prefix="apex") as folder:
+        home = Path(folder) / "home"
+        model.fail_chats(Status(503))
+        async with enriching_app(home, model) as app:
+            view = await remember(app, TEXT)
+            await until(app, view, PENDING)
+            assert await app.busy()
+        async with app_without_worker(home) as app, working(app):
+            waiting = await until(app, view, PENDING)
+            assert waiting.state == "ready"
+            assert waiting.enrichment_failure is not None
+            assert "APEX_LLM=none" in waiting.enrichment_failure.message
+            assert not await app.busy()
+        model.fail_chats(None)
+        async with enriching_app(home, model) as app:
+            await until(app, view, DONE)
+
+
+async def test_a_process_that_only_serves_loads_nothing_of_the_model_and_says_where_texts_go(
+    model: OpenAIServer,
+) -> None:
+    with TemporaryDirectory(prefix="apex") as folder:
+        async with app_without_worker(Path(folder) / "home", serving=True, **asking(model)) as app:
+            assert (app.extractor, app.enricher) == (None, None)
+            stores = (await app.memory.get_stats(CALLER)).stores
+            (detail,) = [store.detail for store in stores if store.name == "model"]
+            assert "texts of documents go to gpt-5-mini at 127.0.0.1" in detail
+
+
 async def test_what_was_stored_before_a_model_was_set_is_read_when_asked_for(model: OpenAIServer) -> None:
     with TemporaryDirectory(prefix="apex") as folder:
         home = Path(folder) / "home"

@@ -196,6 +196,32 @@ async def test_leases_that_ran_out_can_be_taken_over(record: Record) -> None:
     assert (await begin(record)).version_id == work.version_id
 
 
+async def test_one_whose_runs_end_again_and_again_without_a_word_fails_with_the_reason(
+    record: Record,
+) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    await record.enrichments.release([work.version_id], claim=work.claim)
+    for _ in range(8):
+        work = await begin(record)
+        # What its provider says is no such end, nor is an orderly stop.
+        await record.enrichments.wait(work.version_id, work.claim, DOWN, seconds=0)
+        work = await begin(record)
+        await record.enrichments.release([work.version_id], claim=work.claim)
+        work = await begin(record)
+        await record.enrichments.release([work.version_id], claim=work.claim, lost=True)
+    assert await record.enrichments.claim(owner="me", limit=9, lease_seconds=60) == []
+    (ingestion,) = await record.ingestions.get([work.ingestion_id])
+    view = present_ingestion(ingestion)
+    assert (view.state, view.enrichment) == ("ready", EnrichmentState.FAILED)
+    assert view.enrichment_failure is not None
+    assert "begun 8 times" in view.enrichment_failure.message
+    assert await record.enrichments.retry(work.ingestion_id)
+    work = await begin(record)
+    await record.enrichments.release([work.version_id], claim=work.claim, lost=True)
+    assert (await begin(record)).version_id == work.version_id
+
+
 async def test_an_answer_serves_every_version_of_its_namespace_and_goes_with_its_own(record: Record) -> None:
     version_id = await tell(record, "one", Extraction())
     await record.enrichments.keep_answer(version_id, "key", {"entities": []})

@@ -202,17 +202,19 @@ class EnrichmentDispatcher:
     async def _fly(self, claimed: Enrichment, seconds: float, slots: asyncio.Semaphore) -> None:
         """One run, from its start to its end; what is not over then waits again."""
         self._flying[claimed.claim] = claimed.version_id
+        ran = True
         try:
             await self._execute(claimed, seconds)
         except RPCError as error:
             self._health.note("temporal", "down", f"Temporal does not answer ({error.status.name.lower()})")
+            ran = False
             await asyncio.sleep(_PAUSE_SECONDS)
         except WorkflowFailureError:
             _log.warning("enrichment of version %s did not complete", claimed.version_id)
             await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             slots.release()
-        await self._patiently(self._store.release, [claimed.version_id], claim=claimed.claim)
+        await self._patiently(self._store.release, [claimed.version_id], claim=claimed.claim, lost=ran)
         del self._flying[claimed.claim]
         self._bell.ring()  # a graph on a server has something to be told
 
@@ -241,7 +243,7 @@ class EnrichmentDispatcher:
         for lost in expired:
             with suppress(RPCError):
                 await self._terminate(workflow_id(lost.version_id))
-            await self._store.release([lost.version_id], claim=lost.claim)
+            await self._store.release([lost.version_id], claim=lost.claim, lost=True)
         if expired:
             self._bell.ring([ENRICHMENT])
 

@@ -11,10 +11,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.enriching.budget import Budget
 from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, Passage, PassageGroup, Usage
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 from apex_mcp.stores.record.enrichments import Enrichment, EnrichmentStore
+
+# Behind the key of what was asked: the cost of an answer that was none.
+_UNUSABLE = ":unusable"
 
 
 class Answers:
@@ -37,6 +41,7 @@ class Answers:
         """The answer to this, whoever asked it; what this version paid for it is charged once."""
         kept = await self._store.answer(self._namespace, key)
         if kept is None:
+            await self._charge_unusable(key)
             return None
         if kept["asked_by"] != str(self._version_id):
             await self._store.keep_answer(self._version_id, key, kept)
@@ -44,6 +49,19 @@ class Answers:
             self._charged.add(key)
             self._budget.charge(Usage(**kept["usage"]), kept["seconds"])
         return kept["content"]
+
+    async def keep_unusable(self, key: str, error: ApexError, seconds: float) -> None:
+        """Note what an answer cost that cannot be used: the same is asked again by the next run, within one budget."""
+        usage = Usage(**{
+            name: error.details.get(name, 0) for name in ("requests", "tokens_in", "tokens_out")
+        })
+        await self.keep(f"{key}{_UNUSABLE}", None, usage, seconds)
+
+    async def _charge_unusable(self, key: str) -> None:
+        kept = await self._store.answer(self._namespace, f"{key}{_UNUSABLE}")
+        if kept is not None and kept["asked_by"] == str(self._version_id) and key not in self._charged:
+            self._charged.add(key)
+            self._budget.charge(Usage(**kept["usage"]), kept["seconds"])
 
     async def keep(self, key: str, content: Any, usage: Usage, seconds: float) -> None:
         """Keep an answer before anything is made of it."""

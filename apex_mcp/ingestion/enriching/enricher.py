@@ -206,13 +206,17 @@ class Enricher:
         return None if ends else unusable
 
     async def _ask(self, reading: "_Reading", group: PassageGroup) -> Extraction:
+        key = reading.key(group)
         reading.budget.begin()
+        began = time.monotonic()
         try:
-            began = time.monotonic()
             extraction, usage = await self._extractor.extract(group)
-            await reading.answers.keep(
-                reading.key(group), to_answer(extraction, group.passages), usage, time.monotonic() - began
-            )
+            answer = to_answer(extraction, group.passages)
+            await reading.answers.keep(key, answer, usage, time.monotonic() - began)
+        except Rejected as error:
+            if error.code == Code.MODEL_ANSWER_UNUSABLE:
+                await reading.answers.keep_unusable(key, error, time.monotonic() - began)
+            raise
         finally:
             reading.budget.end()
         return extraction
@@ -269,13 +273,15 @@ class Enricher:
                 reading.budget.begin()
             except Rejected:
                 break
+            began = time.monotonic()
             try:
-                began = time.monotonic()
                 given, usage = await ask([questions[number] for number in some])
                 seconds = time.monotonic() - began
             except Rejected as error:
                 if error.code != Code.MODEL_ANSWER_UNUSABLE:
                     raise
+                first = key(questions[some[0]])
+                await reading.answers.keep_unusable(first, error, time.monotonic() - began)
                 continue
             finally:
                 reading.budget.end()

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from apex_mcp.errors import ApexError
+from apex_mcp.errors import ApexError, Invariant
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
 from apex_mcp.stores.record.database import Database
@@ -27,6 +27,14 @@ __all__ = [
     "Link",
     "TextPassage",
 ]
+
+# As many as an ingestion may begin without coming to an end.
+_MAX_LOSSES = 8
+_GIVEN_UP = Invariant(
+    f"the model's reading of it was begun {_MAX_LOSSES} times and never came to an end",
+    unchanged="its text stays searchable, and what was answered is kept",
+    next_step="call retry_ingestion to try again; if it stays, report it with what `apex-mcp logs` shows",
+)
 
 _CURRENT: LiteralString = "v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL"
 
@@ -85,12 +93,16 @@ WHERE version_id = %s AND claim = %s AND state = 'running'
 """
 
 _RELEASE: LiteralString = """
-UPDATE enrichments SET state = 'pending', claim = NULL, lease_owner = NULL, lease_until = NULL
+UPDATE enrichments SET claim = NULL, lease_owner = NULL, lease_until = NULL, losses = losses + %(lost)s::int,
+    state = CASE WHEN losses + %(lost)s::int < %(most)s THEN 'pending' ELSE 'failed' END,
+    failure = CASE WHEN losses + %(lost)s::int < %(most)s THEN failure ELSE %(failure)s::jsonb END,
+    finished_at = CASE WHEN losses + %(lost)s::int < %(most)s THEN NULL ELSE clock_timestamp() END
 WHERE version_id = ANY(%(versions)s) AND state = 'running' AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
 """
 
 _RETRY: LiteralString = f"""
-UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0
+UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
+    losses = 0
 FROM versions v WHERE e.ingestion_id = %s AND e.state = 'failed' AND v.id = e.version_id AND {_CURRENT}
 RETURNING e.version_id
 """
@@ -104,7 +116,8 @@ ORDER BY v.ingestion_seq ON CONFLICT DO NOTHING RETURNING version_id
 """
 
 _WANT_AGAIN: LiteralString = f"""
-UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0
+UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
+    losses = 0
 FROM versions v WHERE e.state = 'failed' AND v.id = e.version_id AND {_CURRENT}
   AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s)
 RETURNING e.version_id
@@ -189,10 +202,21 @@ class EnrichmentStore:
         rows = await self._database.fetch_all(_EXPIRED, (not_owner, all_others))
         return [_enrichment(row) for row in rows]
 
-    async def release(self, version_ids: Sequence[UUID], *, claim: UUID | None) -> None:
-        """Put claimed ones back to wait; those that belong to another claim by now stay as they are."""
+    async def release(self, version_ids: Sequence[UUID], *, claim: UUID | None, lost: bool = False) -> None:
+        """Put claimed ones back to wait; those that belong to another claim by now stay as they are.
+
+        With `lost` their run ended without a word; one that this happens to again and again is taken to be the cause, and ends
+        as failed.
+        """
+        bound = {
+            "versions": list(version_ids),
+            "claim": claim,
+            "lost": lost,
+            "most": _MAX_LOSSES,
+            "failure": json.dumps(_GIVEN_UP.to_dict()),
+        }
         async with self._database.connection() as connection:
-            await connection.execute(_RELEASE, {"versions": list(version_ids), "claim": claim})
+            await connection.execute(_RELEASE, bound)
 
     # --- what a model reads, and what it answered --------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ CROSS JOIN LATERAL (
 _COLUMNS: LiteralString = """
     i.id, i.seq, i.namespace, i.document_id, d.key, i.request, i.lane, i.bulk, i.state, i.step, i.claim, i.workflow_id,
     i.attempts, i.cancel_requested_at, i.failure, i.result, i.accepted_at, i.started_at, i.finished_at,
-    m.state AS enrichment, m.failure AS enrichment_failure
+    m.state AS enrichment, m.failure AS enrichment_failure, m.usage AS enrichment_usage
 """
 
 _FROM: LiteralString = """
@@ -160,6 +160,7 @@ class Ingestion:
     finished_at: datetime | None
     enrichment: str | None
     enrichment_failure: dict[str, Any] | None
+    enrichment_usage: dict[str, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ CREATE TABLE enrichments (
     lease_owner  text,
     lease_until  timestamptz,
     attempts     int NOT NULL DEFAULT 0,
+    losses       int NOT NULL DEFAULT 0,            -- runs that ended without a word, as when the process is killed
     failure      jsonb,                             -- also why a pending one waits
     usage        jsonb NOT NULL DEFAULT '{}',       -- requests, tokens in and out
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
