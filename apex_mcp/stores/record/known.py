@@ -1,20 +1,23 @@
 """What is known already when a model's findings arrive: entities that may be the same, facts that may have ended."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
+from apex_mcp.batches import batches
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.entities import described
-from apex_mcp.stores.record.facts import facts_of
+from apex_mcp.stores.record.facts import Fact, facts_of
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import VISIBLE_SOURCE
 
 _MOST_SENTENCES = 5
 _MOST_FACTS = 500
+# What is made of so many entities' facts at once holds the event loop.
+_ENTITIES_AT_ONCE = 100
 
 # By the name itself, by an alias of either side's, and by what spellings of an organisation share.
 _BY_NAME: LiteralString = f"""
@@ -32,11 +35,13 @@ WHERE EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version
                 AND (NOT e.by_core OR s.type IN ('Organization', 'Thing')) AND {VISIBLE_SOURCE})
 """
 
+# In pages: a namespace's vectors together may be more than a process should hold. Not by EXISTS: see `visibility.NAMED`.
 _VECTORS: LiteralString = f"""
 SELECT x.entity_id, x.vector FROM entity_vectors x JOIN entities e ON e.id = x.entity_id
-WHERE e.namespace = %(namespace)s AND x.embedder = %(embedder)s
-  AND EXISTS (SELECT 1 FROM entity_sources s JOIN versions v ON v.id = s.version_id
-              WHERE s.entity_id = e.id AND s.type = %(type)s AND {VISIBLE_SOURCE})
+WHERE e.namespace = %(namespace)s AND x.embedder = %(embedder)s AND x.entity_id > %(after)s
+  AND (SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
+       WHERE s.entity_id = e.id AND s.type = %(type)s AND {VISIBLE_SOURCE} LIMIT 1)
+ORDER BY x.entity_id LIMIT %(limit)s
 """
 
 
@@ -90,27 +95,41 @@ async def known(snapshot: Snapshot, entity_ids: Collection[UUID], exclusive: Exc
 async def _known(
     snapshot: Snapshot, shown: Collection[UUID], exclusive: Exclusive
 ) -> dict[UUID, KnownEntity]:
-    if not shown:
-        return {}
-    groups = {one.id: one for one in (await snapshot.components(shown)).values()}
-    facts = await facts_of(snapshot, list(groups), exclusive=exclusive, limit=20 * len(groups))
-    return {
-        row["id"]: KnownEntity(
-            id=row["id"],
-            name=row["name"],
-            type=row["type"],
-            aliases=tuple(row["aliases"]),
-            said=tuple(fact.sentence for fact in facts if row["id"] in (fact.subject_id, fact.object_id))[
-                :_MOST_SENTENCES
-            ],
-        )
-        for row in await described(snapshot, groups)
-    }
+    found: dict[UUID, KnownEntity] = {}
+    for some in batches(sorted(shown), _ENTITIES_AT_ONCE):
+        groups = {one.id: one for one in (await snapshot.components(some)).values()}
+        said = _sentences(await facts_of(snapshot, list(groups), exclusive=exclusive, limit=20 * len(groups)))
+        found |= {
+            row["id"]: KnownEntity(
+                id=row["id"],
+                name=row["name"],
+                type=row["type"],
+                aliases=tuple(row["aliases"]),
+                said=tuple(said.get(row["id"], ())),
+            )
+            for row in await described(snapshot, groups)
+        }
+    return found
 
 
-async def known_vectors(snapshot: Snapshot, embedder: str, type_: str) -> list[tuple[UUID, bytes]]:
-    """Vectors of the names of visible entities of a type."""
-    rows = await snapshot.rows(_VECTORS, embedder=embedder, type=type_)
+def _sentences(facts: Iterable[Fact]) -> dict[UUID, list[str]]:
+    """The first few sentences about each entity."""
+    said: dict[UUID, list[str]] = {}
+    for fact in facts:
+        for id_ in {fact.subject_id, fact.object_id}:
+            about = said.setdefault(id_, [])
+            if len(about) < _MOST_SENTENCES:
+                about.append(fact.sentence)
+    return said
+
+
+async def known_vectors(
+    snapshot: Snapshot, embedder: str, type_: str, *, after: UUID | None, limit: int
+) -> list[tuple[UUID, bytes]]:
+    """Vectors of the names of visible entities of a type: up to `limit` in the order of their ids, behind `after`."""
+    rows = await snapshot.rows(
+        _VECTORS, embedder=embedder, type=type_, after=after or UUID(int=0), limit=limit
+    )
     return [(row["entity_id"], row["vector"]) for row in rows]
 
 
