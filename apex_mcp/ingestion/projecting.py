@@ -13,7 +13,7 @@ from apex_mcp.stores.record.graph_changes import Changes, Stated
 from apex_mcp.stores.record.graph_state import shown_entities, shown_passages
 from apex_mcp.stores.record.reading import View
 
-_PAGE = 1000
+_PAGE = 5000
 
 Groups = dict[UUID, Component]
 
@@ -90,9 +90,9 @@ class Projector:
         hanging = await self._entities(view, changed.entities, page, embedder)
         ends = await _facts(view, changed.facts, page) | await _passages(view, changed.chunks, page)
         written = {one.id for one in page.entities}
-        missing = ends.keys() - written
-        there = (await self._writer.members(missing)).keys() - set(page.gone) if missing else set[UUID]()
-        needed = [ends[one] for one in missing - there]
+        others = ends.keys() - written
+        missing = await self._writer.missing(others) if others else set[UUID]()
+        needed = [ends[one] for one in others & missing.union(page.gone)]
         page.ends.extend((await shown_entities(view, needed, embedder=embedder)).values())
         return page, hanging
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from filelock import FileLock
 _PLACE = Path(__file__).parent / "neo4j"
 _CACHE = Path(__file__).parents[2] / ".cache"
 _LIBRARIES = _CACHE / "neo4j-5.26.12"
+# Up soon, and small.
 _JAVA = ("java", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_PAGES_MB = 64
 # It goes into no address, but settings hold it, and settings become addresses easily.
 _PASSWORD = "p@ss:w/rd?1#"
 
@@ -53,7 +55,9 @@ def lacking() -> str:
 
 
 @contextmanager
-def running(folder: Path) -> Generator[Neo4jServer]:
+def running(
+    folder: Path, *, java: Sequence[str] = _JAVA, pages_mb: int = _PAGES_MB
+) -> Generator[Neo4jServer]:
     """A server whose data are in `folder`, or the one that is set."""
     if uri := os.environ.get("APEX_TEST_NEO4J_URI"):
         user = os.environ.get("APEX_TEST_NEO4J_USER", "neo4j")
@@ -65,7 +69,16 @@ def running(folder: Path) -> Generator[Neo4jServer]:
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
-            [*_JAVA, "-cp", classes, str(_PLACE / "Server.java"), str(folder / "data"), str(port), _PASSWORD],
+            [
+                *java,
+                "-cp",
+                classes,
+                str(_PLACE / "Server.java"),
+                str(folder / "data"),
+                str(port),
+                _PASSWORD,
+                str(pages_mb),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -35,7 +35,7 @@ RETURN n.uuid AS id, n.names AS names, n.alias_keys AS aliases, n.mentions AS me
 
 _NEAR: LiteralString = """
 UNWIND $frontier AS id
-MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid)
+MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid)
 MATCH (n)-[r:RELATES_TO]-(o:Entity)
 WHERE n.group_id = $namespace AND o.group_id = $namespace AND NOT o.value AND NOT o.uuid IN $seen
   AND ($as_of IS NULL OR ((r.valid_at IS NULL OR r.valid_at <= $as_of)

@@ -1,6 +1,6 @@
 """What Neo4j must have before the first write: constraints, and indexes under the names that Graphiti gives them.
 
-Several memories may share a database: every node and relation carries its `record`, and no query leaves it.
+Several memories may share a database: every node carries its `record`, relations are found from nodes, and no query leaves it.
 """
 
 from typing import LiteralString
@@ -13,7 +13,6 @@ _STATEMENTS: tuple[LiteralString, ...] = (
     "CREATE CONSTRAINT apex_graph IF NOT EXISTS FOR (n:ApexGraph) REQUIRE n.record IS UNIQUE",
     "CREATE CONSTRAINT apex_entity IF NOT EXISTS FOR (n:Entity) REQUIRE (n.record, n.uuid) IS UNIQUE",
     "CREATE CONSTRAINT apex_episode IF NOT EXISTS FOR (n:Episodic) REQUIRE (n.record, n.uuid) IS UNIQUE",
-    "CREATE CONSTRAINT apex_relation IF NOT EXISTS FOR ()-[r:RELATES_TO]-() REQUIRE (r.record, r.uuid) IS UNIQUE",
     # Graphiti looks by uuid, by group and by name, and in these full-text indexes.
     "CREATE INDEX entity_uuid IF NOT EXISTS FOR (n:Entity) ON (n.uuid)",
     "CREATE INDEX episode_uuid IF NOT EXISTS FOR (n:Episodic) ON (n.uuid)",

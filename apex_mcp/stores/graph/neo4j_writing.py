@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 from neo4j import AsyncTransaction
 
+from apex_mcp.batches import batches
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.stores.breaker import ANSWERED
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient, rows
@@ -24,7 +25,7 @@ _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _RESERVED = frozenset({"Entity", "Episodic", "Community", "Saga", "Value", "ApexGraph"})
 _BETWEEN_WORDS = str.maketrans(",.;()/-", "       ")
 _MAX_KEY_CHARS = 300
-_ROWS_AT_ONCE = 2000
+_ROWS_AT_ONCE = 5000
 
 _TAKE_TURN: LiteralString = """
 MATCH (m:ApexGraph {record: $record}) WHERE m.token = $token SET m.turn = m.turn + 1 RETURN m.turn AS turn
@@ -44,22 +45,22 @@ _CLEAR: tuple[LiteralString, ...] = (
     "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS",
 )
 
-# With hints, because a plan that was made while there was nothing yet would go on reading everything.
+# With hints, and for seeks, because a plan that was made while there was nothing yet would go on reading everything.
 _DELETE_NODES: LiteralString = """
-UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid) DETACH DELETE n
+UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid) DETACH DELETE n
 """
 _DELETE_EPISODES: LiteralString = """
-UNWIND $rows AS id MATCH (n:Episodic {record: $record, uuid: id}) USING INDEX n:Episodic(record, uuid) DETACH DELETE n
+UNWIND $rows AS id MATCH (n:Episodic {record: $record, uuid: id}) USING INDEX SEEK n:Episodic(record, uuid) DETACH DELETE n
 """
 _DELETE_EDGES: LiteralString = """
-UNWIND $rows AS row MATCH (s:Entity {record: $record, uuid: row.subject}) USING INDEX s:Entity(record, uuid)
-MATCH (s)-[r:RELATES_TO {name: row.predicate}]->(o:Entity)
-WHERE row.object IS NULL OR o.uuid = row.object
+UNWIND $rows AS row MATCH (s:Entity {record: $record, uuid: row.subject}) USING INDEX SEEK s:Entity(record, uuid)
+MATCH (s)-[r:RELATES_TO]->(o:Entity)
+WHERE r.name IN row.predicates OR r.name + '/' + o.uuid IN row.stated
 WITH r, o.uuid AS id, o.value AS value DELETE r
 RETURN DISTINCT id, value
 """
 _DELETE_EDGES_TO: LiteralString = """
-UNWIND $rows AS row MATCH (o:Entity {record: $record, uuid: row.object}) USING INDEX o:Entity(record, uuid)
+UNWIND $rows AS row MATCH (o:Entity {record: $record, uuid: row.object}) USING INDEX SEEK o:Entity(record, uuid)
 MATCH (:Entity)-[r:RELATES_TO {name: row.predicate}]->(o)
 WITH r, o.uuid AS id, o.value AS value DELETE r
 RETURN DISTINCT id, value
@@ -68,6 +69,7 @@ RETURN DISTINCT id, value
 _WRITE_NODES: LiteralString = """
 UNWIND $rows AS row MERGE (n:Entity {record: $record, uuid: row.properties.uuid})
 SET n = row.properties, n:$(row.labels)
+WITH n, row WHERE size(labels(n)) > size(row.labels)
 REMOVE n:$([label IN labels(n) WHERE NOT label IN row.labels])
 """
 _WRITE_ENDS: LiteralString = """
@@ -76,21 +78,26 @@ ON CREATE SET n = row.properties, n:$(row.labels)
 """
 _WRITE_EPISODES: LiteralString = """
 UNWIND $rows AS row MERGE (n:Episodic {record: $record, uuid: row.uuid}) SET n = row
-WITH n OPTIONAL MATCH (n)-[m:MENTIONS]->() DELETE m
+WITH n MATCH (n)-[m:MENTIONS]->() DELETE m
 """
 _WRITE_MENTIONS: LiteralString = """
-UNWIND $rows AS row MATCH (e:Episodic {record: $record, uuid: row.episode}), (n:Entity {record: $record, uuid: row.entity})
-USING INDEX e:Episodic(record, uuid) USING INDEX n:Entity(record, uuid)
-CREATE (e)-[:MENTIONS {uuid: row.uuid, group_id: row.group_id, created_at: row.created_at}]->(n)
+UNWIND $rows AS row MATCH (e:Episodic {record: $record, uuid: row.episode}) USING INDEX SEEK e:Episodic(record, uuid)
+UNWIND row.mentions AS mention
+MATCH (n:Entity {record: $record, uuid: mention[0]}) USING INDEX SEEK n:Entity(record, uuid)
+CREATE (e)-[:MENTIONS {uuid: mention[1], group_id: e.group_id, created_at: e.created_at}]->(n)
 """
+# Times are many, and few of them differ: rows have their places in `times`.
 _WRITE_EDGES: LiteralString = """
 UNWIND $rows AS row
-MATCH (s:Entity {record: $record, uuid: row.subject}), (o:Entity {record: $record, uuid: row.object})
-USING INDEX s:Entity(record, uuid) USING INDEX o:Entity(record, uuid)
-CREATE (s)-[r:RELATES_TO]->(o) SET r = row.properties
+MATCH (s:Entity {record: $record, uuid: row.subject}) USING INDEX SEEK s:Entity(record, uuid)
+UNWIND row.edges AS edge
+MATCH (o:Entity {record: $record, uuid: edge.object}) USING INDEX SEEK o:Entity(record, uuid)
+CREATE (s)-[r:RELATES_TO]->(o)
+SET r = edge.properties, r.created_at = $times[edge.created_at], r.valid_at = $times[edge.valid_at],
+    r.invalid_at = $times[edge.invalid_at], r.expired_at = $times[edge.expired_at]
 """
 _DELETE_LONELY_VALUES: LiteralString = """
-UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid)
+UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid)
 WHERE n.value AND NOT (n)--() DELETE n
 """
 
@@ -149,12 +156,22 @@ class Neo4jWriter:
     async def members(self, entity_ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
         """Of these ids those that nodes have, with the ids that were shown under them."""
         found = await self._client.read(
-            "UNWIND $ids AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX n:Entity(record, uuid) "
+            "UNWIND $ids AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid) "
             "RETURN n.uuid AS id, n.members AS members",
             record=self._record,
             ids=_texts(entity_ids),
         )
         return {UUID(row["id"]): tuple(map(UUID, row["members"])) for row in found}
+
+    async def missing(self, entity_ids: Iterable[UUID]) -> set[UUID]:
+        """Of these ids those that no node has."""
+        found = await self._client.read(
+            "UNWIND $ids AS id OPTIONAL MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid) "
+            "WITH id, n WHERE n IS NULL RETURN id",
+            record=self._record,
+            ids=_texts(entity_ids),
+        )
+        return {UUID(row["id"]) for row in found}
 
     async def write(self, page: GraphPage, *, token: str, turn: int) -> None:
         """Write a page, all or nothing.
@@ -175,36 +192,39 @@ class Neo4jWriter:
     async def _write(self, transaction: AsyncTransaction, page: GraphPage) -> None:
         record, namespace = self._record, page.namespace
 
-        async def run(query: LiteralString, given: Iterable[Any]) -> list[dict[str, Any]]:
+        async def run(query: LiteralString, given: Iterable[Any], **params: Any) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = []
-            every = list(given)
-            for start in range(0, len(every), _ROWS_AT_ONCE):
-                found += await rows(
-                    transaction, query, record=record, rows=every[start : start + _ROWS_AT_ONCE]
-                )
+            for some in batches(list(given), _ROWS_AT_ONCE):
+                found += await rows(transaction, query, record=record, rows=some, **params)
             return found
 
-        stated = [
-            {
-                "subject": str(subject) if subject else None,
-                "predicate": predicate,
-                "object": str(object_) if object_ else None,
-            }
-            for subject, predicate, object_ in page.stated
-        ]
-        cut = await run(_DELETE_EDGES, (one for one in stated if one["subject"]))
-        cut += await run(_DELETE_EDGES_TO, (one for one in stated if not one["subject"]))
+        cut = await run(_DELETE_EDGES, _stated(page.stated))
+        cut += await run(_DELETE_EDGES_TO, _stated_of_objects(page.stated))
         await run(_DELETE_NODES, _texts(page.gone))
         await run(_DELETE_EPISODES, _texts(page.gone_passages))
         await run(_WRITE_NODES, (_node(record, namespace, one) for one in page.entities))
         await run(_WRITE_ENDS, (_node(record, namespace, one) for one in page.ends))
         await run(_WRITE_EPISODES, (_episode(record, namespace, one) for one, _ in page.passages))
-        await run(
-            _WRITE_MENTIONS,
-            (_mention(namespace, one, entity) for one, entities in page.passages for entity in entities),
-        )
-        await run(_WRITE_EDGES, _edges(namespace, page.facts))
+        await run(_WRITE_MENTIONS, (_mentions(one, entities) for one, entities in page.passages if entities))
+        times = Times()
+        await run(_WRITE_EDGES, _edges(namespace, page.facts, times), times=times.every)
         await run(_DELETE_LONELY_VALUES, dict.fromkeys(row["id"] for row in cut if row["value"]))
+
+
+class Times:
+    """Times of a page, each sent once: most rows share theirs, and a time is what takes longest to send."""
+
+    def __init__(self) -> None:
+        self.every: list[datetime | None] = [None]
+        self._places: dict[datetime | None, int] = {None: 0}
+
+    def place(self, time: datetime | None) -> int:
+        """Where the time stands."""
+        utc = time.astimezone(UTC) if time else None
+        if utc not in self._places:
+            self._places[utc] = len(self.every)
+            self.every.append(utc)
+        return self._places[utc]
 
 
 def name_key(record: str, namespace: str, name: str) -> str:
@@ -279,41 +299,63 @@ def _episode(record: str, namespace: str, passage: ShownPassage) -> dict[str, An
     }
 
 
-def _mention(namespace: str, passage: ShownPassage, entity: UUID) -> dict[str, Any]:
+def _mentions(passage: ShownPassage, entities: Iterable[UUID]) -> dict[str, Any]:
     return {
-        "uuid": str(uuid5(passage.id, f"mentions\x1f{entity}")),
-        "group_id": namespace,
         "episode": str(passage.id),
-        "entity": str(entity),
-        "created_at": _utc(passage.created_at),
+        "mentions": [(str(one), str(uuid5(passage.id, f"mentions\x1f{one}"))) for one in entities],
     }
 
 
-def _edges(namespace: str, facts: Iterable[Fact]) -> Iterable[dict[str, Any]]:
+def _stated_of_objects(stated: Iterable[tuple[UUID | None, str, UUID | None]]) -> list[dict[str, Any]]:
+    """What is to be forgotten whatever its subject."""
+    return [
+        {"predicate": predicate, "object": str(object_)}
+        for subject, predicate, object_ in set(stated)
+        if subject is None
+    ]
+
+
+def _stated(stated: Iterable[tuple[UUID | None, str, UUID | None]]) -> list[dict[str, Any]]:
+    """What is to be forgotten, by subject."""
+    subjects: dict[UUID, dict[str, Any]] = {}
+    for subject, predicate, object_ in set(stated):
+        if subject is None:
+            continue
+        row = subjects.setdefault(subject, {"subject": str(subject), "predicates": [], "stated": []})
+        if object_ is None:
+            row["predicates"].append(predicate)
+        else:
+            row["stated"].append(f"{predicate}/{object_}")
+    return list(subjects.values())
+
+
+def _edges(namespace: str, facts: Iterable[Fact], times: Times) -> list[dict[str, Any]]:
+    """Relations, by subject."""
     every = list(facts)
     learnt = {fact.id: _learnt(fact) for fact in every}
     taken: set[UUID] = set()
+    subjects: dict[UUID, list[dict[str, Any]]] = {}
     for fact in every:
         # One statement may have been true more than once; each stretch of time is an edge.
         uuid = uuid5(fact.id, f"until\x1f{fact.invalid_at}") if fact.id in taken else fact.id
         taken.add(fact.id)
         ended_at = learnt.get(fact.ended_by, _learnt(fact)) if fact.ended_by else _learnt(fact)
-        yield {
-            "subject": str(fact.subject_id),
+        subjects.setdefault(fact.subject_id, []).append({
             "object": str(fact.object_id),
+            "created_at": times.place(_learnt(fact)),
+            "valid_at": times.place(fact.begins if fact.exclusive else fact.valid_at),
+            "invalid_at": times.place(fact.invalid_at),
+            "expired_at": times.place(ended_at if fact.invalid_at else None),
             "properties": {
                 "uuid": str(uuid),
                 "name": fact.predicate,
                 "fact": fact.sentence,
                 "group_id": namespace,
                 "episodes": list(dict.fromkeys(str(row["chunk_id"]) for row in fact.sources)),
-                "valid_at": _utc(fact.begins if fact.exclusive else fact.valid_at),
-                "invalid_at": _utc(fact.invalid_at),
-                "created_at": _utc(_learnt(fact)),
-                "expired_at": _utc(ended_at) if fact.invalid_at else None,
                 "fact_ids": sorted({str(row["id"]) for row in fact.sources}),
             },
-        }
+        })
+    return [{"subject": str(subject), "edges": edges} for subject, edges in subjects.items()]
 
 
 def _learnt(fact: Fact) -> datetime:

@@ -5,14 +5,14 @@ import org.neo4j.configuration.connectors.BoltConnector;
 import org.neo4j.configuration.helpers.SocketAddress;
 import org.neo4j.dbms.api.DatabaseManagementServiceBuilder;
 
-/** A Neo4j server for the tests: folder, port, password. It ends with its standard input, and so with whoever started it. */
+/** A Neo4j server for the tests: folder, port, password, page cache in MB. It ends with its standard input, and so with whoever started it. */
 class Server {
     public static void main(String[] arguments) throws Exception {
         var service = new DatabaseManagementServiceBuilder(Path.of(arguments[0]))
             .setConfig(BoltConnector.enabled, true)
             .setConfig(BoltConnector.listen_address, new SocketAddress("127.0.0.1", Integer.parseInt(arguments[1])))
             .setConfig(GraphDatabaseSettings.auth_enabled, true)
-            .setConfig(GraphDatabaseSettings.pagecache_memory, 64L << 20)
+            .setConfig(GraphDatabaseSettings.pagecache_memory, Long.parseLong(arguments[3]) << 20)
             .build();
         try (var transaction = service.database("system").beginTx()) {
             var password = Map.<String, Object>of("password", arguments[2]);
