@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from apex_mcp.errors import ApexError, Code, Invariant
@@ -74,7 +75,9 @@ class EnrichmentActivities:
                 self._health.note("model", "ok")
             except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
                 state = await self._met(error, version_id, claim)
-        except ApexError as error:  # the record itself
+        except ApplicationError:
+            raise
+        except Exception as error:  # noqa: BLE001  (the record itself, which is told of the failure)
             raise retry_posture(error, activity.info().attempt) from None
         finally:
             beat.cancel()
@@ -89,7 +92,7 @@ class EnrichmentActivities:
                 "%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces()
             )
             if attempt < _MAX_UNEXPECTED:
-                raise retry_posture(error, attempt)
+                raise retry_posture(error, attempt) from None
             error = Invariant(
                 f"the enrichment failed for an unexpected reason ({type(error).__name__})",
                 unchanged="the text stays searchable",
@@ -100,7 +103,7 @@ class EnrichmentActivities:
         if error.retryable:
             if not last and (error.retry_after_seconds or 0) <= _LONGEST_DELAY_SECONDS:
                 await self._enricher.note_waiting(version_id, claim, error)
-                raise retry_posture(error, attempt)
+                raise retry_posture(error, attempt) from None
             await self._enricher.postpone(version_id, claim, error)
             return EnrichmentState.PENDING
         await self._enricher.fail(version_id, claim, error)
