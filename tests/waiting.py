@@ -10,7 +10,7 @@ import anyio
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], Awaitable[T] | T], seconds: float = 30) -> T:
+async def eventually(condition: Callable[[], Awaitable[T] | T], seconds: float = 90) -> T:
     """The first true answer of `condition`; fails when none comes in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -101,6 +101,7 @@ async def test_where_somebody_works_depends_on_when_it_is_asked(enriching_home: 
 
 
 async def test_status_says_where_texts_go(enriching_home: Home) -> None:
+    enriching_home.run("ls")  # which starts the daemon
     status = enriching_home.run("status")
     assert "texts of documents go to gpt-5-mini at 127.0.0.1" in " ".join(status.stdout.split())
 
