@@ -95,16 +95,22 @@ class GraphDispatcher:
         self._projector = projector
         self._health = health
         self._rung = bell.listener((Lane.FAST, False))
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Dispatch until cancelled or stopped."""
         if self._projector is None:
             return
-        while not self._stopping:
+        async with asyncio.TaskGroup() as tasks:
+            dispatching = tasks.create_task(self._dispatch(self._projector))
+            await self._stopping.wait()
+            dispatching.cancel()
+
+    async def _dispatch(self, projector: "Projector") -> None:
+        while True:
             self._rung.clear()
             try:
-                if await self._projector.has_work():
+                if await projector.has_work():
                     await self._execute()
                     continue
                 pause = _LOOK_SECONDS
@@ -128,9 +134,8 @@ class GraphDispatcher:
                     await self._rung.wait()
 
     def stop(self) -> None:
-        """Start nothing more."""
-        self._stopping = True
-        self._rung.set()
+        """Start nothing more, and wait for nothing: while the server is away its run is under way in Temporal."""
+        self._stopping.set()
 
     async def release_all(self) -> None:
         """Nothing is claimed: the next worker goes on with the run."""

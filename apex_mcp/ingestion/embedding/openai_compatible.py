@@ -10,13 +10,13 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import EmbedderState, OnProgress, Readiness
+from apex_mcp.ingestion.retry_after import retry_after_seconds
 from apex_mcp.stores.vectors.packing import unit, unpack
 
 # A token is at least one byte, so limits in bytes hold for every tokenizer: OpenAI takes 8,191 tokens a text
@@ -28,7 +28,6 @@ _PARALLEL_REQUESTS = 4
 
 _REST_SECONDS = 15.0
 _REFUSED_REST_SECONDS = 300.0
-_LONGEST_REST_SECONDS = 3600.0
 
 _KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
 _NAME_STEP = "check APEX_OPENAI_BASE_URL and APEX_OPENAI_EMBEDDING_MODEL"
@@ -166,7 +165,6 @@ class OpenAICompatibleEmbedder:
         raise AssertionError("a loop of attempts ends by returning or raising")
 
     def _rest(self, error: ApexError, seconds: float) -> ApexError:
-        seconds = min(seconds, _LONGEST_REST_SECONDS)
         if error.retryable:
             error.retry_after_seconds = seconds
         self._failure, self._rest_until = error, time.monotonic() + seconds
@@ -285,7 +283,7 @@ def _refusal(response: httpx.Response) -> ApexError:
     if code in ("insufficient_quota", "billing_hard_limit_reached"):
         next_step = "the provider's account has no credit left; add some there"
     elif status in (408, 409, 425, 429) or status >= 500:
-        return _unavailable(said, _retry_after_seconds(response))
+        return _unavailable(said, retry_after_seconds(response.headers))
     elif status in (401, 403):
         next_step = _KEY_STEP
     else:
@@ -300,18 +298,6 @@ def _provider_code(response: httpx.Response) -> str:
         return ""
     code = str(error.code or error.type or "")
     return code if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code) else ""
-
-
-def _retry_after_seconds(response: httpx.Response) -> float | None:
-    value = response.headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return seconds if 0 < seconds < math.inf else None
 
 
 def _first(failures: BaseExceptionGroup[ApexError]) -> ApexError:

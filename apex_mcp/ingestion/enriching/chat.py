@@ -7,12 +7,9 @@ form is tried first, and what an endpoint refuses is left out from then on.
 import asyncio
 import json
 import logging
-import math
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -23,11 +20,11 @@ from pydantic import SecretStr
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.ingestion.enriching.protocol import Usage
+from apex_mcp.ingestion.retry_after import retry_after_seconds
 from apex_mcp.stores.cache.protocol import RateLimit
 
 _TRIES = 2
 _FORMATS = ("json_schema", "json_object", "text")
-_OPTIONS = ("reasoning_effort", "temperature")
 _NO_CREDIT = frozenset(["insufficient_quota", "billing_hard_limit_reached"])
 _RETRIED_STATUS = frozenset([408, 409, 425, 429])
 _REASONING_MODEL = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d{2}))")
@@ -277,7 +274,7 @@ def _refusal(error: openai.APIStatusError) -> ApexError:
     if code in _NO_CREDIT:
         next_step = "the provider's account has no credit left; add some there, then retry_ingestion"
     elif status in _RETRIED_STATUS or status >= 500:
-        return _unavailable(said, _retry_after_seconds(error.response.headers))
+        return _unavailable(said, retry_after_seconds(error.response.headers))
     elif status in (401, 403):
         next_step = _KEY_STEP
     elif _is_about_length(error):
@@ -291,15 +288,3 @@ def _refusal(error: openai.APIStatusError) -> ApexError:
         next_step=next_step,
         details={"status": status},
     )
-
-
-def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return seconds if 0 < seconds < math.inf else None
