@@ -1,6 +1,7 @@
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from apex_mcp.ids import core_name
 from apex_mcp.models import Extraction
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.components import connected
-from tests.record.graphs import entity, fact, forget, id_of, look, names, tell
+from apex_mcp.stores.record.enrichments import Enriched, Link
+from tests.record.graphs import begin, entity, fact, forget, id_of, look, names, tell
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +115,47 @@ async def test_what_the_user_split_does_not_meet_again_through_a_third_name(reco
     await tell(record, "two", Extraction(entities=(entity("ACME Corporation"), entity("Rockets"))))
     found = {view.name: [one.name for one in view.merged_from] for view in await look(record, "acme")}
     assert found == {"ACME Corp.": ["Acme Inc."], "ACME Corporation": []}
+
+
+@pytest.mark.parametrize(
+    ("by", "forgotten"),
+    [
+        ("name", ["one"]),
+        ("name", ["two"]),
+        ("name", ["one", "two"]),
+        ("name", ["two", "one"]),
+        ("model", ["two"]),
+        ("model", ["one", "two"]),
+    ],
+)
+async def test_what_was_forgotten_and_comes_back_stays_split_and_can_be_joined_again(
+    record: Record, by: str, forgotten: list[str]
+) -> None:
+    said = {"one": "ACME Corp.", "two": "ACME Corporation" if by == "name" else "The Anvil Makers"}
+    alike = Enriched(
+        extraction=Extraction(), links=(Link(name=said["two"], other_id=id_of(said["one"]), reason=by),)
+    )
+
+    async def say(key: str) -> UUID:
+        told = await tell(record, key, Extraction(entities=(entity(said[key]),)), enrich=key == "two")
+        if key == "two" and by == "model":
+            work = await begin(record)
+            assert await record.enrichments.publish(work.version_id, work.claim, alike)
+        return told
+
+    versions = {key: await say(key) for key in said}
+    await record.splits.split("default", id_of(said["one"]), id_of(said["two"]))
+    for key in forgotten:
+        await forget(record, versions[key])
+    for key in forgotten:
+        await say(key)
+    assert sorted(await shown_names(record, said)) == sorted(said.values())
+    await record.splits.join("default", id_of(said["one"]), id_of(said["two"]))
+    assert len(await shown_names(record, said)) == 1
+
+
+async def shown_names(record: Record, said: dict[str, str]) -> set[str]:
+    return {view.name for name in said.values() for view in await look(record, name)}
 
 
 @pytest.mark.parametrize("third", [False, True])

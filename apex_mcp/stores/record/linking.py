@@ -144,14 +144,17 @@ async def link_entities(
 
 
 async def _without_reunions(connection: Connection, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without new links by which two that the user keeps apart would become one through a third."""
+    """Without new links by which two that the user keeps apart would become one through a third.
+
+    A link of these two themselves is kept: it does not count while they are split, and does when they are joined again.
+    """
     kept: list[dict[str, Any]] = []
     by_namespace: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_namespace.setdefault(row["namespace"], []).append(row)
     for namespace, some in by_namespace.items():
         splits = await (await connection.execute(_SPLITS, (namespace,))).fetchall()
-        apart = {(row["a_id"], row["b_id"]) for row in splits}
+        apart = {frozenset((row["a_id"], row["b_id"])) for row in splits}
         revision = await (
             await connection.execute("SELECT revision FROM namespaces WHERE name = %s", (namespace,))
         ).fetchone()
@@ -161,9 +164,9 @@ async def _without_reunions(connection: Connection, rows: Iterable[dict[str, Any
         group = {id_: set(component.members) for id_, component in found.items()}
         for row in some:
             ours, theirs = group[row["a_id"]], group[row["b_id"]]
-            if ours is theirs or row["known"]:
+            if ours is theirs or row["known"] or frozenset((row["a_id"], row["b_id"])) in apart:
                 kept.append(row)
-            elif not any((x, y) in apart or (y, x) in apart for x in ours for y in theirs):
+            elif not any(frozenset((x, y)) in apart for x in ours for y in theirs):
                 kept.append(row)
                 ours |= theirs
                 group |= dict.fromkeys((one for one in theirs if one in group), ours)

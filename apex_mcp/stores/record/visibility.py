@@ -24,10 +24,12 @@ coalesce((SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_
           WHERE s.entity_id = e.id AND {VISIBLE_SOURCE} LIMIT 1), false)
 """
 
-# A user's word that a pair is not one; the pair is called `p`.
+# A user's word that a pair is not one; the pair is called `p`. It outlives both of them, and they may come back the other
+# way round.
 SPLIT: LiteralString = """
-EXISTS (SELECT 1 FROM entity_splits x WHERE x.a_id = p.a_id AND x.b_id = p.b_id AND x.revision_from <= %(revision)s
-        AND (x.revision_to IS NULL OR x.revision_to > %(revision)s))
+EXISTS (SELECT 1 FROM entity_splits x
+        WHERE ((x.a_id = p.a_id AND x.b_id = p.b_id) OR (x.a_id = p.b_id AND x.b_id = p.a_id))
+          AND x.revision_from <= %(revision)s AND (x.revision_to IS NULL OR x.revision_to > %(revision)s))
 """
 
 # What every answer says of where it comes from; the document is called `d`.
