@@ -1,13 +1,14 @@
 """The vector index in use: opened, followed when another takes its place, and written to."""
 
 import asyncio
+import copy
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import LiteralString
 
-from apex_mcp.errors import Unavailable
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
@@ -16,6 +17,8 @@ from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
 
 _OPENING: LiteralString = "apex-mcp index opening"
 _OPENING_SECONDS = 30.0
+# After an index could not be opened, so long nobody waits for another try.
+_REST_SECONDS = 3.0
 
 # A name that no index has.
 _NONE = ""
@@ -50,6 +53,8 @@ class CurrentIndex:
         self._following = asyncio.Lock()
         self._writers: set[int] = set()
         self._next_writer = 0
+        self._failure: Unavailable | None = None
+        self._resting_until = 0.0
 
     async def open(self) -> None:
         """Open the index that the record names. Where its server does not answer, `refresh` opens it later.
@@ -63,20 +68,26 @@ class CurrentIndex:
         except Unavailable as error:
             if not self._home.shared:
                 raise
+            self._rest(error)
             self.vectors, self.use = AbsentIndex(error), replace(self.use, name=_NONE)
 
     async def refresh(self) -> bool:
         """Go on with the index that the record names now; whether it is another one. Never within `writing`.
 
+        While it cannot be opened, one caller at a time tries, with pauses; the others are told at once why.
+
         Raises:
             Unavailable: the record or that index cannot be used.
         """
+        self._fail_if_resting(trying=self._following.locked())
         async with self._following:
+            self._fail_if_resting()
             use = await self._record.index_log.in_use()
             if use.same(self.use):
                 self.use = use
+                self._failure = None
                 return False
-            before = self._take(use, await self.open_index(use))
+            before = self._take(use, await self._try(use))
         await self._let_go(before)
         return True
 
@@ -126,6 +137,25 @@ class CurrentIndex:
         await self._until_idle(set(self._writers))
         return generation
 
+    async def _try(self, use: IndexUse) -> KeptIndex:
+        try:
+            return await self.open_index(use)
+        except Unavailable as error:
+            self._rest(error)
+            raise
+        except asyncio.CancelledError:
+            # As a rule of a search, which waits for a few seconds only.
+            self._rest(_slow())
+            raise
+
+    def _rest(self, error: Unavailable) -> None:
+        self._failure = copy.copy(error).with_traceback(None)
+        self._resting_until = time.monotonic() + _REST_SECONDS
+
+    def _fail_if_resting(self, *, trying: bool = False) -> None:
+        if self._failure is not None and (trying or time.monotonic() < self._resting_until):
+            raise copy.copy(self._failure)
+
     async def _open(self, use: IndexUse) -> KeptIndex:
         log = self._record.index_log
         identity = await log.identity()
@@ -139,6 +169,7 @@ class CurrentIndex:
 
     def _take(self, use: IndexUse, vectors: KeptIndex) -> KeptIndex:
         before, self.vectors, self.use, self.whole = self.vectors, vectors, use, UNKNOWN
+        self._failure = None
         self.lost.set()
         self.written.set()
         return before
@@ -150,3 +181,13 @@ class CurrentIndex:
     async def _until_idle(self, writers: set[int]) -> None:
         while writers & self._writers:  # noqa: ASYNC110  (some milliseconds, once a reindex)
             await asyncio.sleep(0.01)
+
+
+def _slow() -> Unavailable:
+    return Unavailable(
+        "the vector index cannot be opened in time",
+        code=Code.VECTORS_UNAVAILABLE,
+        unchanged="the record is complete without it",
+        next_step="see that the Qdrant server runs and can be reached at APEX_QDRANT_URL; it is tried again by itself",
+        retry_after_seconds=_REST_SECONDS,
+    )

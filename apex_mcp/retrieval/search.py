@@ -1,7 +1,8 @@
 """Search: candidates from the indexes, fused, then read from the record in one snapshot, where visibility is decided."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from apex_mcp.models import Candidate, IndexFilter
 from apex_mcp.retrieval.fusion import ENTITY, MEANING, WORDS, Fused, fuse
 from apex_mcp.retrieval.naming import possible_names
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.record.reading import View
 from apex_mcp.stores.vectors.protocol import VectorIndex
 
@@ -67,11 +69,11 @@ class Searcher:
         """
         found = Found()
         vector = await self._question_vector(request.query, found)
-        async with self._record.reader.view(request.where.namespace, known_at=request.known_at) as view:
+        async with self._snapshot(request, found) as (view, vectors):
             found.revision = view.revision
             lacks = self._index.lacks(view.index)
             where = replace(request.where, revision=view.revision) if view.past else request.where
-            await self._collect(view, request, where, vector, found)
+            await self._collect(view, vectors, request, where, vector, found)
         # A rebuild that ended meanwhile may have hidden passages at the beginning, and one that began, at the end.
         if lacks := lacks or self._index.lacks(self._index.use):
             found.degraded.append(lacks)
@@ -81,9 +83,31 @@ class Searcher:
             )
         return found
 
+    @asynccontextmanager
+    async def _snapshot(
+        self, request: SearchRequest, found: Found
+    ) -> AsyncGenerator[tuple[View, VectorIndex | None]]:
+        """A snapshot and the index that it names, or None.
+
+        An index that is in use since a moment is opened between two snapshots: that takes connections of the record, and
+        searches that waited for it with one in hand would leave none.
+        """
+        names: IndexUse | None = None
+        while True:
+            async with self._record.reader.view(request.where.namespace, known_at=request.known_at) as view:
+                if view.index.same(self._index.use):
+                    yield view, self._index.vectors
+                    return
+                if names is not None and names.same(view.index):
+                    yield view, None
+                    return
+                names = view.index
+            await self._within(self._index.follow(names), "the vector index", found)
+
     async def _collect(
         self,
         view: View,
+        vectors: VectorIndex | None,
         request: SearchRequest,
         where: IndexFilter,
         vector: Sequence[float] | None,
@@ -96,7 +120,6 @@ class Searcher:
         rows: dict[UUID, dict[str, Any]] = {}
         asked: set[UUID] = set()
         offset, page = 0, max(_MIN_PAGE, 3 * request.limit)
-        vectors = await self._within(self._index.follow(view.index), "the vector index", found)
         if self._embedder is None or self._embedder.name != self._index.embedder_name:
             vector = None
         while offset < _MAX_CANDIDATES:

@@ -1,20 +1,25 @@
 """One vector index on a server, kept by several processes of one record. Each keeper here stands for a process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from apex_mcp.errors import Code, Conflict, Rejected, Unavailable
+from apex_mcp.ingestion import current_index
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IndexFilter, IndexPoint, IngestionState
+from apex_mcp.retrieval.search import Found, Searcher, SearchRequest
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.index_log import REBUILDING
 from apex_mcp.stores.record.versions import NewVersion
+from apex_mcp.stores.vectors import qdrant_home
 from apex_mcp.stores.vectors.packing import pack
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
 from tests.doubles.qdrant_server import QdrantServer
@@ -134,8 +139,8 @@ async def test_one_process_does_the_upkeep_and_another_takes_over_when_it_ends(
             await eventually(keeping)
             [leader] = keeping()
             await eventually(lambda: leader.vectors.position() is not None)
-            # Several looks of the other one later.
-            await asyncio.sleep(0.5)
+            looked = await refused_last(record)
+            await eventually(lambda: refused_since(record, looked))
             assert keeping() == [leader]
             task_of[leader].cancel()
             await eventually(lambda: keeping() not in ([], [leader]))
@@ -153,6 +158,21 @@ async def holders(record: Record) -> set[int]:
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     return {row["pid"] for row in rows}
+
+
+async def refused_last(record: Record) -> datetime | None:
+    """When somebody asked for the upkeep's lock last, and did not get it."""
+    row = await record.database.fetch_one(
+        "SELECT max(query_start) AS at FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' "
+        "AND query LIKE '%%pg_try_advisory_lock%%' AND pid <> ALL(%s)",
+        (list(await holders(record)),),
+    )
+    return row["at"] if row else None
+
+
+async def refused_since(record: Record, before: datetime | None) -> bool:
+    last = await refused_last(record)
+    return last is not None and (before is None or last > before)
 
 
 async def test_the_upkeep_ends_where_its_lock_was_lost_and_is_taken_up_again(
@@ -422,9 +442,76 @@ async def test_a_process_starts_while_the_server_is_down_and_goes_on_when_it_is_
             await keeper.commit(points, [version], token)
         assert await notes.visible_texts(record) == []
         server.faults.clear()
+        # It is tried again after a pause.
+        await eventually(lambda: opened(keeper))
         await keeper.commit(points, [version], token)
         assert await found(record, keeper, "heron") == 1
         await eventually(lambda: keeper.vectors.position() is not None)
+
+
+async def opened(keeper: IndexKeeper) -> bool:
+    with suppress(Unavailable):
+        await keeper.vectors.ready()
+        return True
+    return False
+
+
+def searcher(record: Record, keeper: IndexKeeper) -> Callable[[], Coroutine[Any, Any, Found]]:
+    asked = Searcher(record, keeper, None)
+    request = SearchRequest(query="heron", where=EVERYTHING, limit=5)
+    return lambda: asked.search(request)
+
+
+async def test_more_searches_than_connections_go_on_with_an_index_that_another_process_made(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as one, process(conninfo, server) as other:
+        await remember(record, one, "note", "heron")
+        search = searcher(record, one)
+        await reindexed(other)
+        answers = await asyncio.gather(*(search() for _ in range(40)))
+        assert [(len(one.passages), one.degraded) for one in answers] == [(1, [])] * 40
+
+
+async def test_searches_that_wait_for_an_index_leave_the_record_to_others_and_one_of_them_finds_out(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_index, "_REST_SECONDS", 3600.0)
+    async with process(conninfo, server) as one, process(conninfo, server) as other:
+        await remember(record, one, "note", "heron")
+        search = searcher(record, one)
+        await reindexed(other)
+        server.held.clear()
+        try:
+            before = len(server.requests)
+            searches = [asyncio.create_task(search()) for _ in range(40)]
+            await eventually(lambda: len(server.requests) > before)
+            async with record.index_log.alone(REBUILDING) as free:
+                assert free
+            await asyncio.gather(*(record.index_log.in_use() for _ in range(12)))
+            answers = await asyncio.gather(*searches)
+            asked = len(server.requests)
+            answers += await asyncio.gather(*(search() for _ in range(40)))
+            assert len(server.requests) == asked
+        finally:
+            server.held.set()
+        assert [one.degraded for one in answers] == [["the vector index did not answer"]] * 80
+
+
+async def test_where_the_server_is_silent_at_the_start_searches_do_not_wait_for_it_one_by_one(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(current_index, "_REST_SECONDS", 3600.0)
+    monkeypatch.setattr(qdrant_home, "_TIMEOUT_SECONDS", 1)
+    server.held.clear()
+    try:
+        async with process(conninfo, server) as keeper:
+            asked = len(server.requests)
+            answers = [await searcher(record, keeper)() for _ in range(5)]
+            assert [one.degraded for one in answers] == [["the vector index did not answer"]] * 5
+            assert len(server.requests) == asked > 0
+    finally:
+        server.held.set()
 
 
 @pytest.mark.parametrize("wrong", ["version", "key"])

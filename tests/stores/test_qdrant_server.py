@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -44,6 +45,25 @@ async def opened(
             dimension=dimension,
             breaker=breaker,
         )
+
+
+async def test_looking_at_a_server_and_tidying_it_are_left_alone_while_it_is_down(
+    server: QdrantServer,
+) -> None:
+    server.faults.extend([503] * 1_000)
+    breaker = CircuitBreaker("vectors", Code.VECTORS_UNAVAILABLE, Health(), rest_seconds=3600)
+    async with qdrant_client(server.url, None) as client:
+        home = QdrantHome(client, RECORD, breaker=breaker)
+        opened = partial(
+            home.open, "one", record_id=RECORD, embedder=None, dimension=None, on_lost=lambda: None
+        )
+        for ask in (opened, opened, partial(home.remove_others, "one")):
+            with pytest.raises(Unavailable):
+                await ask()
+        asked = len(server.requests)
+        with pytest.raises(Unavailable):
+            await opened()
+        assert len(server.requests) == asked == 3
 
 
 @pytest.mark.parametrize("version", ["1.18.3", "0.9.0", "unknown"])

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from uuid import UUID
 
 import httpx
@@ -65,7 +65,8 @@ class QdrantHome:
             Rejected: it is too old, or does not let us in (`settings_invalid`).
         """
         if not self._checked:
-            await check_version(self._client)
+            with self._guarded():
+                await check_version(self._client)
             self._checked = True
         return await QdrantVectorIndex.open(
             self._client,
@@ -79,15 +80,18 @@ class QdrantHome:
 
     async def remove_others(self, name: str) -> None:
         """Remove the record's other collections, each when it was seen unused for a while."""
-        with translated():
+        with self._guarded(), translated():
             found = {one.name for one in (await self._client.get_collections()).collections}
         others = {one for one in found if one.startswith(self._prefix)} - {self._prefix + name}
         now = time.monotonic()
         self._unused_since = {one: self._unused_since.get(one, now) for one in others}
         for one, since in self._unused_since.items():
             if now - since >= self._grace_seconds:
-                with translated():
+                with self._guarded(), translated():
                     await self._client.delete_collection(one)
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return self._breaker.guard() if self._breaker is not None else nullcontext()
 
 
 @asynccontextmanager
