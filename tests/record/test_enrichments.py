@@ -1,10 +1,15 @@
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import uuid4
+from typing import cast
+from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 
 from apex_mcp.errors import Code, Rejected, Unavailable
+from apex_mcp.ingestion.embedding.protocol import Embedder, EmbedderState, Readiness
+from apex_mcp.ingestion.enriching import resolution
 from apex_mcp.models import EnrichmentState, Extraction
 from apex_mcp.presenting import present_ingestion
 from apex_mcp.stores.record import Record
@@ -29,6 +34,17 @@ pytestmark = pytest.mark.anyio
 FOUND = works_at("Ann Lee", "Globex")
 DOWN = Unavailable("the model does not answer", code=Code.MODEL_UNAVAILABLE)
 SPENT = Rejected("the budget is spent", code=Code.BUDGET_SPENT)
+
+
+async def known_vectors(record: Record, type_: str, limit: int = 10) -> list[tuple[UUID, bytes]]:
+    """All of them, page by page."""
+    found: list[tuple[UUID, bytes]] = []
+    last = None
+    while page := await record.enrichments.known_vectors("default", "model", type_, after=last, limit=limit):
+        assert len(page) <= limit
+        found += page
+        last = page[-1][0]
+    return found
 
 
 async def test_what_a_model_finds_shows_from_the_second_commit_on_and_not_before(record: Record) -> None:
@@ -256,8 +272,38 @@ async def test_known_entities_are_found_by_name_alias_and_core_with_what_is_said
     assert found == {"acme corp.": [acme], "Acme Inc.": [acme], "the anvil people": [acme], "Globex": []}
     assert await record.enrichments.known([acme.id, uuid4()]) == [acme]
     await record.enrichments.keep_vectors("model", {acme.id: b"1234", uuid4(): b"5678"})
-    assert await record.enrichments.known_vectors("default", "model", "Organization") == [(acme.id, b"1234")]
-    assert await record.enrichments.known_vectors("default", "model", "Person") == []
+    assert await known_vectors(record, "Organization") == [(acme.id, b"1234")]
+    assert await known_vectors(record, "Person") == []
+
+
+async def test_the_nearest_names_are_the_same_however_many_are_looked_at_at_a_time(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Extraction(entities=tuple(entity(f"Company {letter}") for letter in "abcdefghi"))
+    await tell(record, "one", said)
+    vectors = {
+        id_of(f"Company {letter}"): np.array([1, place / 10], dtype="<f4").tobytes()
+        for place, letter in enumerate("abcdefghi")
+    }
+    await record.enrichments.keep_vectors("model", vectors)
+    assert dict(await known_vectors(record, "Organization", limit=2)) == vectors
+
+    class Names:
+        """An embedder whose vectors are known."""
+
+        name, state = "model", EmbedderState(readiness=Readiness.READY, text="")
+
+        async def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
+            return [[1, 0.31] for _ in texts]
+
+    found: list[list[UUID]] = []
+    for at_once in (4_000, 2):
+        monkeypatch.setattr(resolution, "_VECTORS_AT_ONCE", at_once)
+        resolving = resolution.Resolution(record.enrichments, "default", cast("Embedder", Names()))
+        new = Extraction(entities=(entity("Firm"),))
+        found.append([link.other_id for link in (await resolving.resolve(new)).links])
+    assert found[0] == found[1]
+    assert found[0][0] == id_of("Company d")
 
 
 async def test_a_removal_leaves_an_entity_that_a_commit_names_meanwhile(record: Record) -> None:

@@ -5,6 +5,7 @@ of the names propose, and only where they leave a doubt the model decides. Two p
 """
 
 import asyncio
+import heapq
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ ALIKE = 0.93
 DOUBTFUL = 0.70
 _CANDIDATES = 3
 _SAID = 3
+# Some megabytes: what is looked through at a time.
+_VECTORS_AT_ONCE = 4_000
+
+# Likeness and entity.
+_Near = list[tuple[float, UUID]]
 
 _log = logging.getLogger(__name__)
 
@@ -114,12 +120,10 @@ class Resolution:
             return []
         found: list[tuple[ExtractedEntity, KnownEntity, float]] = []
         for type_ in sorted({entity.type for entity in entities}):
-            others = await self._store.known_vectors(self._namespace, self._embedder.name, type_)
-            if not others:
-                continue
             of_type = [entity for entity in entities if entity.type == type_]
-            ours = [vectors[self._id(entity.name)] for entity in of_type]
-            for entity, other_id, likeness in await asyncio.to_thread(_nearest, of_type, ours, others):
+            nearest = await self._nearest(type_, [vectors[self._id(entity.name)] for entity in of_type])
+            pairs = zip(of_type, nearest, strict=True)
+            for entity, likeness, other_id in ((entity, *near) for entity, some in pairs for near in some):
                 # Of one that is known it is not asked again whether it is what it is shown as.
                 own = {
                     self._id(entity.name),
@@ -132,6 +136,21 @@ class Resolution:
                 )
         return found
 
+    async def _nearest(self, type_: str, ours: Sequence[bytes]) -> list[_Near]:
+        """For each of our vectors the few of this type that are nearest, the nearest first."""
+        assert self._embedder is not None  # it made ours
+        found: list[_Near] = [[] for _ in ours]
+        last: UUID | None = None
+        while True:
+            page = await self._store.known_vectors(
+                self._namespace, self._embedder.name, type_, after=last, limit=_VECTORS_AT_ONCE
+            )
+            if page:
+                found = await asyncio.to_thread(_nearer, ours, page, found)
+                last = page[-1][0]
+            if len(page) < _VECTORS_AT_ONCE:
+                return found
+
     def _id(self, name: str) -> UUID:
         return ids.entity_id(self._namespace, name)
 
@@ -139,23 +158,21 @@ class Resolution:
         return frozenset((self._id(link.name), link.other_id))
 
 
-def _nearest(
-    entities: Sequence[ExtractedEntity], vectors: Sequence[bytes], others: Sequence[tuple[UUID, bytes]]
-) -> list[tuple[ExtractedEntity, UUID, float]]:
+def _nearer(
+    ours: Sequence[bytes], others: Sequence[tuple[UUID, bytes]], found: Sequence[_Near]
+) -> list[_Near]:
+    """What was found, with those of the others that are nearer."""
     import numpy as np
 
     known = _matrix([vector for _, vector in others])
-    found: list[tuple[ExtractedEntity, UUID, float]] = []
-    for entity, row in zip(entities, _matrix(vectors), strict=True):
+    nearest: list[_Near] = []
+    for row, some in zip(_matrix(ours), found, strict=True):
         cosines = known @ row
+        alike: list[int] = np.flatnonzero(cosines >= DOUBTFUL).tolist()
+        near = [*some, *((float(cosines[place]), others[place][0]) for place in alike)]
         # One more than wanted: the entity itself may be among them.
-        nearest: list[int] = np.argsort(-cosines)[: _CANDIDATES + 1].tolist()
-        found.extend(
-            (entity, others[position][0], float(cosines[position]))
-            for position in nearest
-            if cosines[position] >= DOUBTFUL
-        )
-    return found
+        nearest.append(heapq.nlargest(_CANDIDATES + 1, near))
+    return nearest
 
 
 def _matrix(vectors: Sequence[bytes]) -> "np.ndarray":

@@ -270,10 +270,12 @@ class EnrichmentStore:
         async with self._now(row["namespace"]) as snapshot:
             return await known.known(snapshot, ids, self._exclusive)
 
-    async def known_vectors(self, namespace: str, embedder: str, type_: str) -> list[tuple[UUID, bytes]]:
-        """Vectors of the names of visible entities of a type."""
+    async def known_vectors(
+        self, namespace: str, embedder: str, type_: str, *, after: UUID | None, limit: int
+    ) -> list[tuple[UUID, bytes]]:
+        """Vectors of the names of visible entities of a type: up to `limit` in the order of their ids, behind `after`."""
         async with self._now(namespace) as snapshot:
-            return await known.known_vectors(snapshot, embedder, type_)
+            return await known.known_vectors(snapshot, embedder, type_, after=after, limit=limit)
 
     async def keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
         """Keep vectors of entities' names; of those that are gone nothing is kept."""
