@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 import apex_mcp
-from apex_mcp.stores.cache.keys import answer_key, answers_prefix
+from apex_mcp.stores.cache.keys import answer_key
 from apex_mcp.stores.cache.protocol import Cache
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.state import NamespaceState, owes_vectors, state_of
@@ -67,10 +67,6 @@ class AnswerCache:
         answer = await make()
         await self._keep(namespace, state, key, answer)
         return answer
-
-    async def drop(self, namespace: str) -> None:
-        """Remove every answer from a namespace; none of them would be given any more, but they hold what it held."""
-        await self._cache.delete_prefix(answers_prefix(namespace))
 
     async def _look(
         self, namespace: str, question: object, kind: type[V]

@@ -12,9 +12,6 @@ from redis.asyncio import Redis
 
 from apex_mcp.app import App
 from apex_mcp.errors import NotFound
-from apex_mcp.retrieval.cached import AnswerCache
-from apex_mcp.stores.cache.opening import open_shared
-from apex_mcp.stores.health import Health
 from apex_mcp.views import DocumentView, IngestionView, SearchView
 from tests.doubles.openai_server import OpenAIServer
 from tests.e2e.apps import CALLER, app_without_worker, ended, working
@@ -128,17 +125,6 @@ async def test_what_is_kept_is_given_and_what_is_no_answer_is_made_anew(notes: N
         [key] = await answers_in(redis)
         await redis.set(key, kept)
         assert await notes.found("keeper") == given
-
-
-async def test_answers_of_a_namespace_can_be_dropped(notes: Notes, redis: Any) -> None:
-    await notes.remember("The lighthouse keeper is Ada.")
-    await notes.found("keeper")
-    await notes.found("keeper", namespace="other")
-    app = notes.app
-    async with open_shared(app.settings, record_id=app.record_id, health=Health(), alone=True) as shared:
-        await AnswerCache(shared.cache, app.record.database, None).drop(notes.namespace)
-    assert len(await answers_in(redis)) == 1
-    assert await notes.found("keeper") == ["The lighthouse keeper is Ada."]
 
 
 async def test_all_goes_on_when_redis_dies_and_comes_back_without_what_it_held(

@@ -39,7 +39,6 @@ async def use(shared: Shared) -> None:
     """Everything that it is good for, once."""
     await shared.cache.set_many({"a": b"1"}, ttl_seconds=60)
     assert await shared.cache.get_many(["a", "b"]) in ([b"1", None], [None, None])
-    await shared.cache.delete_prefix("a")
     async with shared.lock.hold("work", seconds=60) as held:
         assert held
     await shared.rate_limit.wait_turn("model", per_minute=6000)

@@ -1,7 +1,4 @@
-"""Keys of the cache: hashes, ids and revisions, never content.
-
-A namespace's answers share a prefix, so that they can go together.
-"""
+"""Keys of the cache: hashes, ids and revisions, never content."""
 
 import hashlib
 
@@ -11,14 +8,9 @@ def embedding_key(embedder: str, text: str, *, question: bool) -> str:
     return f"vector:{_digest(embedder)}:{'q' if question else 'p'}:{_digest(text)}"
 
 
-def answers_prefix(namespace: str) -> str:
-    """What all answers from a namespace begin with."""
-    return f"answer:{_digest(namespace)}:"
-
-
 def answer_key(namespace: str, state: str, question: str) -> str:
     """The answer to a question (all its arguments) from one state of a namespace."""
-    return f"{answers_prefix(namespace)}{_digest(state)}:{_digest(question)}"
+    return f"answer:{_digest(namespace)}:{_digest(state)}:{_digest(question)}"
 
 
 def _digest(text: str) -> str:

@@ -59,11 +59,6 @@ class ProcessCache:
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._entries)))
 
-    async def delete_prefix(self, prefix: str) -> None:
-        """See `Cache`."""
-        for key in [key for key in self._entries if key.startswith(prefix)]:
-            self._drop(key)
-
     async def close(self) -> None:
         """See `Cache`."""
         self._entries.clear()

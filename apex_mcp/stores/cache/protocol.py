@@ -20,10 +20,6 @@ class Cache(Protocol):
         """Keep values; what is there is replaced."""
         ...
 
-    async def delete_prefix(self, prefix: str) -> None:
-        """Drop every key that begins so."""
-        ...
-
     async def close(self) -> None:
         """Release connections."""
         ...

@@ -13,7 +13,6 @@ from apex_mcp.stores.cache.turns import HORIZON_SECONDS, Pace, Queue, Turn
 
 _MOST_VALUE_BYTES = 1024 * 1024
 _BATCH = 256
-_SCAN_BATCH = 2_000
 
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 
@@ -56,22 +55,6 @@ class RedisCache:
             for key, value in some:
                 pipeline.set(self._client.key(key), value, px=max(1, int(ttl_seconds * 1000)))
             await self._client.ask(pipeline.execute, otherwise=[])
-
-    async def delete_prefix(self, prefix: str) -> None:
-        """See `Cache`. Looks at every key of the Redis, in small steps."""
-        cursor = 0
-        # A prefix holds nothing that a pattern would take for more than itself: see `keys.py`.
-        pattern = f"{self._client.key(prefix)}*"
-        nothing: tuple[int, list[bytes]] = (0, [])
-        while True:
-            cursor, found = await self._client.ask(
-                lambda cursor=cursor: self._client.redis.scan(cursor, match=pattern, count=_SCAN_BATCH),
-                otherwise=nothing,
-            )
-            if found:
-                await self._client.ask(lambda found=found: self._client.redis.unlink(*found), otherwise=0)
-            if int(cursor) == 0:
-                return
 
     async def close(self) -> None:
         """See `Cache`."""
