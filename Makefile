@@ -49,5 +49,5 @@ constraints:
 		--upgrade --output-file constraints.txt
 
 clean:
-	rm -rf $(VENV) .demo .pytest_cache .ruff_cache .hypothesis dist build benchmarks/results
+	rm -rf $(VENV) .cache .demo .pytest_cache .ruff_cache .hypothesis dist build benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

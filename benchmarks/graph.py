@@ -85,7 +85,8 @@ def run(context: Context) -> Iterator[Figure]:
 async def _measure(folder: Path, server: Neo4jServer | None, size: Size, questions: int) -> list[Measured]:
     async with _record(folder) as record:
         every = list(documents(size))
-        copied, committed = every[:-_COMMITTED] or every[:1], every[-_COMMITTED:]
+        last = len(every) - min(_COMMITTED, len(every) // 2)
+        copied, committed = every[:last], every[last:]
         await copy(record, copied)
         seconds = await _timed(lambda: commit(record, committed))
         rows = sum(len(said.entities) + len(said.facts) for _, said in committed)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID, uuid4
 
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
-from apex_mcp.stores.graph.neo4j_schema import ensure_schema
+from apex_mcp.stores.graph.neo4j_schema import ensure_schema, ensure_vector_index
 from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.components import Component
@@ -12,6 +12,7 @@ from apex_mcp.stores.record.facts import facts_stating
 from apex_mcp.stores.record.graph_changes import Changes, Stated
 from apex_mcp.stores.record.graph_state import shown_entities, shown_passages
 from apex_mcp.stores.record.reading import View
+from apex_mcp.stores.vectors.packing import unpack
 
 _PAGE = 5000
 
@@ -32,6 +33,7 @@ class Projector:
         self._queue = record.graph_queue
         self._client = client
         self._writer = Neo4jWriter(client, record_id)
+        self._dimension: int | None = None
 
     async def has_work(self) -> bool:
         """Whether something waits, or the graph is to be written anew.
@@ -64,6 +66,7 @@ class Projector:
                 if hanging:
                     # Before the page: were it lost between the two, nobody would know what to move.
                     await self._queue.put_hanging_on(namespace, hanging)
+                await self._expect_vectors(page)
                 await self._writer.write(page, token=token, turn=turn)
             await self._queue.done(changes)
         return await self._queue.has_work()
@@ -74,13 +77,21 @@ class Projector:
         turn = await self._writer.take_turn(token) if token else None
         if token and turn is not None:
             return token, turn
-        await ensure_schema(self._client, dimension=(await self._record.index_log.identity()).dimension)
+        await ensure_schema(self._client)
         token = uuid4().hex
         await self._queue.begin(token)
         await self._writer.clear()
         await self._queue.put_everything()
         await self._writer.mark(token)
         return token, await self._writer.take_turn(token) or 0
+
+    async def _expect_vectors(self, page: GraphPage) -> None:
+        """Have an index for the page's vectors of names, which come with a model, long after the graph was begun."""
+        vector = next((one.vector for one in (*page.entities, *page.ends) if one.vector), None)
+        dimension = len(unpack(vector)) if vector else self._dimension
+        if dimension is not None and dimension != self._dimension:
+            await ensure_vector_index(self._client, dimension)
+            self._dimension = dimension
 
     async def _page(
         self, view: View, changed: Changes, embedder: str | None

@@ -18,6 +18,7 @@ from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
 from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.vectors.packing import pack
 from tests.record.conftest import conninfo, postgres, record
 from tests.services.graph_notes import day, entity, fact, forget, id_of, tell
 from tests.services.neo4j_server import Neo4jServer, free_port
@@ -104,6 +105,39 @@ async def test_graphiti_reads_entities_episodes_and_relations(memory: Memory, ne
     assert episode.content.startswith("letter: Ann Berg works at Acme.")
     assert episode.valid_at == day("2024-06-01")
     assert mentioned.uuid == episode.uuid
+
+
+async def test_vectors_of_names_that_come_after_the_commit_are_searched_as_graphiti_does(
+    memory: Memory, neo4j: Neo4jServer
+) -> None:
+    from graphiti_core.driver.neo4j_driver import Neo4jDriver
+    from graphiti_core.search.search_filters import SearchFilters
+    from graphiti_core.search.search_utils import node_similarity_search
+
+    space = f"space-{memory.record_id.hex}"
+    await tell(memory.record, "a", entity("Rocket"), entity("Missile"), entity("Tulip"), namespace=space)
+    await memory.settle()
+    await memory.record.index_log.set_embedder("three numbers")
+    vectors = {"Rocket": [1.0, 0.1, 0.0], "Missile": [0.9, 0.3, 0.0], "Tulip": [0.0, 0.0, 1.0]}
+    await memory.record.enrichments.keep_vectors(
+        "three numbers", {id_of(name, space): pack(vector) for name, vector in vectors.items()}
+    )
+    assert await memory.projector.has_work()
+    await memory.settle()
+    driver = Neo4jDriver(neo4j.uri, neo4j.user, neo4j.password)
+    try:
+        near = await node_similarity_search(
+            driver, [1.0, 0.0, 0.0], SearchFilters(), group_ids=[space], limit=5, min_score=0.6
+        )
+    finally:
+        await driver.close()
+    assert [node.name for node in near] == ["Rocket", "Missile"]
+    by_index = await memory.ask(
+        "CALL db.index.vector.queryNodes('entity_name_embedding', 3, $vector) YIELD node AS n, score "
+        "WHERE n.record = $record RETURN n.name AS name ORDER BY score DESC",
+        vector=[1.0, 0.0, 0.0],
+    )
+    assert [row["name"] for row in by_index] == ["Rocket", "Missile", "Tulip"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEGRADED = "graph: Neo4j does not answer; PostgreSQL answered instead, the same but slower"
+DEGRADED = "graph: Neo4j does not answer; the record in PostgreSQL answered instead, and nothing is missing"
 
 
 class BestGraph:

@@ -37,21 +37,15 @@ OPTIONS {indexConfig: {`vector.dimensions`: $dimension, `vector.similarity_funct
 """
 
 
-async def ensure_schema(client: Neo4jClient, *, dimension: int | None) -> None:
-    """Create what is missing, and wait until it can be used.
-
-    Args:
-        client: the database.
-        dimension: of the vectors of names; None while there are none.
-    """
+async def ensure_schema(client: Neo4jClient) -> None:
+    """Create what is missing, and wait until it can be used."""
     for statement in _STATEMENTS:
         await client.alone(statement)
-    if dimension is not None:
-        await _ensure_vector_index(client, dimension)
     await client.alone("CALL db.awaitIndexes(60)")
 
 
-async def _ensure_vector_index(client: Neo4jClient, dimension: int) -> None:
+async def ensure_vector_index(client: Neo4jClient, dimension: int) -> None:
+    """Create the index of the names' vectors, in place of one for vectors of another size."""
     found = await client.alone(
         "SHOW VECTOR INDEXES YIELD name, options WHERE name = 'entity_name_embedding' "
         "RETURN options.indexConfig['vector.dimensions'] AS dimension"
@@ -59,3 +53,4 @@ async def _ensure_vector_index(client: Neo4jClient, dimension: int) -> None:
     if found and found[0]["dimension"] != dimension:
         await client.alone("DROP INDEX entity_name_embedding IF EXISTS")
     await client.alone(_VECTOR_INDEX, dimension=dimension)
+    await client.alone("CALL db.awaitIndexes(60)")

@@ -281,9 +281,12 @@ class EnrichmentStore:
         """Keep vectors of entities' names; of those that are gone nothing is kept."""
         async with self._database.connection() as connection:
             await connection.execute(
-                "INSERT INTO entity_vectors (entity_id, embedder, vector) "
+                "WITH kept AS (INSERT INTO entity_vectors (entity_id, embedder, vector) "
                 "SELECT e.id, %s, r.vector FROM unnest(%s::uuid[], %s::bytea[]) AS r(id, vector) "
-                "JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING",
+                "JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING RETURNING entity_id) "
+                # A graph on a server shows them; the commit that named these entities was before.
+                "INSERT INTO graph_changes (namespace, kind, id) SELECT e.namespace, 'entity', e.id "
+                "FROM kept k JOIN entities e ON e.id = k.entity_id, identity i WHERE i.graph IS NOT NULL",
                 (embedder, list(vectors), list(vectors.values())),
             )
 
