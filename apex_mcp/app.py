@@ -39,7 +39,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
 from apex_mcp.stores.record.listening import shared_bell
-from apex_mcp.stores.record.owner import Ownership, own_record, take_index
+from apex_mcp.stores.record.owner import Ownership, own_record, share_record, take_index
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.protocol import VectorIndex
@@ -60,7 +60,7 @@ class App:
         task_queue: where this memory's workflows wait for a worker.
         extractor, enricher: where this process works and a model is set.
         temporal_client: for asking; a worker needs `worker_client`.
-        ownership: of the record, where that is not the data folder's own.
+        ownership: of the record, alone or shared, where that is not the data folder's own.
         projector: writes the graph, where it is on a server.
     """
 
@@ -154,7 +154,7 @@ async def open_app(
     Raises:
         Unavailable: a part that cannot be done without does not answer.
         Rejected: a setting or the database's schema does not fit.
-        Conflict: another process owns the record.
+        Conflict: another process owns the record, or shares one that this one would own.
     """
     async with AsyncExitStack() as stack:
         ontology = load_ontology(settings)
@@ -163,10 +163,8 @@ async def open_app(
         )
         record_id = (await record.index_log.identity()).record_id
         bundled = conninfo is not None
-        ownership = await _own(stack, record, settings, folder) if not bundled and settings.alone else None
-
-        sole = bundled or ownership is not None
-
+        sole = bundled or settings.alone
+        ownership = await _own(stack, record, settings, folder) if not bundled else None
         temporal, task_queue = _temporal(settings, temporal_address, record_id)
         client = await temporal.connect(lazy=temporal.own)
 
@@ -190,6 +188,7 @@ async def open_app(
                 extractor=extractor,
                 embedder=embedder,
                 exclusive=ontology.exclusive,
+                lock=shared.lock,
             )
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
@@ -322,7 +321,10 @@ def _users_database(settings: Settings) -> str:
 
 
 async def _own(stack: AsyncExitStack, record: Record, settings: Settings, folder: DataFolder) -> Ownership:
-    ownership = await stack.enter_async_context(own_record(record.database.conninfo))
+    conninfo = record.database.conninfo
+    if not settings.alone:
+        return await stack.enter_async_context(share_record(conninfo))
+    ownership = await stack.enter_async_context(own_record(conninfo))
     if settings.qdrant_url is None:
         await take_index(record.index_log, folder.vectors)
     return ownership

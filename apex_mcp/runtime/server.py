@@ -87,8 +87,9 @@ class _Served:
         return self._app.memory
 
     async def lost(self) -> None:
-        """Never: every part is on a server, and is found again there."""
-        await asyncio.Event().wait()
+        """Return when another process owns the record by now; every part is on a server, and is found again there."""
+        assert self._app.ownership is not None, "its database is a server of the user's"
+        await self._app.ownership.lost()
 
     async def states(self) -> dict[str, str]:
         """The state of each part; asked again after a moment only, however often somebody wants to know."""

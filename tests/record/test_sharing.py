@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -13,7 +14,7 @@ from apex_mcp.models import Lane
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.address import shown, users_conninfo
 from apex_mcp.stores.record.listening import RecordBell, shared_bell
-from apex_mcp.stores.record.owner import own_record, take_index
+from apex_mcp.stores.record.owner import own_record, share_record, take_index
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +71,62 @@ async def test_a_second_owner_is_refused_until_the_first_lets_go(
         pass
 
 
+async def test_an_owner_and_those_who_share_keep_each_other_out(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
+    async with share_record(conninfo), share_record(conninfo):
+        with pytest.raises(Conflict) as alone:
+            async with own_record(conninfo):
+                pass
+    async with own_record(conninfo):
+        with pytest.raises(Conflict) as shared:
+            async with share_record(conninfo):
+                pass
+    assert alone.value.code == shared.value.code == Code.RECORD_OWNED
+    assert alone.value.message != shared.value.message
+    async with share_record(conninfo):
+        pass
+
+
+async def test_one_who_shares_goes_on_after_its_connection_broke_and_still_keeps_owners_out(
+    record: Record, conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
+    async with share_record(conninfo) as ownership:
+        [first] = await _holders(record)
+        await _end_sessions(record, "apex-mcp owner")
+
+        async def held_again() -> bool:
+            return bool(set(await _holders(record)) - {first})
+
+        await eventually(held_again)
+        with pytest.raises(Conflict):
+            async with own_record(conninfo):
+                pass
+        lost = asyncio.create_task(ownership.lost())
+        await asyncio.sleep(0)
+        assert not lost.done()
+        lost.cancel()
+
+
+async def test_one_who_shared_knows_when_the_record_was_taken_while_its_connection_was_away(
+    record: Record, conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
+    async with share_record(conninfo) as ownership, AsyncExitStack() as stack:
+        # A lock that is asked for in the ordinary way stands in line, so it comes before the other's next try.
+        waiting = await stack.enter_async_context(
+            await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        )
+        taking = asyncio.create_task(waiting.execute("SELECT pg_advisory_lock(hashtext('apex-mcp owner'))"))
+        await eventually(lambda: _in_line(record))
+        await _end_sessions(record, "apex-mcp owner")
+        await taking
+        async with asyncio.timeout(30):
+            await ownership.lost()
+
+
 async def test_an_owner_whose_connection_broke_knows_that_it_may_be_none(
     record: Record, conninfo: str
 ) -> None:
@@ -111,6 +168,23 @@ async def _sessions(record: Record, name: str, number: int) -> bool:
         (name,),
     )
     return row is not None and row["n"] == number
+
+
+async def _holders(record: Record) -> list[int]:
+    rows = await record.database.fetch_all(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted "
+        "AND objid::bigint = hashtext('apex-mcp owner')::bigint & 4294967295 "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return [row["pid"] for row in rows]
+
+
+async def _in_line(record: Record) -> bool:
+    row = await record.database.fetch_one(
+        "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return row is not None and row["n"] == 1
 
 
 async def _end_sessions(record: Record, name: str) -> None:

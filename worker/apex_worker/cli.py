@@ -4,14 +4,18 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from apex_mcp import __version__
 from apex_mcp.errors import ApexError
 from apex_mcp.logs import log_to_stderr
 from apex_mcp.settings import Settings, load_server_settings
 from apex_mcp.signals import on_stop
+
+if TYPE_CHECKING:
+    from apex_mcp.app import App
 
 _CONCURRENCY = 4
 _RETRY_SECONDS = 5.0
@@ -82,7 +86,7 @@ async def _keep_working(settings: Settings, concurrency: int, stopping: asyncio.
         try:
             async with open_server_app(settings) as app:
                 _log.info("version %s works, record %s, queue %s", __version__, app.record_id, app.task_queue)
-                await run_worker(app, stopping=stopping, concurrency=concurrency)
+                await _unless_lost(app, run_worker(app, stopping=stopping, concurrency=concurrency))
         except ApexError as error:
             # What does not get better by waiting ends the worker, and whoever runs it sees why.
             if not error.retryable:
@@ -93,3 +97,18 @@ async def _keep_working(settings: Settings, concurrency: int, stopping: asyncio.
         with suppress(TimeoutError):
             async with asyncio.timeout(_RETRY_SECONDS):
                 await stopping.wait()
+
+
+async def _unless_lost(app: "App", work: Awaitable[None]) -> None:
+    """Work until it ends, or until the record may be another process's: then it is asked for again."""
+    assert app.ownership is not None, "a worker's database is a server of the user's"
+    working = asyncio.ensure_future(work)
+    lost = asyncio.create_task(app.ownership.lost())
+    try:
+        await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        lost.cancel()
+        working.cancel()
+        await asyncio.wait([working, lost])
+    if not working.cancelled():
+        working.result()

@@ -13,6 +13,7 @@ from apex_mcp.errors import ApexError
 from apex_mcp.models import Lane
 from apex_mcp.stores.bell import ENRICHMENT, Bell, Kind
 from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.session_lock import open_session
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +64,8 @@ class RecordBell(Bell):
 
     async def _hear(self) -> None:
         while True:
-            with suppress(psycopg.Error, OSError):
-                async with await psycopg.AsyncConnection.connect(
-                    self._database.conninfo, autocommit=True, application_name="apex-mcp bell"
-                ) as connection:
+            with suppress(psycopg.Error, OSError, ApexError):
+                async with await open_session(self._database.conninfo, "apex-mcp bell") as connection:
                     await connection.execute(_LISTEN)
                     super().ring()  # whatever was rung while nobody heard
                     async for notification in connection.notifies():

@@ -14,12 +14,12 @@ _ANSWER_SECONDS = 10
 _LETTING_GO_SECONDS = 2
 _POLL_SECONDS = 0.1
 # PostgreSQL must notice soon when a process is gone without a word; otherwise that is up to its system, and takes hours.
-_SESSION: tuple[LiteralString, ...] = (
-    "SET tcp_keepalives_idle = 10",
-    "SET tcp_keepalives_interval = 5",
-    "SET tcp_keepalives_count = 3",
-    "SET idle_session_timeout = 0",
+_SESSION: LiteralString = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; "
+    "SET idle_session_timeout = 0"
 )
+_ALONE: LiteralString = "SELECT pg_try_advisory_lock(hashtext(%s))"
+_SHARED: LiteralString = "SELECT pg_try_advisory_lock_shared(hashtext(%s))"
 
 
 class SessionLock:
@@ -37,25 +37,48 @@ class SessionLock:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._session.execute("SELECT 1")
-        except (psycopg.Error, TimeoutError):
+        except (psycopg.Error, OSError, TimeoutError):
             self._held = False
         return self._held
+
+    async def lost(self) -> None:
+        """Return when it is held no more, which is noticed at once where the session's end is said."""
+        while await self.stands():
+            with suppress(psycopg.Error, OSError):
+                # Nobody notifies: this waits for the connection's end. The question finds one that ended without a word.
+                async for _ in self._session.notifies(timeout=_ANSWER_SECONDS):
+                    pass
 
 
 @asynccontextmanager
 async def session_lock(
-    conninfo: str, name: str, *, wait_seconds: float = 0, poll_seconds: float = 0.1
+    conninfo: str,
+    name: str,
+    *,
+    shared: bool = False,
+    wait_seconds: float = 0,
+    poll_seconds: float = _POLL_SECONDS,
+    session_name: str = "apex-mcp lock",
 ) -> AsyncGenerator[SessionLock]:
     """Try to hold the lock of a name, to the end of the block.
 
     It is asked for again and again: a query that waited for it would keep PostgreSQL from cleaning up.
 
+    Args:
+        conninfo: the database.
+        name: what the lock is for.
+        shared: together with others who hold it so, while nobody holds it alone.
+        wait_seconds: how long it is asked for.
+        poll_seconds: how often.
+        session_name: what PostgreSQL shows the session as.
+
     Raises:
         Unavailable: the database does not answer.
     """
-    session = await _open(conninfo)
+    session = await open_session(conninfo, session_name)
     try:
-        yield SessionLock(session, held=await _take(session, name, wait_seconds, poll_seconds))
+        held = await _take(session, _SHARED if shared else _ALONE, name, wait_seconds, poll_seconds)
+        yield SessionLock(session, held=held)
     finally:
         try:
             with suppress(psycopg.Error, TimeoutError):
@@ -66,21 +89,26 @@ async def session_lock(
             await session.close()
 
 
-async def _open(conninfo: str) -> psycopg.AsyncConnection:
-    with translated():
-        session = await _connect(conninfo)
+async def open_session(conninfo: str, name: str) -> psycopg.AsyncConnection:
+    """A connection in autocommit mode that may be idle for as long as it likes; whoever opens it closes it.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    with translated(), _unanswered():
+        session = await _connect(conninfo, name)
         try:
-            for statement in _SESSION:
-                await session.execute(statement)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await session.execute(_SESSION)
         except BaseException:
             await session.close()
             raise
         return session
 
 
-async def _connect(conninfo: str) -> psycopg.AsyncConnection:
+async def _connect(conninfo: str, name: str) -> psycopg.AsyncConnection:
     connecting = asyncio.create_task(
-        psycopg.AsyncConnection.connect(conninfo, autocommit=True, application_name="apex-mcp lock")
+        psycopg.AsyncConnection.connect(conninfo, autocommit=True, application_name=name)
     )
     try:
         return await asyncio.shield(connecting)
@@ -92,15 +120,17 @@ async def _connect(conninfo: str) -> psycopg.AsyncConnection:
 
 
 async def _take(
-    session: psycopg.AsyncConnection, name: str, wait_seconds: float, poll_seconds: float
+    session: psycopg.AsyncConnection,
+    query: LiteralString,
+    name: str,
+    wait_seconds: float,
+    poll_seconds: float,
 ) -> bool:
     deadline = time.monotonic() + wait_seconds
     while True:
         with translated(), _unanswered():
             async with asyncio.timeout(_ANSWER_SECONDS):
-                row = await (
-                    await session.execute("SELECT pg_try_advisory_lock(hashtext(%s))", (name,))
-                ).fetchone()
+                row = await (await session.execute(query, (name,))).fetchone()
         if row and row[0]:
             return True
         if time.monotonic() + poll_seconds > deadline:
