@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from enum import StrEnum
 
 from apex_mcp.errors import ApexError, Code, Unavailable
 from apex_mcp.stores.health import Health
@@ -15,14 +14,6 @@ from apex_mcp.stores.health import Health
 ANSWERED = "answered"
 
 _log = logging.getLogger(__name__)
-
-
-class BreakerState(StrEnum):
-    """`closed` lets calls through; `open` refuses them; `half_open` lets one through, to see."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
 
 
 class CircuitBreaker:
@@ -63,13 +54,6 @@ class CircuitBreaker:
         self._open_until: float | None = None
         self._probing = False
         self._error: Unavailable | None = None
-
-    @property
-    def state(self) -> BreakerState:
-        """Whether a call would be let through now."""
-        if self._open_until is None:
-            return BreakerState.CLOSED
-        return BreakerState.OPEN if self._clock() < self._open_until else BreakerState.HALF_OPEN
 
     @contextmanager
     def guard(self) -> Generator[None]:

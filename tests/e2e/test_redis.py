@@ -36,8 +36,8 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[RedisSe
 async def module_app(
     tmp_path_factory: pytest.TempPathFactory, module_server: RedisServer
 ) -> AsyncGenerator[App]:
-    settings = {"redis_url": SecretStr(module_server.url)}
-    async with app_without_worker(tmp_path_factory.mktemp("home"), **settings) as app, working(app):
+    url = SecretStr(module_server.url)
+    async with app_without_worker(tmp_path_factory.mktemp("home"), redis_url=url) as app, working(app):
         yield app
 
 
