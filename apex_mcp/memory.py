@@ -579,9 +579,12 @@ class Memory:
             Conflict: it is being made anew already.
             Unavailable: the record does not answer; the next call carries on.
         """
-        if self._graph.on_server:
-            await self._record.graph_queue.end()  # the worker finds that, and writes it anew
+        graph_stands = self._graph.on_server
         async for what, number in self._index.reindex():
+            if graph_stands:
+                # Not before it may run. The worker finds that, and writes it anew.
+                await self._record.graph_queue.end()
+                graph_stands = False
             yield ReindexView(what=what, number=number)
 
     async def enrich(self, caller: Caller, *, namespace: str | None = None) -> AsyncIterator[EnrichView]:
