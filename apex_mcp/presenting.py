@@ -73,7 +73,7 @@ def _enrichment_failure(ingestion: Ingestion, reads_with_model: bool) -> Failure
     return _present_failure(ingestion.enrichment_failure) if ingestion.enrichment_failure else None
 
 
-def _unread(usage: dict[str, int]) -> list[str]:
+def _unread(usage: dict[str, float]) -> list[str]:
     """What of the text the model gave no usable answer about."""
     lacking = usage.get("groups_without_answer", 0)
     if not lacking:

@@ -47,32 +47,24 @@ class Answers:
             await self._store.keep_answer(self._version_id, key, kept)
         elif key not in self._charged:
             self._charged.add(key)
-            self._budget.charge(Usage(**kept["usage"]), kept["seconds"])
+            self._budget.charge(Usage(**kept["usage"]))
         return kept["content"]
 
-    async def keep_unusable(self, key: str, error: ApexError, seconds: float) -> None:
+    async def keep_unusable(self, key: str, error: ApexError) -> None:
         """Note what an answer cost that cannot be used: the same is asked again by the next run, within one budget."""
-        usage = Usage(**{
-            name: error.details.get(name, 0) for name in ("requests", "tokens_in", "tokens_out")
-        })
-        await self.keep(f"{key}{_UNUSABLE}", None, usage, seconds)
+        await self.keep(f"{key}{_UNUSABLE}", None, Usage(**error.details))
 
     async def _charge_unusable(self, key: str) -> None:
         kept = await self._store.answer(self._namespace, f"{key}{_UNUSABLE}")
         if kept is not None and kept["asked_by"] == str(self._version_id) and key not in self._charged:
             self._charged.add(key)
-            self._budget.charge(Usage(**kept["usage"]), kept["seconds"])
+            self._budget.charge(Usage(**kept["usage"]))
 
-    async def keep(self, key: str, content: Any, usage: Usage, seconds: float) -> None:
+    async def keep(self, key: str, content: Any, usage: Usage) -> None:
         """Keep an answer before anything is made of it."""
         self._charged.add(key)
-        self._budget.charge(usage, seconds)
-        answer = {
-            "content": content,
-            "usage": asdict(usage),
-            "seconds": round(seconds, 3),
-            "asked_by": str(self._version_id),
-        }
+        self._budget.charge(usage)
+        answer = {"content": content, "usage": asdict(usage), "asked_by": str(self._version_id)}
         await self._store.keep_answer(self._version_id, key, answer)
 
 

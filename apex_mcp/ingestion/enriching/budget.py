@@ -21,17 +21,15 @@ class Budget:
         self._answers = 0
         self._open = 0
         self.usage = Usage()
-        self.spent_seconds = 0.0
 
     @property
     def spent_tokens(self) -> int:
         return self.usage.tokens_in + self.usage.tokens_out
 
-    def charge(self, usage: Usage, seconds: float) -> None:
+    def charge(self, usage: Usage) -> None:
         """Count what an answer cost."""
         self._answers += 1
         self.usage += usage
-        self.spent_seconds += seconds
 
     def begin(self) -> None:
         """Before a question. Those that are still open count as much as answers did so far.
@@ -42,7 +40,7 @@ class Budget:
         share = 1 + (self._open / self._answers if self._answers else 0)
         if self.spent_tokens * share >= self._tokens:
             raise self._over(f"{self._tokens} tokens")
-        if self.spent_seconds * share >= self._seconds:
+        if self.usage.seconds * share >= self._seconds:
             raise self._over(f"{self._seconds:g} s of the model's time")
         self._open += 1
 
@@ -66,5 +64,5 @@ class Budget:
             unchanged="its text stays searchable, and what was answered is kept",
             next_step="raise APEX_LLM_MAX_TOKENS_PER_DOCUMENT or APEX_LLM_MAX_SECONDS_PER_DOCUMENT and call "
             "retry_ingestion: it asks only what lacks",
-            details={"tokens": self.spent_tokens, "seconds": round(self.spent_seconds)},
+            details={"tokens": self.spent_tokens, "seconds": round(self.usage.seconds)},
         )

@@ -8,8 +8,9 @@ import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -102,8 +103,8 @@ class ChatEndpoint:
         """
         usage, why = Usage(), ""
         for _ in range(_TRIES):
-            completion = await self._complete(model, question)
-            usage += _usage(completion)
+            completion, seconds = await self._complete(model, question)
+            usage += _usage(completion, seconds)
             answer, why = _read(completion)
             if answer is not None:
                 return answer, usage
@@ -112,23 +113,19 @@ class ChatEndpoint:
             code=Code.MODEL_ANSWER_UNUSABLE,
             unchanged=_UNCHANGED,
             next_step=_MODEL_STEP,
-            details={
-                "requests": usage.requests,
-                "tokens_in": usage.tokens_in,
-                "tokens_out": usage.tokens_out,
-            },
+            details=asdict(usage),
         )
 
     async def close(self) -> None:
         """Release connections."""
         await self._client.close()
 
-    async def _complete(self, model: str, question: Question) -> ChatCompletion:
-        """One answer, in the richest form that the endpoint takes."""
+    async def _complete(self, model: str, question: Question) -> tuple[ChatCompletion, float]:
+        """One answer, in the richest form that the endpoint takes, and the seconds that it took."""
         form, left_out = self._format, set(self._left_out)
         while True:
             try:
-                completion = await self._send(self._request(model, question, form, left_out))
+                answered = await self._send(self._request(model, question, form, left_out))
             except openai.APIStatusError as error:
                 if error.status_code not in (400, 422) or _is_about_length(error):
                     raise _refusal(error) from None
@@ -142,7 +139,7 @@ class ChatEndpoint:
             else:
                 self._format = max(self._format, form)
                 self._left_out |= left_out
-                return completion
+                return answered
 
     def _request(self, model: str, question: Question, form: int, left_out: set[str]) -> dict[str, Any]:
         system = question.system
@@ -164,14 +161,16 @@ class ChatEndpoint:
             request[option] = "low" if option == "reasoning_effort" else 0
         return request
 
-    async def _send(self, request: dict[str, Any]) -> ChatCompletion:
+    async def _send(self, request: dict[str, Any]) -> tuple[ChatCompletion, float]:
         async with self._slots:
             if self._rate_limit is not None:
                 await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
+            began = time.monotonic()
             try:
                 # The library's timeout is one of silence: a trickling answer would go on for ever.
                 async with asyncio.timeout(self._timeout_seconds):
-                    return cast("ChatCompletion", await self._client.chat.completions.create(**request))
+                    answer = cast("ChatCompletion", await self._client.chat.completions.create(**request))
+                return answer, time.monotonic() - began
             except (TimeoutError, openai.APITimeoutError):
                 raise _unavailable("the model did not answer in time") from None
             except openai.APIConnectionError:
@@ -246,12 +245,12 @@ def _with_schema(system: str, schema: dict[str, Any]) -> str:
     return f"{system}\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n{json.dumps(schema)}"
 
 
-def _usage(completion: ChatCompletion) -> Usage:
+def _usage(completion: ChatCompletion, seconds: float) -> Usage:
     used = completion.usage
     tokens_in, tokens_out = (
         getattr(used, name, None) or 0 if used else 0 for name in ("prompt_tokens", "completion_tokens")
     )
-    return Usage(requests=1, tokens_in=int(tokens_in), tokens_out=int(tokens_out))
+    return Usage(requests=1, tokens_in=int(tokens_in), tokens_out=int(tokens_out), seconds=seconds)
 
 
 def _unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:

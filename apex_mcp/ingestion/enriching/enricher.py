@@ -5,7 +5,6 @@ Every answer is kept before the next step, and looked up before a question: what
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -208,14 +207,12 @@ class Enricher:
     async def _ask(self, reading: "_Reading", group: PassageGroup) -> Extraction:
         key = reading.key(group)
         reading.budget.begin()
-        began = time.monotonic()
         try:
             extraction, usage = await self._extractor.extract(group)
-            answer = to_answer(extraction, group.passages)
-            await reading.answers.keep(key, answer, usage, time.monotonic() - began)
+            await reading.answers.keep(key, to_answer(extraction, group.passages), usage)
         except Rejected as error:
             if error.code == Code.MODEL_ANSWER_UNUSABLE:
-                await reading.answers.keep_unusable(key, error, time.monotonic() - began)
+                await reading.answers.keep_unusable(key, error)
             raise
         finally:
             reading.budget.end()
@@ -273,23 +270,20 @@ class Enricher:
                 reading.budget.begin()
             except Rejected:
                 break
-            began = time.monotonic()
             try:
                 given, usage = await ask([questions[number] for number in some])
-                seconds = time.monotonic() - began
             except Rejected as error:
                 if error.code != Code.MODEL_ANSWER_UNUSABLE:
                     raise
-                first = key(questions[some[0]])
-                await reading.answers.keep_unusable(first, error, time.monotonic() - began)
+                await reading.answers.keep_unusable(key(questions[some[0]]), error)
                 continue
             finally:
                 reading.budget.end()
             for number, answer in zip(some, given, strict=True):
                 answers[number] = answer
                 # The whole question is paid for by its first member.
-                await reading.answers.keep(key(questions[number]), answer, usage, seconds)
-                usage, seconds = Usage(), 0.0
+                await reading.answers.keep(key(questions[number]), answer, usage)
+                usage = Usage()
         return answers
 
     async def _keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:

@@ -34,17 +34,19 @@ class PassageGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What an answer cost."""
+    """What an answer cost; `seconds` are the model's own, without waiting for a turn to ask."""
 
     requests: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             requests=self.requests + other.requests,
             tokens_in=self.tokens_in + other.tokens_in,
             tokens_out=self.tokens_out + other.tokens_out,
+            seconds=round(self.seconds + other.seconds, 3),
         )
 
 

@@ -322,7 +322,7 @@ class EnrichmentStore:
                 (json.dumps(error.to_dict()), version_id, claim),
             )
 
-    async def fail(self, version_id: UUID, claim: UUID, error: ApexError, usage: dict[str, int]) -> None:
+    async def fail(self, version_id: UUID, claim: UUID, error: ApexError, usage: dict[str, float]) -> None:
         """End it as failed, with the reason."""
         async with self._database.connection() as connection:
             await connection.execute(

@@ -160,7 +160,7 @@ class Ingestion:
     finished_at: datetime | None
     enrichment: str | None
     enrichment_failure: dict[str, Any] | None
-    enrichment_usage: dict[str, int] | None
+    enrichment_usage: dict[str, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ class Enriched:
     extraction: Extraction
     links: tuple[Link, ...] = ()
     ends: tuple[End, ...] = ()
-    usage: dict[str, int] = field(default_factory=dict[str, int])
+    usage: dict[str, float] = field(default_factory=dict[str, float])
 
 
 class _Overtaken(Exception):

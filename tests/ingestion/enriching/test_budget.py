@@ -9,7 +9,7 @@ from apex_mcp.ingestion.enriching.protocol import Usage
 
 def answer(budget: Budget, tokens: int, seconds: float = 0) -> None:
     budget.begin()
-    budget.charge(Usage(requests=1, tokens_in=tokens), seconds)
+    budget.charge(Usage(requests=1, tokens_in=tokens, seconds=seconds))
     budget.end()
 
 

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
-from apex_mcp.ingestion.enriching import open_extractor
+from apex_mcp.ingestion.enriching import Extractor, chat, open_extractor
 from apex_mcp.ingestion.enriching.protocol import Usage
 from apex_mcp.settings import load_settings
 from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Refuse, Say, Status
@@ -127,7 +128,9 @@ async def test_a_second_answer_makes_good_for_the_first_and_both_are_counted(ser
     async with extractor_at(server) as extractor:
         found, usage = await extractor.extract(group(ACME))
     assert {entity.name for entity in found.entities} >= {"ACME Corporation", "John Smith"}
-    assert usage == Usage(requests=2, tokens_in=server.tokens_in, tokens_out=server.tokens_out)
+    assert replace(usage, seconds=0) == Usage(
+        requests=2, tokens_in=server.tokens_in, tokens_out=server.tokens_out
+    )
 
 
 @pytest.mark.parametrize("formats", [("json_schema", "json_object"), ("json_object",), ()])
@@ -192,6 +195,40 @@ async def test_every_request_waits_its_turn(server: OpenAIServer) -> None:
     async with extractor_at(server, rate_limit=turns, llm_requests_per_minute=90) as extractor:
         await extractor.extract(group(ACME))
     assert turns.turns == [("llm", 90)] * 2
+
+
+class LongTurns:
+    """A rate limit at which everybody waits for an hour, by a clock that else stands still."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def wait_turn(self, name: str, *, per_minute: int) -> None:
+        self.now += 3600
+
+
+async def test_waiting_for_a_turn_costs_none_of_the_models_time(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = LongTurns()
+    usages: list[Usage] = []
+
+    async def ask(extractor: Extractor) -> None:
+        usages.append((await extractor.extract(group(ACME)))[1])
+
+    async with extractor_at(server) as extractor:
+        await ask(extractor)
+    assert usages.pop().seconds > 0
+    monkeypatch.setattr(chat, "time", turns)
+    async with extractor_at(server, rate_limit=turns, llm_concurrency=1) as extractor:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(ask, extractor)
+    assert turns.now == 4 * 3600
+    assert [usage.seconds for usage in usages] == [0] * 4
 
 
 async def test_only_the_key_of_the_settings_is_sent(
