@@ -187,6 +187,23 @@ async def test_a_link_outlives_the_version_that_made_it_where_another_names_the_
     assert [one.name for one in acme.merged_from] == ["ACME Corporation"]
 
 
+async def test_a_pair_goes_with_its_last_link_where_both_sides_stay(record: Record) -> None:
+    await tell(record, "one", Extraction(entities=(entity("Globex"),)))
+    await tell(record, "two", Extraction(entities=(entity("The Anvil Makers"),)))
+    versions: list[UUID] = []
+    for key in ("three", "four"):
+        versions.append(await tell(record, key, Extraction(entities=(entity("Globex"),)), enrich=True))
+        work = await begin(record)
+        link = Link(name="Globex", other_id=id_of("The Anvil Makers"), reason="model")
+        enriched = Enriched(extraction=Extraction(), links=(link,))
+        assert await record.enrichments.publish(work.version_id, work.claim, enriched)
+    for version_id, left in zip(versions, (1, 0), strict=True):
+        await forget(record, version_id)
+        assert len(await record.database.fetch_all("SELECT 1 FROM entity_pairs")) == left
+        assert len(await look(record, "globex") + await look(record, "anvil makers")) == 2
+        assert (await look(record, "globex"))[0].merged_from != [] or not left
+
+
 async def test_an_alias_links_unless_several_have_it(record: Record) -> None:
     await tell(
         record,

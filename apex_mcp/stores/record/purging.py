@@ -46,8 +46,19 @@ DELETE FROM entities e WHERE e.id = ANY(%s)
   AND NOT EXISTS (SELECT 1 FROM entity_sources s WHERE s.entity_id = e.id)
 """
 
+# Links are made under this lock only.
+_LOCK_LINKS: LiteralString = """
+SELECT n.name FROM namespaces n WHERE n.name IN (
+    SELECT v.namespace FROM versions v WHERE v.id = ANY(%(versions)s)
+      AND EXISTS (SELECT 1 FROM entity_links l WHERE l.version_id = v.id))
+ORDER BY n.name FOR NO KEY UPDATE
+"""
+
+_UNLINK: LiteralString = "DELETE FROM entity_links WHERE version_id = ANY(%(versions)s) RETURNING a_id, b_id"
+
 _PAIRS_WITHOUT_LINK: LiteralString = """
-DELETE FROM entity_pairs p WHERE (p.a_id = ANY(%(ids)s) OR p.b_id = ANY(%(ids)s))
+DELETE FROM entity_pairs p USING (SELECT DISTINCT a, b FROM unnest(%s::uuid[], %s::uuid[]) AS u(a, b)) AS gone
+WHERE p.a_id = gone.a AND p.b_id = gone.b
   AND NOT EXISTS (SELECT 1 FROM entity_links l WHERE l.a_id = p.a_id AND l.b_id = p.b_id)
 """
 
@@ -89,14 +100,29 @@ class PurgeStore:
 
     async def delete_rows(self, version_ids: Sequence[UUID]) -> None:
         """Remove versions from the record with all that hangs on them, and entities that nothing else names."""
+        bound = {"versions": list(version_ids)}
+        await self._unlink(version_ids)
         async with self._database.transaction() as connection:
-            bound = {"versions": list(version_ids)}
             named = [row["id"] for row in await (await connection.execute(_LOCK_NAMED, bound)).fetchall()]
             stated = [row["id"] for row in await (await connection.execute(_LOCK_STATED, bound)).fetchall()]
             await note_changes(connection, version_ids)
             await connection.execute("DELETE FROM versions WHERE id = ANY(%(versions)s)", bound)
             await connection.execute(_FACTS_WITHOUT_SOURCE, (stated,))
             await connection.execute(_ORPHANS, (named,))
+
+    async def _unlink(self, version_ids: Sequence[UUID]) -> None:
+        """Remove links of versions, and pairs that nothing else links.
+
+        By itself: a commit locks what it names and then the namespace, so the two are not to be locked together here.
+        """
+        bound = {"versions": list(version_ids)}
+        async with self._database.transaction() as connection:
+            if not await (await connection.execute(_LOCK_LINKS, bound)).fetchall():
+                return
+            await note_changes(connection, version_ids)
+            pairs = await (await connection.execute(_UNLINK, bound)).fetchall()
+            columns = [row["a_id"] for row in pairs], [row["b_id"] for row in pairs]
+            await connection.execute(_PAIRS_WITHOUT_LINK, columns)
 
     async def passed(self, version_ids: Sequence[UUID], *, again_after_seconds: float) -> None:
         """Note that every store was told; the first pass is followed by one more after the longest step."""
