@@ -213,6 +213,19 @@ async def test_the_same_passages_are_not_asked_about_again(app: App, model: Open
     assert ("works_at", "CompanyJ") in await facts(app, "PersonJ Doe", "again")
 
 
+async def test_what_two_ask_at_once_is_asked_once(app: App, model: OpenAIServer) -> None:
+    already = len(model.chats())
+    model.latency_seconds = 2
+    views = [await remember(app, TEXT, namespace="twice", title="Note", key=key) for key in ("a", "b")]
+    for view in views:
+        await until(app, view, DONE)
+    passages = [one for one in model.chats()[already:] if one.body["model"] == "gpt-5-mini"]
+    assert len(passages) == 1
+    shown = await entity(app, "Jane Doe", "twice")
+    assert shown is not None
+    assert len(shown.sources) == 2
+
+
 async def test_reindexing_asks_nothing_and_loses_nothing(app: App, model: OpenAIServer) -> None:
     await enriched(app, TEXT, namespace="reindexed")
     before = await app.memory.get_entities(CALLER, namespace="reindexed", limit=50)

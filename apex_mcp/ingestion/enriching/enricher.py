@@ -5,6 +5,7 @@ Every answer is kept before the next step, and looked up before a question: what
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from apex_mcp.ingestion.enriching.protocol import Extractor, Passage, PassageGro
 from apex_mcp.ingestion.enriching.resolution import Resolution
 from apex_mcp.models import EnrichmentState, Exclusive, Extraction
 from apex_mcp.settings import Settings
+from apex_mcp.stores.cache.protocol import Lock
 from apex_mcp.stores.record.enrichments import (
     End,
     Enriched,
@@ -41,6 +43,7 @@ from apex_mcp.stores.record.enrichments import (
 _DOUBTS_AT_ONCE = 12
 _CLASHES_AT_ONCE = 10
 _MAX_KNOWN_NAMES = 60
+_LOOK_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 600.0
 
@@ -57,6 +60,7 @@ class Enricher:
         extractor: the model.
         embedder: for candidates by meaning, or None.
         exclusive: predicates that have one object, or one subject, at a time.
+        lock: keeps processes from asking the same at once.
     """
 
     def __init__(
@@ -67,12 +71,14 @@ class Enricher:
         extractor: Extractor,
         embedder: Embedder | None,
         exclusive: Exclusive,
+        lock: Lock,
     ) -> None:
         self._settings = settings
         self._store = store
         self._extractor = extractor
         self._embedder = embedder
         self._exclusive = exclusive
+        self._lock = lock
 
     @property
     def longest_seconds(self) -> float:
@@ -205,7 +211,20 @@ class Enricher:
         return None if ends else unusable
 
     async def _ask(self, reading: "_Reading", group: PassageGroup) -> Extraction:
-        key = reading.key(group)
+        """The answer about a group. What another one asks at this moment is waited for, as long as an answer may take."""
+        key, longest = reading.key(group), self._settings.llm_timeout_seconds
+        name, began = f"answer:{reading.work.namespace}:{key}", time.monotonic()
+        waited = False
+        while True:
+            async with self._lock.hold(name, seconds=longest) as held:
+                if waited and (answer := await reading.answers.find(key)) is not None:
+                    return from_answer(answer, group.passages)
+                if held or time.monotonic() - began > longest:
+                    return await self._ask_model(reading, group, key)
+            waited = True
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _ask_model(self, reading: "_Reading", group: PassageGroup, key: str) -> Extraction:
         reading.budget.begin()
         try:
             extraction, usage = await self._extractor.extract(group)
