@@ -38,6 +38,7 @@ from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
+from apex_mcp.stores.record.graph_use import end_unused_graph, use_graph
 from apex_mcp.stores.record.listening import shared_bell
 from apex_mcp.stores.record.owner import Ownership, own_record, share_record, take_index
 from apex_mcp.stores.vectors.edge_home import EdgeHome
@@ -193,7 +194,9 @@ async def open_app(
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
 
-        graph, projector = await _graph(stack, settings, record, record_id, health, upkeep=working)
+        graph, projector = await _graph(
+            stack, settings, record, record_id, health, sole=sole, working=working
+        )
         home = await stack.enter_async_context(_index_home(settings, folder, record_id, health))
         index = await IndexKeeper.open(record=record, home=home, embedder=embedder)
         stack.push_async_callback(index.close)
@@ -274,13 +277,16 @@ async def _graph(
     record_id: UUID,
     health: Health,
     *,
-    upkeep: bool,
+    sole: bool,
+    working: bool,
 ) -> tuple[BestGraph, "Projector | None"]:
     """The graph, and who writes it where it is on a server. One that does not answer yet is waited for by nobody."""
     of_record = RecordGraph(record.reader)
     if settings.neo4j_uri is None:
-        if upkeep:
+        if sole:
             await record.graph_queue.end()
+        elif working:
+            await end_unused_graph(record.database.conninfo, record.graph_queue)
         return BestGraph(of_record, record.graph_queue), None
     # These load the driver, which takes a moment.
     from apex_mcp.ingestion.projecting import Projector
@@ -295,6 +301,8 @@ async def _graph(
         breaker=CircuitBreaker("graph", Code.GRAPH_UNAVAILABLE, health),
     )
     stack.push_async_callback(client.close)
+    if working and not sole:
+        await stack.enter_async_context(_background(use_graph(record.database.conninfo)))
     try:
         await client.verify()
     except Unavailable as error:

@@ -13,6 +13,7 @@ from apex_mcp.errors import Code, Conflict, Rejected
 from apex_mcp.models import Lane
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.address import shown, users_conninfo
+from apex_mcp.stores.record.graph_use import end_unused_graph, use_graph
 from apex_mcp.stores.record.listening import RecordBell, shared_bell
 from apex_mcp.stores.record.owner import own_record, share_record, take_index
 from tests.waiting import eventually
@@ -134,6 +135,26 @@ async def test_an_owner_whose_connection_broke_knows_that_it_may_be_none(
         await _end_sessions(record, "apex-mcp owner")
         async with asyncio.timeout(30):
             await ownership.lost()
+
+
+async def test_a_graph_is_ended_only_where_no_process_writes_it(record: Record, conninfo: str) -> None:
+    queue = record.graph_queue
+    await queue.begin("graph")
+    writing = [asyncio.create_task(use_graph(conninfo)) for _ in range(2)]
+
+    async def kept() -> bool:
+        return not await end_unused_graph(conninfo, queue)
+
+    await eventually(kept)
+    await queue.begin("graph")
+    assert await kept()
+    await _end_sessions(record, "apex-mcp lock")
+    await eventually(kept)  # they say it again
+    for task in writing:
+        task.cancel()
+    await asyncio.wait(writing)
+    assert await end_unused_graph(conninfo, queue)
+    assert await queue.token() is None
 
 
 async def test_an_owner_keeps_its_index_and_replaces_that_of_another(record: Record, tmp_path: Path) -> None:
