@@ -199,6 +199,38 @@ async def test_one_that_waits_for_its_provider_is_not_claimed_before_its_time(re
     assert (await begin(record)).attempts == 2
 
 
+@pytest.mark.parametrize("asked", ["retry", "want"])
+async def test_one_that_a_provider_put_off_is_tried_at_once_when_that_is_asked_for(
+    record: Record, asked: str
+) -> None:
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    await record.enrichments.wait(work.version_id, work.claim, DOWN, seconds=3600)
+    if asked == "retry":
+        assert await record.enrichments.retry(work.ingestion_id)
+    else:
+        assert await record.enrichments.want(None) == 1
+    again = await begin(record)
+    assert (again.version_id, again.attempts) == (work.version_id, 1)
+    # What runs is left alone.
+    assert not await record.enrichments.retry(work.ingestion_id)
+    assert await record.enrichments.want(None) == 0
+    assert await record.enrichments.owned(work.version_id, again.claim) == again
+
+
+async def test_what_was_overtaken_hides_nothing_that_waits_behind_it(record: Record) -> None:
+    for text in ("first", "second", "third", "fourth"):
+        await tell(record, "one", Extraction(), text=text, enrich=True)
+    last = await tell(record, "two", Extraction(), enrich=True)
+    assert (await begin(record)).version_id != last
+    assert (await begin(record)).version_id == last
+    assert await record.enrichments.claim(owner="me", limit=1, lease_seconds=60) == []
+    rows = await record.database.fetch_all(
+        "SELECT state, count(*) AS n FROM enrichments GROUP BY 1 ORDER BY 1"
+    )
+    assert rows == [{"state": "running", "n": 2}, {"state": "superseded", "n": 3}]
+
+
 async def test_leases_that_ran_out_can_be_taken_over(record: Record) -> None:
     await tell(record, "one", Extraction(), enrich=True)
     (work,) = await record.enrichments.claim(owner="gone", limit=1, lease_seconds=-1)

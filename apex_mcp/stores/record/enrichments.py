@@ -100,10 +100,15 @@ UPDATE enrichments SET claim = NULL, lease_owner = NULL, lease_until = NULL, los
 WHERE version_id = ANY(%(versions)s) AND state = 'running' AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
 """
 
+# Besides what failed, what a provider put off for long: it may be back sooner than it said.
+_MAY_BE_TRIED: LiteralString = (
+    "(e.state = 'failed' OR e.state = 'pending' AND e.not_before > clock_timestamp())"
+)
+
 _RETRY: LiteralString = f"""
 UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
     losses = 0
-FROM versions v WHERE e.ingestion_id = %s AND e.state = 'failed' AND v.id = e.version_id AND {_CURRENT}
+FROM versions v WHERE e.ingestion_id = %s AND {_MAY_BE_TRIED} AND v.id = e.version_id AND {_CURRENT}
 RETURNING e.version_id
 """
 
@@ -118,7 +123,7 @@ ORDER BY v.ingestion_seq ON CONFLICT DO NOTHING RETURNING version_id
 _WANT_AGAIN: LiteralString = f"""
 UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
     losses = 0
-FROM versions v WHERE e.state = 'failed' AND v.id = e.version_id AND {_CURRENT}
+FROM versions v WHERE {_MAY_BE_TRIED} AND v.id = e.version_id AND {_CURRENT}
   AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s)
 RETURNING e.version_id
 """
@@ -171,11 +176,13 @@ class EnrichmentStore:
 
     async def claim(self, *, owner: str, limit: int, lease_seconds: float) -> list[Enrichment]:
         """Lease up to `limit` waiting ones to `owner`, each under a claim of its own. An attempt is counted before it runs."""
-        rows = await self._database.fetch_all(
-            _CLAIM, {"owner": owner, "limit": limit, "lease_seconds": lease_seconds}
-        )
-        rows.sort(key=lambda row: row["seq"])
-        return [_enrichment(row) for row in rows if row["state"] == "running"]
+        bound = {"owner": owner, "limit": limit, "lease_seconds": lease_seconds}
+        # Those that were overtaken end here, and say nothing of what waits behind them.
+        while rows := await self._database.fetch_all(_CLAIM, bound):
+            rows.sort(key=lambda row: row["seq"])
+            if claimed := [_enrichment(row) for row in rows if row["state"] == "running"]:
+                return claimed
+        return []
 
     async def owned(self, version_id: UUID, claim: UUID) -> Enrichment | None:
         """The work, if it still is the claim's and its version is current; a version that is not ends it as superseded."""
@@ -330,11 +337,11 @@ class EnrichmentStore:
             )
 
     async def retry(self, ingestion_id: UUID) -> bool:
-        """Have a failed one tried again; False where none of this ingestion failed, or its version is past."""
+        """Have one tried now that failed or was put off; False where this ingestion has none, or its version is past."""
         return await self._database.fetch_one(_RETRY, (ingestion_id,)) is not None
 
     async def want(self, namespace: str | None) -> int:
-        """Ask for the enrichment of every current version that has none, or whose failed; how many."""
+        """Ask for the enrichment of every current version that has none, or whose failed or was put off; how many."""
         bound = {"namespace": namespace}
         again = await self._database.fetch_all(_WANT_AGAIN, bound)
         return len(again) + len(await self._database.fetch_all(_WANT, bound))
