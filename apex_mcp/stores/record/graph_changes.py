@@ -6,6 +6,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.visibility import CURRENT
 
 _NOTE: LiteralString = """
 WITH changed AS MATERIALIZED (
@@ -39,13 +40,13 @@ UNION SELECT %(namespace)s, 'chunk', u.id, NULL, NULL FROM entity_sources s CROS
 WHERE s.entity_id = ANY(%(ids)s)
 """
 
-_NOTE_ALL: LiteralString = """
+_NOTE_ALL: LiteralString = f"""
 INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT namespace, kind, id, predicate, object_id FROM (
     SELECT namespace, 'entity' AS kind, 0 AS place, seq, id, NULL AS predicate, NULL::uuid AS object_id FROM entities
     UNION ALL
     SELECT v.namespace, 'chunk', 1, v.ingestion_seq, c.id, NULL, NULL FROM chunks c JOIN versions v ON v.id = c.version_id
-    WHERE v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL AND v.revision_to IS NULL
+    WHERE {CURRENT}
     UNION ALL
     (SELECT DISTINCT namespace, 'fact', 2, 0, subject_id, predicate, object_id FROM facts)) AS every
 ORDER BY place, seq, id, predicate

@@ -9,7 +9,7 @@ from uuid import UUID
 from apex_mcp.stores.record.components import Component
 from apex_mcp.stores.record.entities import described
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.visibility import VISIBLE, VISIBLE_SOURCE
+from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, VISIBLE, VISIBLE_SOURCE
 
 _LOOKED_UP_BY: LiteralString = f"""
 SELECT e.id, e.normalised, min(v.committed_at) AS created_at, array_agg(DISTINCT a.key) FILTER (WHERE a.key IS NOT NULL) AS keys
@@ -36,9 +36,9 @@ WHERE {VISIBLE_SOURCE} ORDER BY u.id, o.object_text NULLS LAST, v.committed_at
 _PASSAGES: LiteralString = f"""
 SELECT c.id, c.ordinal, c.text, v.title, v.uri, v.committed_at, coalesce(v.document_time, i.accepted_at) AS said_at,
        ARRAY(SELECT s.entity_id FROM entity_sources s WHERE s.version_id = v.id AND c.id = ANY(s.chunk_ids)
-             AND (s.layer = 0 OR v.enriched_from <= %(revision)s)) AS entities,
+             AND {PUBLISHED_SOURCE}) AS entities,
        ARRAY(SELECT s.fact_id FROM fact_sources s WHERE s.version_id = v.id AND s.chunk_id = c.id
-             AND (s.layer = 0 OR v.enriched_from <= %(revision)s)) AS facts
+             AND {PUBLISHED_SOURCE}) AS facts
 FROM chunks c JOIN versions v ON v.id = c.version_id JOIN ingestions i ON i.id = v.ingestion_id
 WHERE c.id = ANY(%(chunks)s) AND {VISIBLE}
 """

@@ -54,7 +54,7 @@ class IndexUse:
     whole: bool = True
 
     def same(self, other: "IndexUse") -> bool:
-        """Whether both are one index."""
+        """Whether both are one index, whole or still being filled: a commit goes into either."""
         return (self.name, self.embedder) == (other.name, other.embedder)
 
     @classmethod

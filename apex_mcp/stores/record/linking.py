@@ -12,15 +12,13 @@ from uuid import UUID
 from apex_mcp.models import Layer
 from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import Connection
+from apex_mcp.stores.record.visibility import CURRENT
 
 # Types of which equal spelling is all that two have in common.
 VALUES = frozenset({"Amount", "Date", "Email", "Money", "Number", "Percentage", "Url", "Value"})
 
 # Current now: what is looked at under the lock of the namespace's row.
-_NOW: LiteralString = """
-v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL
-AND (s.layer = 0 OR v.enriched_from IS NOT NULL)
-"""
+_NOW: LiteralString = f"{CURRENT} AND (s.layer = 0 OR v.enriched_from IS NOT NULL)"
 
 # Single names of persons are shared by many.
 _COMPATIBLE: LiteralString = """

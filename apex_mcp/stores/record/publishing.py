@@ -15,6 +15,7 @@ from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.linking import Told, link_entities
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
+from apex_mcp.stores.record.visibility import CURRENT
 
 _LOCK: LiteralString = """
 SELECT e.state, v.namespace FROM enrichments e JOIN versions v ON v.id = e.version_id
@@ -22,10 +23,9 @@ WHERE e.version_id = %s AND e.claim = %s AND e.state IN ('running', 'done') FOR 
 """
 
 # The namespace's row is locked: whether the version is current is settled.
-_PUBLISH: LiteralString = """
+_PUBLISH: LiteralString = f"""
 UPDATE versions v SET enriched_from = n.revision FROM namespaces n
-WHERE v.id = %s AND n.name = v.namespace AND v.revision_from IS NOT NULL AND v.revision_to IS NULL
-  AND v.tombstoned_at IS NULL
+WHERE v.id = %s AND n.name = v.namespace AND {CURRENT}
 RETURNING v.namespace, v.enriched_from
 """
 

@@ -26,14 +26,13 @@ from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.ingestions import lock_claimed
 from apex_mcp.stores.record.linking import VALUES, link_entities
+from apex_mcp.stores.record.visibility import CURRENT
 
-_STANDING: LiteralString = """
-SELECT d.id AS document_id, c.id AS version_id, c.content_hash, c.ingestion_seq, c.revision_from,
-       coalesce((SELECT max(number) FROM versions v WHERE v.document_id = d.id), 0) AS last_number,
-       coalesce((SELECT max(ingestion_seq) FROM versions v WHERE v.document_id = d.id), 0) AS last_seq
-FROM documents d
-LEFT JOIN versions c ON c.document_id = d.id AND c.revision_from IS NOT NULL AND c.revision_to IS NULL
-     AND c.tombstoned_at IS NULL
+_STANDING: LiteralString = f"""
+SELECT d.id AS document_id, v.id AS version_id, v.content_hash, v.ingestion_seq, v.revision_from,
+       coalesce((SELECT max(number) FROM versions o WHERE o.document_id = d.id), 0) AS last_number,
+       coalesce((SELECT max(ingestion_seq) FROM versions o WHERE o.document_id = d.id), 0) AS last_seq
+FROM documents d LEFT JOIN versions v ON v.document_id = d.id AND {CURRENT}
 WHERE d.id = ANY(%s) ORDER BY d.id FOR NO KEY UPDATE OF d
 """
 
@@ -102,22 +101,29 @@ WHERE id = ANY(%s) ON CONFLICT DO NOTHING
 """
 
 
-# Newest versions first, through their index: a backlog may be long.
-_OWED: LiteralString = """
+# Three looks into an index, newest versions first, since a backlog may be long: "is distinct from" would read every version.
+_OWING: LiteralString = f"""
+(SELECT v.id, v.ingestion_seq FROM versions v WHERE v.embedded_with IS NULL AND {CURRENT}
+ ORDER BY v.ingestion_seq DESC LIMIT %(limit)s)
+UNION ALL
+(SELECT v.id, v.ingestion_seq FROM versions v WHERE v.embedded_with < %(embedder)s AND {CURRENT}
+ ORDER BY v.ingestion_seq DESC LIMIT %(limit)s)
+UNION ALL
+(SELECT v.id, v.ingestion_seq FROM versions v WHERE v.embedded_with > %(embedder)s AND {CURRENT}
+ ORDER BY v.ingestion_seq DESC LIMIT %(limit)s)
+"""
+
+_OWED: LiteralString = f"""
 SELECT c.id, c.text, c.version_id FROM (
-    SELECT id, ingestion_seq FROM versions
-    WHERE embedded_with IS DISTINCT FROM %(embedder)s AND tombstoned_at IS NULL AND revision_from IS NOT NULL
-      AND revision_to IS NULL ORDER BY ingestion_seq DESC LIMIT %(limit)s) AS v
+    SELECT * FROM ({_OWING}) AS owing ORDER BY ingestion_seq DESC LIMIT %(limit)s) AS v
 JOIN chunks c ON c.version_id = v.id
 LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
 WHERE e.chunk_id IS NULL ORDER BY v.ingestion_seq DESC, c.ordinal LIMIT %(limit)s
 """
 
-_COUNT_OWED: LiteralString = """
-SELECT count(*) AS n FROM versions v JOIN chunks c ON c.version_id = v.id
-LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
-WHERE v.embedded_with IS DISTINCT FROM %(embedder)s AND v.tombstoned_at IS NULL AND v.revision_from IS NOT NULL
-  AND v.revision_to IS NULL AND e.chunk_id IS NULL
+_COUNT_OWED: LiteralString = f"""
+SELECT count(*) AS n FROM ({_OWING}) AS v JOIN chunks c ON c.version_id = v.id
+LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s WHERE e.chunk_id IS NULL
 """
 
 _MARK_EMBEDDED: LiteralString = """
@@ -257,15 +263,14 @@ class VersionStore:
     async def current_hashes(self, document_ids: Sequence[UUID]) -> dict[UUID, str]:
         """Content hashes of the current versions of these documents."""
         rows = await self._database.fetch_all(
-            "SELECT document_id, content_hash FROM versions WHERE document_id = ANY(%s) AND revision_from IS NOT NULL "
-            "AND revision_to IS NULL AND tombstoned_at IS NULL",
+            f"SELECT v.document_id, v.content_hash FROM versions v WHERE v.document_id = ANY(%s) AND {CURRENT}",
             (list(document_ids),),
         )
         return {row["document_id"]: row["content_hash"] for row in rows}
 
     async def owed(self, embedder: str) -> int:
         """Number of chunks of current versions that lack a vector of this embedder."""
-        row = await self._database.fetch_one(_COUNT_OWED, {"embedder": embedder})
+        row = await self._database.fetch_one(_COUNT_OWED, {"embedder": embedder, "limit": None})
         return int(row["n"]) if row else 0
 
     async def chunks_owed(self, embedder: str, *, limit: int) -> list[OwedChunk]:

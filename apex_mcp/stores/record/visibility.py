@@ -11,6 +11,9 @@ v.namespace = %(namespace)s AND v.tombstoned_at IS NULL AND v.revision_from <= %
 AND (v.revision_to IS NULL OR v.revision_to > %(revision)s)
 """
 
+# The version counts now, whatever revision is asked about.
+CURRENT: LiteralString = "v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL"
+
 # What a model found counts from the version's second commit on.
 PUBLISHED_SOURCE: LiteralString = "(s.layer = 0 OR v.enriched_from <= %(revision)s)"
 PUBLISHED_LINK: LiteralString = "(l.layer = 0 OR v.enriched_from <= %(revision)s)"
