@@ -12,9 +12,9 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
+from apex_mcp.config_file import CONFIG_FILE, ConfigFileSource
 from apex_mcp.errors import Code, Rejected
 
 DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -213,8 +213,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: arguments, environment, the data folder's config.toml."""
-        config = default_home() / "config.toml"
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config))
+        config = default_home() / CONFIG_FILE
+        return (init_settings, env_settings, ConfigFileSource(settings_cls, toml_file=config))
 
 
 # What platforms and compose files call these; only a server profile's own commands take them, since in a developer's shell
@@ -275,7 +275,8 @@ def load_settings(kind: type[Settings] = Settings, **overrides: Any) -> Settings
         overrides: values that win over all others, by field.
 
     Raises:
-        Rejected: a value is not valid (`settings_invalid`); the message names the setting, never its value.
+        Rejected: a value is not valid, or config.toml is not (`settings_invalid`); the message names the setting or
+            the line, never a value.
     """
     try:
         return kind(**overrides)

@@ -64,3 +64,27 @@ def test_a_value_that_is_not_valid_is_named_and_not_shown(monkeypatch: pytest.Mo
         load_server_settings()
     assert "APEX_HTTP_PORT" in str(caught.value)
     assert "4711secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'namespace = "mine"\nroots = ["x\n', "not valid TOML, see line 2"),
+        (b"embedder = secret words\n", "not valid TOML, see line 1"),
+        (b'namespace = "mine"\n\nembedder = "\xff"\n', "not UTF-8 text, see line 3"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_line_and_nothing_of_it(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / "config.toml").write_bytes(content)
+    with pytest.raises(Rejected) as caught:
+        load_settings()
+    assert caught.value.code == Code.SETTINGS_INVALID
+    assert f"config.toml in the data folder is {said}" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b'\xef\xbb\xbfnamespace = "mine"\r\n')
+    assert load_settings().namespace == "mine"

@@ -36,12 +36,19 @@ def doctor(as_json: AsJson = False) -> None:
     from apex_mcp.runtime.doctor import Check, local_checks
 
     output = Output(as_json=as_json)
-    found = asyncio.run(local_checks(load_settings()))
     try:
-        with daemon(output) as client:
+        found = asyncio.run(local_checks(load_settings()))
+    except ApexError as error:
+        found = [Check(name="settings", state="fault", detail=error.message, fix=error.next_step)]
+    valid = found[0].name != "settings"
+    try:
+        # With settings that are not valid none can be started; one that runs has its own.
+        with daemon(output, start=valid, notices=valid) as client:
             found.append(Check(name="daemon", state="ok", detail=f"version {client.version}"))
             found.extend(Check.model_validate(check) for check in client.call("doctor"))
     except ApexError as error:
+        if not valid and error.code == Code.DAEMON_UNAVAILABLE:
+            error.message, error.next_step = "not running, and cannot start", "correct the settings first"
         name = _AT_FAULT.get(error.code) or ("stores" if found[-1].name == "daemon" else "daemon")
         found.append(
             Check(name=name, state="fault", detail=f"{error.code}: {error.message}", fix=error.next_step)

@@ -60,8 +60,8 @@ def _stats(call: Any, namespace: str | None) -> StatsView | None:
     try:
         return StatsView.model_validate(call("get_stats", namespace=namespace))
     except ApexError as error:
-        if error.retryable:
-            # Still starting, or a store is down: `services` says which.
+        if error.retryable or error.code == Code.SETTINGS_INVALID:
+            # Still starting, or a store is down: `services` says which. Of settings a note has told.
             return None
         raise
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
 from apex_mcp.caller import Caller
+from apex_mcp.config_file import unknown_names, unknown_notice
 from apex_mcp.ingestion.sources.roots import usable_root
 from apex_mcp.settings import PER_CLIENT, Settings, load_settings
 
@@ -65,6 +66,8 @@ def identify(hello: dict[str, Any], settings: Settings) -> Client:
     )
     if differing:
         notices.append(_differing(differing))
+    if unknown := unknown_names(settings.home, frozenset(Settings.model_fields)):
+        notices.append(unknown_notice(unknown))
     vouched = hello.get("vouched") is True
     base = folder if vouched or any(folder.is_relative_to(root) for root in roots) else None
     return Client(Caller(roots=roots, namespace=wanted.namespace, base=base, vouched=vouched), notices)

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from apex_mcp import __version__
+from apex_mcp.caller import Caller
 from apex_mcp.errors import ApexError, Code, Rejected
 from apex_mcp.logs import log_to
 from apex_mcp.runtime import wire
@@ -99,7 +100,7 @@ class Daemon:
         self._server: asyncio.Future[tuple[Any, Any]] = loop.create_future()
         server = await asyncio.start_server(self._accept, sock=self._listener, limit=wire.MAX_LINE_BYTES)
         if self._failure is not None:
-            logger.error("not serving: %s", self._failure.code)
+            logger.error("not serving: %s", self._failure)
             await asyncio.sleep(_REFUSING_SECONDS)
             server.close()
             await self._end_handlers()
@@ -177,7 +178,16 @@ class Daemon:
                 self.stop(wire.FAREWELL_MOVED)
                 # Open until the very end: whoever takes over waits for that.
                 await asyncio.Event().wait()
-            client = identify(hello, self._settings)
+            try:
+                client = identify(hello, self._settings)
+            except ApexError as error:
+                if hello.get("mode") != wire.MODE_CONTROL or self._failure is not None:
+                    raise
+                # Whoever broke config.toml can still look at the daemon that runs, and stop it.
+                _reply(writer, [str(error)])
+                with self._counted():
+                    await self._serve_control(reader, writer, Caller(), refused=error)
+                return
         except ApexError as error:
             writer.write(wire.encode({"ok": False, "version": __version__, "error": wire.error_data(error)}))
             await writer.drain()
@@ -227,15 +237,26 @@ class Daemon:
             self._sessions.discard(session)
 
     async def _serve_control(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Any
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        caller: Caller,
+        *,
+        refused: ApexError | None = None,
     ) -> None:
+        """Serve the command line; who was refused for his settings gets the daemon's own operations only."""
         from apex_mcp.runtime.control import ControlSession
+
+        async def memory() -> Any:
+            if refused is not None:
+                raise refused
+            return await self._keeper.memory()
 
         await ControlSession(
             reader,
             writer,
             caller=caller,
-            memory=self._keeper.memory,
+            memory=memory,
             own={
                 "status": self._status,
                 "stop": self._op_stop,

@@ -159,6 +159,17 @@ def test_status_and_stop_without_a_daemon_start_none(run: Run, home: Path) -> No
     assert not (home / "daemon.json").exists()
 
 
+@pytest.mark.usefixtures("connected")
+def test_doctor_names_a_broken_file_and_looks_at_the_daemon_all_the_same(run: Run, home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text('embedder = "none\n', "utf-8")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "config.toml in the data folder is not valid TOML, see line 1" in result.stdout
+    assert "PostgreSQL" in result.stdout
+    assert run("setup").stderr.startswith("error: settings_invalid: config.toml in the data folder")
+
+
 def test_version_and_logs(run: Run, home: Path) -> None:
     assert run("version").stdout == f"apex-mcp {__version__}\n"
     assert run("logs").exit_code == 1

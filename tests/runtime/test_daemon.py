@@ -272,6 +272,40 @@ def test_one_setting_that_differs_is_told_of_in_the_singular(home: Path) -> None
     assert "is not used. To use it run `apex-mcp stop`" in notice
 
 
+def test_a_name_in_the_file_that_no_setting_has_is_told_of(home: Path) -> None:
+    settings = load_client_settings({}, home)
+    home.mkdir()
+    (home / "config.toml").write_text('namespace = "mine"\nembeder = "none"\n[http]\nport = 1\n', "utf-8")
+    [notice] = identify({"env": {}, "cwd": str(home)}, settings).notices
+    assert "names what is no setting, and it is not used: embeder, http" in notice
+
+
+def test_a_broken_file_is_named_at_once_whoever_comes(home: Path) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text('embedder = "none\n', "utf-8")
+    with pytest.raises(Rejected) as caught:
+        control(home)
+    assert caught.value.code == Code.SETTINGS_INVALID
+    assert "config.toml in the data folder is not valid TOML, see line 1" in caught.value.message
+    with Session(home) as session:
+        assert session.initialize()["error"]["data"]["code"] == "settings_invalid"
+    eventually(lambda: not daemons(home))
+    assert "config.toml" in (home / "logs" / "daemon.log").read_text("utf-8")
+
+
+def test_a_running_daemon_is_looked_at_and_stopped_whatever_became_of_the_file(home: Path) -> None:
+    with control(home):
+        (home / "config.toml").write_text('embedder = "none\n', "utf-8")
+    with control(home, start=False) as client:
+        assert [notice.split(":")[0] for notice in client.notices] == ["settings_invalid"]
+        assert client.call("status")["pid"] == info(home)["pid"]
+        with pytest.raises(Rejected) as caught:
+            client.call("add_memory", text="not with these settings")
+        assert caught.value.code == Code.SETTINGS_INVALID
+        client.stop()
+    assert not daemons(home)
+
+
 def test_the_pump_imports_nothing_heavy() -> None:
     script = "import sys; import apex_mcp.entry, apex_mcp.runtime.pump; print(*sys.modules)"
     loaded = subprocess.run(
