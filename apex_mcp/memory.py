@@ -39,7 +39,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
-from apex_mcp.stores.record.ingestions import Ingestion
+from apex_mcp.stores.record.ingestions import Ingestion, path_to_read
 from apex_mcp.views import (
     DocumentView,
     EnrichView,
@@ -315,8 +315,14 @@ class Memory:
 
         Raises:
             NotFound: no ingestion has this id.
+            InputError: its file can't be read for this caller.
             Conflict: it did not fail, or a later one of the same document stands.
         """
+        known = await self._record.ingestions.get_one(ingestion_id)
+        if known.state in (IngestionState.ROLLED_BACK, IngestionState.CANCELLED) and (
+            path := path_to_read(known)
+        ):
+            self._door.check_again(caller, path)
         try:
             again = await self._record.ingestions.retry(ingestion_id)
         except Conflict:

@@ -93,6 +93,14 @@ class Door:
         request = _file_request(found, given, [digest, found.uri], bulk=bulk)
         return replace(request, upload=uuid4()), data
 
+    def check_again(self, caller: Caller, path: str) -> None:
+        """Refuse to have a file read anew for a caller who may not have it read: another one may have named it.
+
+        Raises:
+            InputError: it can't be read for this caller.
+        """
+        self._find(caller, path)
+
     def _find(self, caller: Caller, source: str) -> LocalFile:
         if "://" in source and source[:5].casefold() != "file:":
             raise InputError(

@@ -17,9 +17,10 @@ Prepared = tuple[ParsedDocument, tuple[Chunk, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One small document: a file, or a text. `name` is what its source calls it; `path` may be that of a staged copy."""
+    """One small document: a file, or a text. `name` is what its source calls it; `staged` says that `path` is a staged copy's."""
 
     path: str | None
+    staged: bool
     name: str
     text: str | None
     media_type: str
@@ -31,6 +32,7 @@ class Item:
         """What of a request preparing needs; `staged` is where its content was staged, if it was."""
         return cls(
             path=str(staged) if staged is not None else request.path,
+            staged=staged is not None,
             name=Path(request.path).name if request.path is not None else request.title,
             text=request.text,
             media_type=request.media_type,
@@ -93,7 +95,9 @@ def extract_all(
 
 def _prepare(item: Item, max_bytes: int, max_chars: int) -> Outcome:
     if item.path is not None:
-        data, digest = read_file(Path(item.path), max_bytes=max_bytes)
+        # Our own folder may well lie behind a link; of what a caller named, the real path was accepted.
+        path = Path(item.path).resolve() if item.staged else Path(item.path)
+        data, digest = read_file(path, max_bytes=max_bytes)
     else:
         data = (item.text or "").encode()
         digest = hashlib.sha256(data).hexdigest()

@@ -22,15 +22,16 @@ ClientRoots = ListRootsResult | tuple[Path, ...]
 
 
 async def ask_client_roots(ctx: Context[Any, Any], source: str) -> ClientRoots | ListRoots:
-    """Resolver of a tool's `roots`: nothing to ask without a path, or of a client that has no roots or is elsewhere."""
+    """Resolver of a tool's `roots`, if it has a path for `source`."""
+    if not source or "://" in source.removeprefix("file://"):
+        return ()
+    return await ask_for_roots(ctx)
+
+
+async def ask_for_roots(ctx: Context[Any, Any]) -> ClientRoots | ListRoots:
+    """Resolver of a tool's `roots`: nothing to ask of a client that has no roots or is elsewhere."""
     capabilities = ctx.client_capabilities
-    if (
-        current_connection.get().caller.remote
-        or not source
-        or "://" in source.removeprefix("file://")
-        or capabilities is None
-        or capabilities.roots is None
-    ):
+    if current_connection.get().caller.remote or capabilities is None or capabilities.roots is None:
         return ()
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
         # Carried by the call itself: the client repeats it with the answer.

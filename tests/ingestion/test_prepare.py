@@ -49,7 +49,16 @@ async def test_an_error_crosses_from_the_child_whole(pool: ChildPool, tmp_path: 
 
 def item(path: Path | None = None, text: str | None = None) -> Item:
     name = path.name if path else ""
-    return Item(path=str(path) if path else None, name=name, text=text, media_type="", entities=(), facts=())
+    path = path.resolve() if path else None
+    return Item(
+        path=str(path) if path else None,
+        staged=False,
+        name=name,
+        text=text,
+        media_type="",
+        entities=(),
+        facts=(),
+    )
 
 
 def test_a_document_that_fails_stops_no_other(tmp_path: Path) -> None:

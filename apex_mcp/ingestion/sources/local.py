@@ -9,6 +9,7 @@ from pathlib import Path
 
 from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, InputError
+from apex_mcp.ingestion.sources.opening import MovedError, open_unmoved
 from apex_mcp.ingestion.sources.roots import path_from_uri, usable_root
 
 _NOTHING = "nothing was accepted"
@@ -79,13 +80,24 @@ def find_file(source: str, caller: Caller, *, home: Path, max_bytes: int) -> Loc
 def read_file(path: Path, *, max_bytes: int) -> tuple[bytes, str]:
     """A file's bytes and their SHA-256, re-checked at reading time.
 
+    Args:
+        path: a real one, as `find_file` gave it; no link that came later is followed.
+        max_bytes: largest size.
+
     Raises:
-        InputError: it has gone, cannot be read, or has grown beyond the limit.
+        InputError: it has gone, cannot be read, is behind a link now, or has grown beyond the limit.
     """
     try:
-        with path.open("rb") as file:
+        with open_unmoved(path) as file:
             data = file.read(max_bytes + 1)
-    except FileNotFoundError:
+    except MovedError:
+        raise InputError(
+            f"the path of the file {path.name!r} leads over a link that was not there when it was accepted",
+            code=Code.PATH_OUTSIDE_ROOTS,
+            unchanged="nothing was read",
+            next_step="ingest the file again, by the path where it is now",
+        ) from None
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"the file {path.name!r} has gone since it was accepted",
             code=Code.PATH_NOT_FOUND,

@@ -28,7 +28,7 @@ from apex_mcp.server.arguments import (
     fact_inputs,
 )
 from apex_mcp.server.desk import Desk, answer
-from apex_mcp.server.roots import ClientRoots, ask_client_roots, usable_roots
+from apex_mcp.server.roots import ClientRoots, ask_client_roots, ask_for_roots, usable_roots
 from apex_mcp.times import moment
 from apex_mcp.views import IngestionList, IngestionView
 
@@ -196,17 +196,18 @@ class IngestingTools:
         )
 
     async def retry_ingestion(
-        self, ctx: Context[Any, Any], ingestion_id: IngestionId
+        self,
+        ctx: Context[Any, Any],
+        roots: Annotated[ClientRoots, Resolve(ask_for_roots)],
+        ingestion_id: IngestionId,
     ) -> Annotated[CallToolResult, IngestionView]:
         """Try a failed or cancelled ingestion again, with its file as it is now.
 
         Use it after the reason that get_ingestion names is gone. Returns the ingestion, running again.
         """
-        return await self._desk.read(
-            ctx,
-            lambda memory, caller: memory.retry_ingestion(caller, ingestion_id=ingestion_id),
-            rendering.ingestion,
-        )
+        memory, caller = await self._desk.memory(), self._desk.caller(ctx, usable_roots(roots))
+        view = await memory.retry_ingestion(caller, ingestion_id=ingestion_id)
+        return answer(view, rendering.ingestion(view))
 
 
 async def _uninterrupted(request: Awaitable[IngestionView]) -> IngestionView:

@@ -480,6 +480,11 @@ def _ingestion(row: dict[str, Any]) -> Ingestion:
     return Ingestion(**typed)
 
 
+def path_to_read(ingestion: Ingestion) -> str | None:
+    """Where a run of it reads its file; None where it has a text, or the file's bytes were staged as it was accepted."""
+    return None if ingestion.request.get("upload") else ingestion.request["path"]
+
+
 def request_of(ingestion: Ingestion, text: str | None) -> IngestionRequest:
     """The request as it was accepted, with its inline text if it has one."""
     body = ingestion.request
