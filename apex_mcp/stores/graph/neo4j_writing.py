@@ -92,9 +92,10 @@ UNWIND $rows AS row
 MATCH (s:Entity {record: $record, uuid: row.subject}) USING INDEX SEEK s:Entity(record, uuid)
 UNWIND row.edges AS edge
 MATCH (o:Entity {record: $record, uuid: edge.object}) USING INDEX SEEK o:Entity(record, uuid)
-CREATE (s)-[r:RELATES_TO]->(o)
-SET r = edge.properties, r.created_at = $times[edge.created_at], r.valid_at = $times[edge.valid_at],
-    r.invalid_at = $times[edge.invalid_at], r.expired_at = $times[edge.expired_at]
+CREATE (s)-[:RELATES_TO {
+    uuid: edge.uuid, name: edge.name, fact: edge.fact, group_id: $namespace, episodes: edge.episodes, fact_ids: edge.fact_ids,
+    created_at: $times[edge.created_at], valid_at: $times[edge.valid_at], invalid_at: $times[edge.invalid_at],
+    expired_at: $times[edge.expired_at]}]->(o)
 """
 _DELETE_LONELY_VALUES: LiteralString = """
 UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid)
@@ -207,7 +208,7 @@ class Neo4jWriter:
         await run(_WRITE_EPISODES, (_episode(record, namespace, one) for one, _ in page.passages))
         await run(_WRITE_MENTIONS, (_mentions(one, entities) for one, entities in page.passages if entities))
         times = Times()
-        await run(_WRITE_EDGES, _edges(namespace, page.facts, times), times=times.every)
+        await run(_WRITE_EDGES, _edges(page.facts, times), namespace=namespace, times=times.every)
         await run(_DELETE_LONELY_VALUES, dict.fromkeys(row["id"] for row in cut if row["value"]))
 
 
@@ -329,7 +330,7 @@ def _stated(stated: Iterable[tuple[UUID | None, str, UUID | None]]) -> list[dict
     return list(subjects.values())
 
 
-def _edges(namespace: str, facts: Iterable[Fact], times: Times) -> list[dict[str, Any]]:
+def _edges(facts: Iterable[Fact], times: Times) -> list[dict[str, Any]]:
     """Relations, by subject."""
     every = list(facts)
     learnt = {fact.id: _learnt(fact) for fact in every}
@@ -342,18 +343,15 @@ def _edges(namespace: str, facts: Iterable[Fact], times: Times) -> list[dict[str
         ended_at = learnt.get(fact.ended_by, _learnt(fact)) if fact.ended_by else _learnt(fact)
         subjects.setdefault(fact.subject_id, []).append({
             "object": str(fact.object_id),
+            "uuid": str(uuid),
+            "name": fact.predicate,
+            "fact": fact.sentence,
+            "episodes": list(dict.fromkeys(str(row["chunk_id"]) for row in fact.sources)),
+            "fact_ids": sorted({str(row["id"]) for row in fact.sources}),
             "created_at": times.place(_learnt(fact)),
             "valid_at": times.place(fact.begins if fact.exclusive else fact.valid_at),
             "invalid_at": times.place(fact.invalid_at),
             "expired_at": times.place(ended_at if fact.invalid_at else None),
-            "properties": {
-                "uuid": str(uuid),
-                "name": fact.predicate,
-                "fact": fact.sentence,
-                "group_id": namespace,
-                "episodes": list(dict.fromkeys(str(row["chunk_id"]) for row in fact.sources)),
-                "fact_ids": sorted({str(row["id"]) for row in fact.sources}),
-            },
         })
     return [{"subject": str(subject), "edges": edges} for subject, edges in subjects.items()]
 
