@@ -15,6 +15,7 @@ from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
 from apex_mcp.stores.record.publishing import End, Enriched, Link
 from apex_mcp.stores.record.snapshot import Snapshot
+from apex_mcp.stores.record.visibility import CURRENT
 
 __all__ = [
     "End",
@@ -36,8 +37,6 @@ _GIVEN_UP = Invariant(
     next_step="call retry_ingestion to try again; if it stays, report it with what `apex-mcp logs` shows",
 )
 
-_CURRENT: LiteralString = "v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL"
-
 # Fair over namespaces, the oldest first. What was overtaken meanwhile ends here.
 _CLAIM: LiteralString = f"""
 WITH waiting AS (
@@ -48,18 +47,18 @@ WITH waiting AS (
         ORDER BY e.seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ) AS w
 )
-UPDATE enrichments e SET state = CASE WHEN {_CURRENT} THEN 'running' ELSE 'superseded' END,
+UPDATE enrichments e SET state = CASE WHEN {CURRENT} THEN 'running' ELSE 'superseded' END,
     claim = gen_random_uuid(), attempts = e.attempts + 1,
-    lease_owner = CASE WHEN {_CURRENT} THEN %(owner)s END,
-    lease_until = CASE WHEN {_CURRENT} THEN clock_timestamp() + make_interval(secs => %(lease_seconds)s) END,
-    finished_at = CASE WHEN {_CURRENT} THEN NULL ELSE clock_timestamp() END
+    lease_owner = CASE WHEN {CURRENT} THEN %(owner)s END,
+    lease_until = CASE WHEN {CURRENT} THEN clock_timestamp() + make_interval(secs => %(lease_seconds)s) END,
+    finished_at = CASE WHEN {CURRENT} THEN NULL ELSE clock_timestamp() END
 FROM versions v, (SELECT version_id, turn, seq FROM waiting ORDER BY turn, seq LIMIT %(limit)s) AS mine
 WHERE e.version_id = mine.version_id AND v.id = e.version_id
 RETURNING e.version_id, e.ingestion_id, v.document_id, e.namespace, e.claim, e.attempts, e.state, e.seq
 """
 
 _OWNED: LiteralString = f"""
-SELECT e.version_id, e.ingestion_id, v.document_id, e.namespace, e.claim, e.attempts, {_CURRENT} AS current
+SELECT e.version_id, e.ingestion_id, v.document_id, e.namespace, e.claim, e.attempts, {CURRENT} AS current
 FROM enrichments e JOIN versions v ON v.id = e.version_id
 WHERE e.version_id = %s AND e.claim = %s AND e.state = 'running'
 """
@@ -108,14 +107,14 @@ _MAY_BE_TRIED: LiteralString = (
 _RETRY: LiteralString = f"""
 UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
     losses = 0
-FROM versions v WHERE e.ingestion_id = %s AND {_MAY_BE_TRIED} AND v.id = e.version_id AND {_CURRENT}
+FROM versions v WHERE e.ingestion_id = %s AND {_MAY_BE_TRIED} AND v.id = e.version_id AND {CURRENT}
 RETURNING e.version_id
 """
 
 _WANT: LiteralString = f"""
 INSERT INTO enrichments (version_id, ingestion_id, namespace)
 SELECT v.id, v.ingestion_id, v.namespace FROM versions v
-WHERE {_CURRENT} AND (%(namespace)s::text IS NULL OR v.namespace = %(namespace)s)
+WHERE {CURRENT} AND (%(namespace)s::text IS NULL OR v.namespace = %(namespace)s)
   AND NOT EXISTS (SELECT 1 FROM enrichments e WHERE e.version_id = v.id)
 ORDER BY v.ingestion_seq ON CONFLICT DO NOTHING RETURNING version_id
 """
@@ -123,14 +122,14 @@ ORDER BY v.ingestion_seq ON CONFLICT DO NOTHING RETURNING version_id
 _WANT_AGAIN: LiteralString = f"""
 UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
     losses = 0
-FROM versions v WHERE {_MAY_BE_TRIED} AND v.id = e.version_id AND {_CURRENT}
+FROM versions v WHERE {_MAY_BE_TRIED} AND v.id = e.version_id AND {CURRENT}
   AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s)
 RETURNING e.version_id
 """
 
 _COUNTS: LiteralString = f"""
 SELECT e.state, count(*) AS n FROM enrichments e JOIN versions v ON v.id = e.version_id
-WHERE {_CURRENT} AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s) GROUP BY e.state
+WHERE {CURRENT} AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s) GROUP BY e.state
 """
 
 
