@@ -11,6 +11,7 @@ The rules on which everything rests, for one process as for many:
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,6 +32,7 @@ from apex_mcp.stores.vectors.packing import pack
 
 _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 60.0
+_COUNTING_SHARE = 50
 _EMBED_BATCH = 64
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -234,7 +236,7 @@ class IndexKeeper:
             if not alone:
                 raise Conflict(
                     "the index is being rebuilt already",
-                    code=Code.NOT_RETRYABLE,
+                    code=Code.ALREADY_RUNNING,
                     next_step="wait until it is done",
                 )
             await self._current.refresh()
@@ -255,12 +257,15 @@ class IndexKeeper:
             self._current.written.clear()
             if embedder.name == self.embedder_name and self.vectors.dimension is None:
                 await guarded(self.vectors.enable_dense(embedder.name, embedder.dimension))
+            began = time.monotonic()
             self.owed = await guarded(self._count_owed()) or 0
+            # A long backlog takes long to count, and others do so too.
+            look_seconds = max(_LOOK_SECONDS, _COUNTING_SHARE * (time.monotonic() - began))
             while self._upkeep.keeping and self.owed and await guarded(self._embed_owed()):
                 pass
             # What is owed comes with a write, of another process too, or was left by an embedder that failed for a while.
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS if self._home.shared else _RETRY_SECONDS):
+                async with asyncio.timeout(look_seconds if self._home.shared else _RETRY_SECONDS):
                     await self._current.written.wait()
 
     async def _count_owed(self) -> int:
