@@ -99,12 +99,13 @@ async def test_splitting_separates_them_from_that_revision_on_and_joining_ends_i
     between = datetime.now(UTC)
     with pytest.raises(Conflict) as not_one:
         await record.splits.split("default", id_of("ACME Corp."), id_of("ACME Corporation"))
-    assert not_one.value.code is Code.NOT_RETRYABLE
+    assert not_one.value.code is Code.NOT_MERGED
     await record.splits.join("default", id_of("ACME Corporation"), id_of("ACME Corp."))
     assert names(await look(record, "acme")) == ["ACME Corp."]
     assert len(await look(record, "acme", known_at=between)) == 2
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as not_split:
         await record.splits.join("default", id_of("ACME Corp."), id_of("ACME Corporation"))
+    assert not_split.value.code is Code.NOT_SPLIT
 
 
 async def test_what_the_user_split_does_not_meet_again_through_a_third_name(record: Record) -> None:

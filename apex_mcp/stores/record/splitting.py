@@ -46,7 +46,7 @@ class SplitStore:
             if entity_id == other_id or other_id not in ours:
                 raise Conflict(
                     "these two entities are not one",
-                    code=Code.NOT_RETRYABLE,
+                    code=Code.NOT_MERGED,
                     next_step="get_entities shows under `merged_from` which ones were merged",
                 )
             revision = await _raise(connection, namespace)
@@ -68,7 +68,7 @@ class SplitStore:
             if not (await connection.execute(_JOIN, bound)).rowcount:
                 raise Conflict(
                     "these two entities were not split",
-                    code=Code.NOT_RETRYABLE,
+                    code=Code.NOT_SPLIT,
                     next_step="only a split can be undone: names that are spelled alike are linked by themselves",
                 )
             await _raise(connection, namespace)
