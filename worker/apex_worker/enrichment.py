@@ -3,15 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
 
 from apex_mcp.errors import ApexError, Code, Invariant
 from apex_mcp.ingestion.contract import (
@@ -26,14 +24,12 @@ from apex_mcp.stores.bell import ENRICHMENT, Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record.enrichments import Enrichment, EnrichmentStore
 from apex_worker.activities import heartbeat, retry_posture
+from apex_worker.leasing import LeasingDispatcher, Line
 
 # Runs at a time: they wait for the model most of the time, and share its `APEX_LLM_CONCURRENCY`.
 FLIGHTS = 4
-_LEASE_SECONDS = 60.0
-_LOOK_SECONDS = 5.0
 # Ours: tried again, in case it was chance.
 _MAX_UNEXPECTED = 3
-_PAUSE_SECONDS = 1.0
 # What a provider asks to wait longer than this waits in the record, and gives its place to another.
 _LONGEST_DELAY_SECONDS = 60.0
 
@@ -115,7 +111,7 @@ def _traces() -> bool:
     return _log.isEnabledFor(logging.DEBUG)
 
 
-class EnrichmentDispatcher:
+class EnrichmentDispatcher(LeasingDispatcher[Enrichment]):
     """One process's dispatcher of what a model is still to read. Text never waits for it: it has its own flights.
 
     Args:
@@ -128,6 +124,9 @@ class EnrichmentDispatcher:
         sole: no other process dispatches for this record, so whatever another one has claimed is lost.
     """
 
+    lease_seconds = 60.0
+    look_seconds = 5.0
+
     def __init__(
         self,
         *,
@@ -139,135 +138,44 @@ class EnrichmentDispatcher:
         enricher: Enricher | None,
         sole: bool,
     ) -> None:
-        self._client = client
-        self._task_queue = task_queue
+        super().__init__(client=client, task_queue=task_queue, bell=bell, health=health, sole=sole)
         self._store = store
-        self._bell = bell
-        self._health = health
-        self._enricher = enricher
-        self._sole = sole
-        self._owner = str(uuid4())
-        self._stopping = False
-        self._flying: dict[UUID, UUID] = {}
+        self._seconds = enricher.longest_seconds if enricher is not None else 0.0
 
-    async def run(self) -> None:
-        """Dispatch until cancelled, or until `stop` was called and what was claimed is over."""
-        if self._sole:
-            await self._patiently(self._reclaim, all_others=True)
-        if self._enricher is None:
-            return
-        async with asyncio.TaskGroup() as tasks:
-            leases = tasks.create_task(self._keep_leases())
-            await self._serve(self._enricher)
-            leases.cancel()
-
-    def stop(self) -> None:
-        """Claim nothing more."""
-        self._stopping = True
-        Bell.ring(self._bell, [ENRICHMENT])  # in this process only
-
-    async def release_all(self) -> None:
-        """After `run` was cancelled: give back at once what it had claimed, so that others go on with it."""
-        for claim, version_id in list(self._flying.items()):
-            with suppress(RPCError):
-                await self._terminate(workflow_id(version_id))
-            await self._store.release([version_id], claim=claim)
-        self._bell.ring([ENRICHMENT])
-
-    async def _serve(self, enricher: Enricher) -> None:
-        rung = self._bell.listener(ENRICHMENT)
-        slots = asyncio.Semaphore(FLIGHTS)
-        async with asyncio.TaskGroup() as flights:
-            while True:
-                await slots.acquire()
-                rung.clear()
-                if self._stopping:
-                    return
-                claimed = await self._claim()
-                if claimed is not None:
-                    flights.create_task(self._fly(claimed, enricher.longest_seconds, slots))
-                    continue
-                slots.release()
-                # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes as the bell rings.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
-                        await rung.wait()
+    def lines(self) -> list[Line[Enrichment]]:
+        return [Line(ENRICHMENT, FLIGHTS, self._claim)] if self._seconds else []
 
     async def _claim(self) -> Enrichment | None:
-        try:
-            claimed = await self._store.claim(owner=self._owner, limit=1, lease_seconds=_LEASE_SECONDS)
-        except ApexError as error:
-            _log.warning("what the model is to read cannot be asked for: %s", error.code)
-            await asyncio.sleep(_PAUSE_SECONDS)
-            return None
+        claimed = await self._store.claim(owner=self.owner, limit=1, lease_seconds=self.lease_seconds)
         return claimed[0] if claimed else None
 
-    async def _fly(self, claimed: Enrichment, seconds: float, slots: asyncio.Semaphore) -> None:
-        """One run, from its start to its end; what is not over then waits again."""
-        self._flying[claimed.claim] = claimed.version_id
-        ran = True
-        try:
-            await self._execute(claimed, seconds)
-        except RPCError as error:
-            self._health.note("temporal", "down", f"Temporal does not answer ({error.status.name.lower()})")
-            ran = False
-            await asyncio.sleep(_PAUSE_SECONDS)
-        except WorkflowFailureError:
-            _log.warning("enrichment of version %s did not complete", claimed.version_id)
-            await asyncio.sleep(_PAUSE_SECONDS)
-        finally:
-            slots.release()
-        await self._patiently(self._store.release, [claimed.version_id], claim=claimed.claim, lost=ran)
-        del self._flying[claimed.claim]
-        self._bell.ring()  # a graph on a server has something to be told
-
-    async def _execute(self, claimed: Enrichment, seconds: float) -> None:
-        handle = await self._client.start_workflow(
+    async def start(self, run: Enrichment) -> WorkflowHandle[Any, Any]:
+        return await self.client.start_workflow(
             ENRICHMENT_WORKFLOW,
-            EnrichmentInput(version_id=str(claimed.version_id), claim=str(claimed.claim), seconds=seconds),
-            id=workflow_id(claimed.version_id),
-            task_queue=self._task_queue,
+            EnrichmentInput(version_id=str(run.version_id), claim=str(run.claim), seconds=self._seconds),
+            id=workflow_id(run.version_id),
+            task_queue=self.task_queue,
             result_type=EnrichmentResult,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             # A run that is still there belongs to an earlier claim: it can change nothing any more.
             id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
         )
-        await handle.result()
 
-    async def _keep_leases(self) -> None:
-        while True:
-            await asyncio.sleep(_LEASE_SECONDS / 3)
-            await self._patiently(self._store.renew_leases, self._owner, _LEASE_SECONDS)
-            await self._patiently(self._reclaim, all_others=False)
+    async def settle(self, run: Enrichment, *, ran: bool) -> None:
+        await self._store.release([run.version_id], claim=run.claim, lost=ran)
 
-    async def _reclaim(self, *, all_others: bool) -> None:
-        """Take back what a dispatcher that is gone had claimed; what was answered is kept, and not asked again."""
-        expired = await self._store.expired(not_owner=self._owner, all_others=all_others)
+    async def renew_leases(self) -> None:
+        await self._store.renew_leases(self.owner, self.lease_seconds)
+
+    async def reclaim(self, *, all_others: bool) -> None:
+        expired = await self._store.expired(not_owner=self.owner, all_others=all_others)
         for lost in expired:
-            with suppress(RPCError):
-                await self._terminate(workflow_id(lost.version_id))
+            # Else the run of that id may by now be that of whoever was quicker to take it back.
+            if self.sole:
+                await self.terminate(workflow_id(lost.version_id))
             await self._store.release([lost.version_id], claim=lost.claim, lost=True)
         if expired:
-            self._bell.ring([ENRICHMENT])
-
-    async def _terminate(self, id_: str) -> None:
-        try:
-            await self._client.get_workflow_handle(id_).terminate("its dispatcher has gone")
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-
-    async def _patiently(
-        self, work: Callable[..., Awaitable[object]], *args: object, **kwargs: object
-    ) -> None:
-        """Do something to the record, however long the record is away."""
-        while True:
-            try:
-                await work(*args, **kwargs)
-                return
-            except ApexError as error:
-                _log.warning("the record does not answer: %s", error.code)
-                await asyncio.sleep(_PAUSE_SECONDS)
+            self.bell.ring([ENRICHMENT])
 
 
 def workflow_id(version_id: UUID) -> str:

@@ -17,6 +17,7 @@ from apex_mcp.models import Lane
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
 from apex_worker.activities import heartbeat, retry_posture
+from apex_worker.leasing import PAUSE_SECONDS, note_away
 
 # Loads Neo4j's driver, so only where a server is set.
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # Some seconds of work, so that a run that is stopped has little left to do.
 _PAGES = 20
 _LOOK_SECONDS = 5.0
-_PAUSE_SECONDS = 1.0
 _AFTER_FAILURE_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
@@ -115,10 +115,8 @@ class GraphDispatcher:
                     continue
                 pause = _LOOK_SECONDS
             except RPCError as error:
-                self._health.note(
-                    "temporal", "down", f"Temporal does not answer ({error.status.name.lower()})"
-                )
-                pause = _PAUSE_SECONDS
+                note_away(self._health, error)
+                pause = PAUSE_SECONDS
             except WorkflowFailureError:
                 _log.warning(
                     "the graph was not brought up to date; tried again in %g s", _AFTER_FAILURE_SECONDS
@@ -127,7 +125,7 @@ class GraphDispatcher:
                 continue
             except ApexError as error:
                 _log.warning("the graph's queue cannot be read: %s", error.code)
-                pause = _PAUSE_SECONDS
+                pause = PAUSE_SECONDS
             # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes as the bell rings.
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
