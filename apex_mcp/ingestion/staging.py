@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
@@ -15,6 +15,8 @@ from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.settings import Settings
 from apex_mcp.stores.health import Health
 
+# In a shared folder, to know it by.
+_MARK = ".apex-mcp-staging"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 T = TypeVar("T")
@@ -52,10 +54,13 @@ class LocalStaging:
 
     Args:
         folder: its folder; made when first needed.
+        shared: it is on a volume that several machines share, and was marked when it was opened. Without its mark it is
+            another one: the place where the volume was mounted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
         self._folder = folder
+        self._shared = shared
 
     def _place(self, ingestion_id: UUID) -> Path:
         return self._folder / str(ingestion_id)
@@ -64,8 +69,9 @@ class LocalStaging:
         """See `Staging`."""
 
         def write() -> None:
+            self._require_volume()
             place = self._place(ingestion_id)
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            place.mkdir(parents=not self._shared, exist_ok=True, mode=0o700)
             # A name of its own: a paused attempt may wake up while another one writes the same piece.
             partial = place / f"{name}.{uuid4().hex[:8]}.partial"
             try:
@@ -84,6 +90,7 @@ class LocalStaging:
             try:
                 return (self._place(ingestion_id) / name).read_bytes()
             except FileNotFoundError:
+                self._require_volume()
                 return None
 
         return await _in_thread(read)
@@ -91,16 +98,24 @@ class LocalStaging:
     @asynccontextmanager
     async def local_file(self, ingestion_id: UUID, name: str) -> AsyncGenerator[Path]:
         """See `Staging`."""
+        await _in_thread(self._require_volume)
         yield self._place(ingestion_id) / name
 
     async def delete(self, ingestion_id: UUID) -> None:
-        """See `Staging`."""
-        await asyncio.to_thread(shutil.rmtree, self._place(ingestion_id), ignore_errors=True)
+        """See `Staging`. What cannot be removed from the data folder goes when its time is over."""
+
+        def remove() -> None:
+            self._require_volume()
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self._place(ingestion_id), ignore_errors=not self._shared)
+
+        await _in_thread(remove)
 
     async def older_than(self, age_seconds: float) -> list[UUID]:
         """See `Staging`."""
 
         def look() -> list[UUID]:
+            self._require_volume()
             limit = time.time() - age_seconds
             old: list[UUID] = []
             for place in self._folder.iterdir() if self._folder.is_dir() else ():
@@ -113,6 +128,10 @@ class LocalStaging:
             return old
 
         return await _in_thread(look)
+
+    def _require_volume(self) -> None:
+        if self._shared and not (self._folder / _MARK).exists():
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
 async def open_staging(settings: Settings, folder: Path, health: Health) -> Staging:
@@ -139,7 +158,7 @@ async def open_staging(settings: Settings, folder: Path, health: Health) -> Stag
             code=Code.SETTINGS_INVALID,
             next_step="give a folder that all processes share, or s3://bucket/prefix",
         )
-    return LocalStaging(await asyncio.to_thread(_shared_folder, settings.staging))
+    return LocalStaging(await asyncio.to_thread(_shared_folder, settings.staging), shared=True)
 
 
 def as_id(name: str) -> UUID | None:
@@ -151,12 +170,13 @@ def as_id(name: str) -> UUID | None:
 
 
 def _shared_folder(setting: str) -> Path:
-    """The folder, once it was written to; a missing one may be a volume that is not mounted, so it is not made."""
+    """The folder, once it was written to and marked; a missing one may be a volume that is not mounted, so it is not made."""
     folder = Path(setting).expanduser()
     probe = folder / f".apex-{uuid4().hex}"
     try:
         probe.touch(mode=0o600)
         probe.unlink()
+        (folder / _MARK).touch(mode=0o644)
     except OSError as error:
         raise Rejected(
             f"the folder of APEX_STAGING cannot be written to ({os.strerror(error.errno or 0)})",

@@ -5,6 +5,7 @@ import io
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,13 +32,14 @@ NAME = "staging"
 _NOT_THERE = frozenset({"404", "NoSuchKey", "NotFound"})
 _NO_BUCKET = frozenset({"NoSuchBucket", "404", "NotFound", "InvalidBucketName", "400"})
 _FORBIDDEN = frozenset({"403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_CONNECTIONS = 16
 _CONFIG = {
     "connect_timeout": 3,
     # A large piece goes in parts of 8 MB, each within this time.
     "read_timeout": 30,
     # The activity's own policy is the one that tries again; this is for a connection that broke while nobody used it.
     "retries": {"total_max_attempts": 2, "mode": "standard"},
-    "max_pool_connections": 16,
+    "max_pool_connections": _CONNECTIONS,
     # Checksums that only Amazon's own service is sure to know.
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
@@ -56,6 +58,8 @@ class S3Staging:
         self._client = client
         self._bucket = bucket
         self._prefix = prefix
+        # Of its own: a service that hangs would take the few that everything else in the process shares.
+        self._threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="staging")
         self._breaker = CircuitBreaker(NAME, Code.STAGING_UNAVAILABLE, health, patience_seconds=10)
 
     @classmethod
@@ -176,7 +180,7 @@ class S3Staging:
     async def _ask(self, work: Callable[[], T]) -> T:
         with self._breaker.guard():
             try:
-                return await asyncio.to_thread(work)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
             except OSError as error:
                 raise disk_error(
                     error

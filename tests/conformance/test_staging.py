@@ -61,6 +61,48 @@ async def test_a_large_piece_goes_in_parts_and_comes_back_whole(staging: Staging
         assert path.read_bytes() == data
 
 
+async def test_a_shared_folder_whose_volume_is_not_mounted_is_no_place_to_write_to_or_to_miss_a_piece_in(
+    tmp_path: Path,
+) -> None:
+    place, one = tmp_path / "mounted", uuid4()
+    place.mkdir()
+    staging = await open_staging(Settings(staging=str(place)), tmp_path / "own", Health())
+    await staging.put(one, "raw", b"content")
+    volume = place.rename(tmp_path / "volume")
+
+    async def read_path() -> None:
+        async with staging.local_file(one, "raw"):
+            pass
+
+    for mount_point in (False, True):
+        if mount_point:
+            place.mkdir()
+        for ask in (
+            lambda: staging.put(uuid4(), "raw", b"lost"),
+            lambda: staging.get(one, "raw"),
+            lambda: staging.delete(one),
+            lambda: staging.older_than(0),
+            read_path,
+        ):
+            with pytest.raises(Unavailable) as away:
+                await ask()
+            assert away.value.code is Code.STAGING_UNAVAILABLE
+        assert place.exists() == mount_point
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    volume.rename(place)
+    assert await staging.get(one, "raw") == b"content"
+
+
+async def test_what_cannot_be_removed_from_a_shared_folder_is_said(tmp_path: Path) -> None:
+    one = uuid4()
+    staging = await open_staging(Settings(staging=str(tmp_path)), tmp_path / "own", Health())
+    (tmp_path / str(one)).write_bytes(b"no folder")
+    with pytest.raises(Unavailable) as stays:
+        await staging.delete(one)
+    assert stays.value.code is Code.STAGING_UNAVAILABLE
+
+
 async def test_a_child_process_reads_a_piece_by_its_path(staging: Staging) -> None:
     one = uuid4()
     await staging.put(one, "raw", b"content")
