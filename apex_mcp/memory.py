@@ -1,16 +1,13 @@
 """Memory: every operation that a tool, the command line or a page offers, in one class."""
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, cast
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
-import apex_mcp
 from apex_mcp.caller import Caller
 from apex_mcp.errors import ApexError, Code, Conflict, InputError, NotFound, Rejected, Unavailable
 from apex_mcp.ingestion.accepting import Door, Given, check_namespace
@@ -28,17 +25,18 @@ from apex_mcp.models import (
     IngestionRequest,
     IngestionState,
 )
+from apex_mcp.paging import checked_limit, from_cursor, to_cursor
 from apex_mcp.presenting import present_entities, present_hit, present_ingestion, present_item
 from apex_mcp.retrieval.cached import AnswerCache
 from apex_mcp.retrieval.documents import DocumentRequest, read_document
 from apex_mcp.retrieval.search import Searcher, SearchRequest
 from apex_mcp.settings import Settings
+from apex_mcp.stats import Stats
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.graph.best import BestGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.record.ingestions import Ingestion, path_to_read
 from apex_mcp.views import (
     DocumentView,
@@ -51,10 +49,8 @@ from apex_mcp.views import (
     ReindexView,
     SearchView,
     StatsView,
-    StoreHealth,
 )
 
-MAX_LIMIT = 100
 _NEIGHBOURS = 50
 _FACTS_OF_A_NEIGHBOUR = 3
 _MAX_QUERY_CHARS = 10_000
@@ -99,7 +95,6 @@ class Memory:
     ) -> None:
         self._record = record
         self._index = index
-        self._embedder = embedder
         self._graph = graph
         self._settings = settings
         self._progress = progress
@@ -110,6 +105,9 @@ class Memory:
         self._door = Door(settings)
         self._uploads = Uploads(self._door, staging if settings.staging else None)
         self._searcher = Searcher(record, index, embedder)
+        self._stats = Stats(
+            settings=settings, record=record, index=index, embedder=embedder, graph=graph, health=health
+        )
 
     # --- taking in ---------------------------------------------------------------------------------------------------
 
@@ -264,16 +262,16 @@ class Memory:
         cursor: str | None = None,
     ) -> IngestionList:
         """The recent ingestions of a namespace, newest first."""
-        limit = _limit(limit)
+        limit = checked_limit(limit)
         found = await self._record.ingestions.recent(
             check_namespace(namespace or caller.namespace),
             state=state,
             limit=limit,
-            before=_from_cursor(cursor),
+            before=from_cursor(cursor),
         )
         return IngestionList(
             ingestions=[self._present(one) for one in found],
-            next_cursor=_to_cursor(found[-1].seq) if len(found) == limit else None,
+            next_cursor=to_cursor(found[-1].seq) if len(found) == limit else None,
         )
 
     async def watch_ingestion(
@@ -377,7 +375,11 @@ class Memory:
             metadata=_metadata_filter(metadata),
         )
         request = SearchRequest(
-            query=query, where=where, limit=_limit(limit), entity=entity or None, known_at=_aware(known_at)
+            query=query,
+            where=where,
+            limit=checked_limit(limit),
+            entity=entity or None,
+            known_at=_aware(known_at),
         )
         if self._answers is None or request.known_at is not None:
             return await self._search(request)
@@ -415,7 +417,11 @@ class Memory:
             Unavailable: the record does not answer.
         """
         name = check_namespace(namespace or caller.namespace)
-        words, known_at, limit = clean_text(query or "").strip() or None, _aware(known_at), _limit(limit)
+        words, known_at, limit = (
+            clean_text(query or "").strip() or None,
+            _aware(known_at),
+            checked_limit(limit),
+        )
         named: list[UUID] | None = None
         lacks: list[str] = []
         if words and self._graph.on_server and entity_id is None and not type and known_at is None:
@@ -565,8 +571,8 @@ class Memory:
         """What is in a namespace, newest first."""
         name, limit, before = (
             check_namespace(namespace or caller.namespace),
-            _limit(limit),
-            _from_cursor(cursor),
+            checked_limit(limit),
+            from_cursor(cursor),
         )
         async with self._record.reader.view(name) as view:
             rows = await view.list_documents(source_types=source_types, limit=limit, before=before)
@@ -575,7 +581,7 @@ class Memory:
             namespace=name,
             items=[present_item(row) for row in rows],
             total=counts["documents"],
-            next_cursor=_to_cursor(rows[-1]["ingestion_seq"]) if len(rows) == limit else None,
+            next_cursor=to_cursor(rows[-1]["ingestion_seq"]) if len(rows) == limit else None,
         )
 
     async def reindex(self, caller: Caller) -> AsyncIterator[ReindexView]:
@@ -626,99 +632,7 @@ class Memory:
 
     async def get_stats(self, caller: Caller, *, namespace: str | None = None) -> StatsView:
         """Counts, and the health of each store."""
-        name = check_namespace(namespace or caller.namespace)
-        async with self._record.reader.view(name) as view:
-            counts, revision = await view.counts() | await view.graph_counts(), view.revision
-            index = view.index
-        stores, embedder = await self._stores(await self._vectors(index))
-        return StatsView(
-            namespace=name,
-            namespaces=await self._record.reader.namespaces(),
-            documents=counts["documents"],
-            versions=counts["versions"],
-            chunks=counts["chunks"],
-            entities=counts["entities"],
-            facts=counts["facts"],
-            ingestions=await self._record.reader.ingestion_counts(name),
-            enrichments=await self._record.enrichments.counts(name),
-            revision=revision,
-            stores=stores,
-            degraded=[f"{one.name}: {one.detail}" for one in stores if one.state in ("degraded", "down")],
-            embedder=embedder,
-            version=apex_mcp.__version__,
-        )
-
-    def _model(self) -> StoreHealth:
-        """The model that reads what is stored, and where texts go for that."""
-        if self._settings.llm == "none":
-            return StoreHealth(
-                name="model", state="off", detail="entities and facts come from rules only (APEX_LLM=none)"
-            )
-        host = urlsplit(self._settings.openai_base_url).hostname
-        where = f"texts of documents go to {self._settings.llm_model} at {host}"
-        condition = self._health.of("model")
-        detail = f"{condition.detail}; {where}" if condition.detail else where
-        return StoreHealth(name="model", state=condition.state, detail=detail)
-
-    async def _graph_health(self) -> StoreHealth:
-        condition, waiting = self._health.of("graph"), await self._record.graph_queue.waiting()
-        detail = f"{waiting} changes wait to be written" if waiting else "up to date"
-        return StoreHealth(
-            name="graph",
-            state=condition.state,
-            detail=f"{condition.detail}; {detail}" if condition.detail else f"Neo4j: {detail}",
-        )
-
-    async def _vectors(self, use: IndexUse) -> StoreHealth:
-        try:
-            points = await (await self._index.follow(use)).count()
-        except ApexError as error:
-            return StoreHealth(name="vectors", state="down", detail=error.message)
-        lacks = self._index.lacks(use)
-        detail = lacks or f"{points} passages in the index"
-        return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
-
-    async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:
-        temporal = self._health.of("temporal")
-        stores = [
-            StoreHealth(name="postgresql", state="ok"),
-            StoreHealth(name="temporal", state=temporal.state, detail=temporal.detail),
-            self._model(),
-            vectors,
-        ]
-        stores += [
-            StoreHealth(name=name, state=one.state, detail=one.detail)
-            for name in ("redis", "staging")
-            if (one := self._health.conditions.get(name)) is not None
-        ]
-        if self._graph.on_server:
-            stores.append(await self._graph_health())
-        embedder = self._embedder
-        if embedder is None:
-            stores.append(
-                StoreHealth(
-                    name="embedder", state="off", detail="search is by words only (APEX_EMBEDDER=none)"
-                )
-            )
-            return stores, "none"
-        owed = self._index.owed
-        if embedder.name != self._index.embedder_name:
-            state, detail = "degraded", "the embedder was changed; run `apex-mcp reindex`"
-        elif not embedder.state.ready:
-            state, detail = "degraded", embedder.state.text
-        else:
-            state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text
-        stores.append(StoreHealth(name="embedder", state=state, detail=detail))
-        return stores, embedder.name
-
-
-def _limit(limit: int) -> int:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise InputError(
-            f"`limit` is 1 to {MAX_LIMIT}",
-            next_step="ask for fewer, and go on with the cursor or a narrower question",
-        )
-    return limit
+        return await self._stats.of(check_namespace(namespace or caller.namespace))
 
 
 def _aware(time_: datetime | None) -> datetime | None:
@@ -741,18 +655,3 @@ def _metadata_filter(metadata: dict[str, Any] | None) -> dict[str, tuple[str | i
             )
         wanted[name] = tuple(values)
     return wanted
-
-
-def _to_cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(str(seq).encode()).decode()
-
-
-def _from_cursor(cursor: str | None) -> int | None:
-    if not cursor:
-        return None
-    try:
-        return int(base64.urlsafe_b64decode(cursor.encode()).decode())
-    except ValueError:
-        raise InputError(
-            "the cursor is not one that an answer gave", next_step="start again without a cursor"
-        ) from None

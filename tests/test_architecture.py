@@ -15,11 +15,11 @@ PACKAGES = {"apex_mcp": REPOSITORY / "apex_mcp", "apex_worker": REPOSITORY / "wo
 # From the bottom up. A module may import what stands in its own layer and in those below; the longest name counts.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("apex_mcp", "apex_mcp.errors", "apex_mcp.models", "apex_mcp.ids", "apex_mcp.times", "apex_mcp.batches",
-     "apex_mcp.settings", "apex_mcp.config_file", "apex_mcp.caller", "apex_mcp.views", "apex_mcp.child_process", "apex_mcp.logs",
-     "apex_mcp.signals"),
+     "apex_mcp.settings", "apex_mcp.config_file", "apex_mcp.caller", "apex_mcp.views", "apex_mcp.paging",
+     "apex_mcp.child_process", "apex_mcp.logs", "apex_mcp.signals"),
     ("apex_mcp.stores",),
     ("apex_mcp.ingestion", "apex_mcp.retrieval", "apex_mcp.presenting"),
-    ("apex_mcp.memory",),
+    ("apex_mcp.memory", "apex_mcp.stats"),
     ("apex_mcp.server", "apex_mcp.cli", "apex_mcp.runtime", "apex_mcp.app", "apex_mcp.entry", "apex_worker"),
 )  # fmt: skip
 

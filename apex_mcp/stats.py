@@ -1,0 +1,134 @@
+"""Counts of a namespace, and the condition of each store as its users see it."""
+
+from urllib.parse import urlsplit
+
+import apex_mcp
+from apex_mcp.errors import ApexError
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.settings import Settings
+from apex_mcp.stores.graph.best import BestGraph
+from apex_mcp.stores.health import Health
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.views import StatsView, StoreHealth
+
+
+class Stats:
+    """What `get_stats` answers.
+
+    Args:
+        settings: of which it says what is set, and where texts go.
+        record: PostgreSQL.
+        index: the vector index and its keeper.
+        embedder: or None for words only.
+        graph: what is near an entity.
+        health: the components' conditions.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        record: Record,
+        index: IndexKeeper,
+        embedder: Embedder | None,
+        graph: BestGraph,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._index = index
+        self._embedder = embedder
+        self._graph = graph
+        self._health = health
+
+    async def of(self, namespace: str) -> StatsView:
+        """The namespace's counts, and the stores' health.
+
+        Raises:
+            Unavailable: the record does not answer.
+        """
+        async with self._record.reader.view(namespace) as view:
+            counts, revision = await view.counts() | await view.graph_counts(), view.revision
+            index = view.index
+        stores, embedder = await self._stores(await self._vectors(index))
+        return StatsView(
+            namespace=namespace,
+            namespaces=await self._record.reader.namespaces(),
+            documents=counts["documents"],
+            versions=counts["versions"],
+            chunks=counts["chunks"],
+            entities=counts["entities"],
+            facts=counts["facts"],
+            ingestions=await self._record.reader.ingestion_counts(namespace),
+            enrichments=await self._record.enrichments.counts(namespace),
+            revision=revision,
+            stores=stores,
+            degraded=[f"{one.name}: {one.detail}" for one in stores if one.state in ("degraded", "down")],
+            embedder=embedder,
+            version=apex_mcp.__version__,
+        )
+
+    def _model(self) -> StoreHealth:
+        """The model that reads what is stored, and where texts go for that."""
+        if self._settings.llm == "none":
+            return StoreHealth(
+                name="model", state="off", detail="entities and facts come from rules only (APEX_LLM=none)"
+            )
+        host = urlsplit(self._settings.openai_base_url).hostname
+        where = f"texts of documents go to {self._settings.llm_model} at {host}"
+        condition = self._health.of("model")
+        detail = f"{condition.detail}; {where}" if condition.detail else where
+        return StoreHealth(name="model", state=condition.state, detail=detail)
+
+    async def _graph_health(self) -> StoreHealth:
+        condition, waiting = self._health.of("graph"), await self._record.graph_queue.waiting()
+        detail = f"{waiting} changes wait to be written" if waiting else "up to date"
+        return StoreHealth(
+            name="graph",
+            state=condition.state,
+            detail=f"{condition.detail}; {detail}" if condition.detail else f"Neo4j: {detail}",
+        )
+
+    async def _vectors(self, use: IndexUse) -> StoreHealth:
+        try:
+            points = await (await self._index.follow(use)).count()
+        except ApexError as error:
+            return StoreHealth(name="vectors", state="down", detail=error.message)
+        lacks = self._index.lacks(use)
+        detail = lacks or f"{points} passages in the index"
+        return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
+
+    async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:
+        temporal = self._health.of("temporal")
+        stores = [
+            StoreHealth(name="postgresql", state="ok"),
+            StoreHealth(name="temporal", state=temporal.state, detail=temporal.detail),
+            self._model(),
+            vectors,
+        ]
+        stores += [
+            StoreHealth(name=name, state=one.state, detail=one.detail)
+            for name in ("redis", "staging")
+            if (one := self._health.conditions.get(name)) is not None
+        ]
+        if self._graph.on_server:
+            stores.append(await self._graph_health())
+        embedder = self._embedder
+        if embedder is None:
+            stores.append(
+                StoreHealth(
+                    name="embedder", state="off", detail="search is by words only (APEX_EMBEDDER=none)"
+                )
+            )
+            return stores, "none"
+        owed = self._index.owed
+        if embedder.name != self._index.embedder_name:
+            state, detail = "degraded", "the embedder was changed; run `apex-mcp reindex`"
+        elif not embedder.state.ready:
+            state, detail = "degraded", embedder.state.text
+        else:
+            state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text
+        stores.append(StoreHealth(name="embedder", state=state, detail=detail))
+        return stores, embedder.name
