@@ -8,7 +8,17 @@ from typing import Any, cast
 import pytest
 
 from apex_mcp.settings import Settings
-from tests.docker.files import COMPOSE, DOCKER, REPOSITORY, compose, example, run, services, variables
+from tests.docker.files import (
+    COMPOSE,
+    DOCKER,
+    REPOSITORY,
+    compose,
+    environment_of,
+    example,
+    run,
+    services,
+    variables,
+)
 
 OURS = {"server", "worker", "s3-bucket"}
 ONE_SHOT = {"temporal-schema", "temporal-namespace", "s3-bucket"}
@@ -107,6 +117,23 @@ def test_every_setting_that_is_given_exists(name: str) -> None:
     assert {key for key in given if key.startswith("APEX_")} <= known
 
 
+def test_whatever_says_which_model_is_asked_and_how_reaches_the_containers() -> None:
+    fields = [
+        field
+        for field in Settings.model_fields
+        if field.startswith(("llm", "openai", "embedder", "ontology"))
+    ]
+    given = environment_of("worker", example())
+    assert {f"APEX_{field.upper()}" for field in fields} <= given.keys()
+    # And where `.env` says nothing else, it is what holds without containers.
+    read = Settings.model_validate({
+        field: given[f"APEX_{field.upper()}"] for field in fields if given[f"APEX_{field.upper()}"]
+    })
+    assert {field: getattr(read, field) for field in fields} == {
+        field: Settings.model_fields[field].default for field in fields
+    }
+
+
 def test_server_and_workers_get_the_same_settings_but_for_those_of_clients_and_of_the_machine() -> None:
     server, worker = (services()[name]["environment"] for name in ("server", "worker"))
     assert server.keys() - worker.keys() == {"APEX_HTTP_TOKEN", "APEX_HTTP_ALLOWED_HOSTS"}
@@ -133,7 +160,7 @@ def test_what_the_example_says_is_what_holds_without_it() -> None:
 @each
 def test_no_password_stands_in_the_file(name: str) -> None:
     given = cast("dict[str, Any]", services()[name].get("environment", {}))
-    secret = re.compile(r"PASSWORD|PWD|AUTH$|_KEY$|TOKEN|SECRET|DATABASE_URL|REDIS_URL")
+    secret = re.compile(r"PASSWORD|PWD|AUTH$|_KEY$|TOKEN$|SECRET|DATABASE_URL|REDIS_URL")
     for key in filter(secret.search, given):
         assert re.search(r"\$\{\w+:[?-]", given[key]), key
         # What may be left out has no default either.
