@@ -89,8 +89,3 @@ class BestGraph:
                 await self._queue.end(token)
                 return await of_record(), []
             return await of_record(), [DEGRADED]
-
-    async def close(self) -> None:
-        """Release connections."""
-        if self._neo4j is not None:
-            await self._neo4j.close()

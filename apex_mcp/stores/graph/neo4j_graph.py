@@ -44,14 +44,6 @@ UNWIND r.fact_ids AS fact
 RETURN o.uuid AS id, collect(DISTINCT fact) AS facts ORDER BY id LIMIT $limit
 """
 
-_COUNT: LiteralString = """
-MATCH (n:Entity {group_id: $namespace}) WHERE n.record = $record
-WITH count(CASE WHEN NOT n.value THEN 1 END) AS entities
-OPTIONAL MATCH (s:Entity {group_id: $namespace})-[r:RELATES_TO]->() WHERE s.record = $record
-UNWIND coalesce(r.fact_ids, [null]) AS fact
-RETURN entities, count(DISTINCT fact) AS facts
-"""
-
 
 class Neo4jGraph:
     """Reads of one record's graph.
@@ -67,11 +59,6 @@ class Neo4jGraph:
     def __init__(self, client: Neo4jClient, record_id: UUID) -> None:
         self._client = client
         self._record = record_id.hex
-
-    async def token(self) -> str | None:
-        """The name of the graph that is there; None where there is none of this record."""
-        found = await self._client.read(_MARKED, record=self._record)
-        return str(found[0]["token"]) if found else None
 
     async def find_names(
         self, namespace: str, query: str, *, limit: int, token: str | None = None
@@ -134,16 +121,6 @@ class Neo4jGraph:
                     break
                 seen.update(frontier)
         return found
-
-    async def count(self, namespace: str, *, token: str | None = None) -> tuple[int, int]:
-        """Number of entities and of facts."""
-        async with self._reading(token) as transaction:
-            (row,) = await rows(transaction, _COUNT, record=self._record, namespace=namespace)
-        return int(row["entities"]), int(row["facts"])
-
-    async def close(self) -> None:
-        """Release connections."""
-        await self._client.close()
 
     @asynccontextmanager
     async def _reading(self, token: str | None) -> AsyncGenerator[AsyncTransaction]:

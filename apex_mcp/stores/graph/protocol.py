@@ -46,11 +46,3 @@ class Graph(Protocol):
     ) -> list[Neighbour]:
         """Entities within 1 to 3 hops, themselves not among them; `as_of` passes facts only that were true then."""
         ...
-
-    async def count(self, namespace: str) -> tuple[int, int]:
-        """Number of entities and of facts."""
-        ...
-
-    async def close(self) -> None:
-        """Release connections."""
-        ...

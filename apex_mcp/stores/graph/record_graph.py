@@ -110,12 +110,3 @@ class RecordGraph:
             if group.id in visible:
                 near.setdefault(group.id, (group, set()))[1].update(fact_ids)
         return near
-
-    async def count(self, namespace: str) -> tuple[int, int]:
-        """Number of entities and of facts."""
-        async with self._reader.view(namespace) as view:
-            counts = await view.graph_counts()
-        return counts["entities"], counts["facts"]
-
-    async def close(self) -> None:
-        """Nothing is held."""
