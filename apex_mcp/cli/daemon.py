@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from apex_mcp.cli.output import Output
+from apex_mcp.errors import ApexError, Code
 from apex_mcp.runtime.wire import home_folder
 
 if TYPE_CHECKING:
@@ -32,3 +33,8 @@ def daemon(output: Output, *, start: bool = True, notices: bool = True) -> "Gene
         for notice in client.notices if notices else ():
             output.note(f"note: {notice}")
         yield client
+
+
+def is_absent(error: ApexError) -> bool:
+    """Whether it says that no daemon runs; one that runs and does not answer is named by its process."""
+    return error.code == Code.DAEMON_UNAVAILABLE and "pid" not in error.details

@@ -11,7 +11,7 @@ from apex_mcp.ingestion.detection import SUPPORTED_EXTENSIONS
 
 @dataclass(slots=True)
 class Found:
-    """Files to ingest, and what was passed over: by extension what is not supported, by number hidden files and links out."""
+    """Files to ingest, and what was passed over: unsupported ones by extension, by number what is hidden, and links elsewhere."""
 
     files: list[Path] = field(default_factory=list[Path])
     unsupported: Counter[str] = field(default_factory=Counter[str])
@@ -31,7 +31,7 @@ class Found:
         if self.hidden:
             parts.append(f"{self.hidden} hidden")
         if self.elsewhere:
-            parts.append(f"{self.elsewhere} links out of the folder")
+            parts.append(f"{self.elsewhere} links out of the folder or in circles")
         if self.unreadable:
             parts.append(f"{len(self.unreadable)} unreadable folders")
         return f"passed over: {', '.join(parts)}" if parts else ""
@@ -66,10 +66,22 @@ def _walk(folder: Path, found: Found) -> None:
             # `~$report.docx` is what Word keeps beside an open document.
             if file.startswith((".", "~$")):
                 found.hidden += 1
-            elif not Path(name, file).resolve().is_relative_to(inside):
+            elif not _is_inside(Path(name, file), inside):
                 # The user named this folder, not what a link in it leads to.
                 found.elsewhere += 1
             elif extension in SUPPORTED_EXTENSIONS:
                 found.files.append(Path(name, file))
             else:
                 found.unsupported[extension] += 1
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """False for a link that leads out of the folder, and for one that leads in circles."""
+    try:
+        real = os.path.realpath(path, strict=True)
+    except OSError as error:
+        if path.is_symlink() and not isinstance(error, FileNotFoundError | PermissionError):
+            return False
+        # What is not there, or not ours to read, is kept: accepting it says so.
+        real = os.path.realpath(path)
+    return Path(real).is_relative_to(folder)

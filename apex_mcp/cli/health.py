@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from apex_mcp.cli.daemon import daemon
+from apex_mcp.cli.daemon import daemon, is_absent
 from apex_mcp.cli.output import AsJson, Output, plain, reports_errors
 from apex_mcp.errors import ApexError, Code
 from apex_mcp.runtime.home import DataFolder
@@ -47,7 +47,7 @@ def doctor(as_json: AsJson = False) -> None:
             found.append(Check(name="daemon", state="ok", detail=f"version {client.version}"))
             found.extend(Check.model_validate(check) for check in client.call("doctor"))
     except ApexError as error:
-        if not valid and error.code == Code.DAEMON_UNAVAILABLE:
+        if not valid and is_absent(error):
             error.message, error.next_step = "not running, and cannot start", "correct the settings first"
         name = _AT_FAULT.get(error.code) or ("stores" if found[-1].name == "daemon" else "daemon")
         found.append(

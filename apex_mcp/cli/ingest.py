@@ -87,7 +87,7 @@ class Progress(Protocol):
 
 @reports_errors
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files, and folders with all that is below them.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, and folders with all that is below them.")],
     namespace: Namespace = None,
     meta: Meta = None,
     wait: Annotated[bool, typer.Option(help="Wait until all are searchable.")] = True,
@@ -96,7 +96,14 @@ def ingest(
     """Make files and folders searchable."""
     output = Output(as_json=as_json)
     given = metadata(meta)
-    found = find_files(paths)
+    # A shell's empty variable: as a path it would be the current folder with all that is in it.
+    if not all(path.strip() for path in paths):
+        raise InputError(
+            "one of the paths is empty",
+            unchanged="nothing was ingested",
+            next_step="name files and folders; for the current one give .",
+        )
+    found = find_files(Path(path) for path in paths)
     if not found.files:
         raise InputError(
             "there is nothing to ingest here",

@@ -10,7 +10,7 @@ import typer
 
 from apex_mcp import __version__
 from apex_mcp.cli import rendering
-from apex_mcp.cli.daemon import daemon
+from apex_mcp.cli.daemon import daemon, is_absent
 from apex_mcp.cli.options import Limit, Namespace
 from apex_mcp.cli.output import AsJson, Output, reports_errors
 from apex_mcp.errors import ApexError, Code, NotFound
@@ -37,7 +37,7 @@ def status(namespace: Namespace = None, as_json: AsJson = False) -> None:
             answer: dict[str, Any] = client.call("status")
             stats = _stats(client.call, namespace)
     except ApexError as error:
-        if error.code != Code.DAEMON_UNAVAILABLE:
+        if not is_absent(error):
             raise
         output.show({"running": False}, lambda: "not running; the next command or client starts it")
         return
@@ -75,7 +75,7 @@ def stop(as_json: AsJson = False) -> None:
         with daemon(output, start=False, notices=False) as client:
             client.stop()
     except ApexError as error:
-        if error.code != Code.DAEMON_UNAVAILABLE:
+        if not is_absent(error):
             raise
         output.show({"stopped": False}, lambda: "not running")
         return

@@ -8,7 +8,7 @@ import time
 from typing import IO, Any, cast
 
 from apex_mcp import __version__
-from apex_mcp.errors import Code, Invariant, Unavailable
+from apex_mcp.errors import Code, Invariant, Rejected, Unavailable
 from apex_mcp.runtime import wire
 from apex_mcp.runtime.lock import is_held
 
@@ -104,6 +104,12 @@ def open_link(
         Unavailable: there is no daemon and none could be started now.
         Rejected: the daemon can't be started, or refuses this client; the same will happen again.
     """
+    if os.path.exists(home) and not os.path.isdir(home):
+        raise Rejected(
+            "the data folder's path names something that is not a folder",
+            code=Code.DATA_FOLDER_UNUSABLE,
+            next_step="set APEX_HOME to a folder that you own and can write",
+        )
     hello: dict[str, Any] = {
         "mode": mode,
         "version": version,
@@ -126,6 +132,7 @@ def open_link(
             if link is not None:
                 return link
         if not start:
+            _require_none(home)
             raise Unavailable(
                 "no daemon is running",
                 code=Code.DAEMON_UNAVAILABLE,
@@ -133,6 +140,7 @@ def open_link(
             )
         now = time.monotonic()
         if now > deadline:
+            _require_none(home)
             raise Unavailable(
                 "the daemon did not come up in time",
                 code=Code.DAEMON_UNAVAILABLE,
@@ -144,6 +152,23 @@ def open_link(
             next_start = time.monotonic() + _RESTART_SECONDS
         else:
             time.sleep(_POLL_SECONDS)
+
+
+def _require_none(home: str) -> None:
+    """Raise if a daemon has the data folder, and yet nobody answered where it said that it listens."""
+    info = wire.read_info(home)
+    # Without that file it is starting or ending.
+    if info is None or not is_held(os.path.join(home, wire.LOCK_FILE)):
+        return
+    pid = info.get("pid")
+    raise Unavailable(
+        f"the daemon (process {pid}) runs and does not answer",
+        code=Code.DAEMON_UNAVAILABLE,
+        next_step=f"try again; if it stays so, end process {pid} (`kill -9 {pid}`, on Windows `taskkill /F /PID {pid}`): "
+        "what was accepted is kept, and the next command or client starts it anew",
+        retry_after_seconds=5,
+        details={"pid": pid},
+    )
 
 
 def _take_over(home: str, info: dict[str, Any], module: str) -> None:
@@ -169,7 +194,7 @@ def _knock(home: str, info: dict[str, Any], hello: dict[str, Any]) -> Link | Non
         sock = socket.create_connection(("127.0.0.1", int(info["port"])), timeout=_CONNECT_SECONDS)
     except (OSError, ValueError):
         return None
-    accepted = False
+    accepted, lines = False, None
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(wire.encode({"apex-mcp": wire.PROTOCOL, "challenge": challenge}))
@@ -194,6 +219,9 @@ def _knock(home: str, info: dict[str, Any], hello: dict[str, Any]) -> Link | Non
         return None
     finally:
         if not accepted:
+            if lines is not None:
+                # Else it would keep the socket open.
+                lines.close()
             sock.close()
 
 

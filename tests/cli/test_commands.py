@@ -1,5 +1,8 @@
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +16,7 @@ from apex_mcp.errors import Unavailable
 from apex_mcp.models import Step
 from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
+from apex_mcp.runtime.home import DataFolder
 from apex_mcp.times import moment
 from apex_mcp.views import DocumentView
 from tests.cli.conftest import Run
@@ -76,6 +80,16 @@ def test_an_empty_folder_is_an_error(run: Run, tmp_path: Path) -> None:
     assert result.stderr.startswith(
         "error: path_not_found: there is nothing to ingest here; nothing was changed; "
     )
+
+
+@pytest.mark.parametrize("paths", [("",), ("here.md", " ")])
+def test_an_empty_path_is_no_folder(run: Run, home: Path, paths: tuple[str, ...]) -> None:
+    result = run("ingest", *paths)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "error: invalid_argument: one of the paths is empty; nothing was ingested; "
+    )
+    assert not home.exists()
 
 
 @pytest.mark.usefixtures("connected")
@@ -168,6 +182,40 @@ def test_doctor_names_a_broken_file_and_looks_at_the_daemon_all_the_same(run: Ru
     assert "config.toml in the data folder is not valid TOML, see line 1" in result.stdout
     assert "PostgreSQL" in result.stdout
     assert run("setup").stderr.startswith("error: settings_invalid: config.toml in the data folder")
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_a_file_in_the_data_folders_place_is_said(run: Run, home: Path, command: str) -> None:
+    home.touch()
+    result = run(command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: data_folder_unusable: ")
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_a_daemon_that_runs_and_does_not_answer_is_named(run: Run, home: Path, command: str) -> None:
+    DataFolder(home).prepare()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    holding = (
+        "import sys; from apex_mcp.runtime.lock import DaemonLock; "
+        "print(DaemonLock(sys.argv[1]).acquire(give_up=lambda: True, timeout_seconds=0), flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holding, str(home / "daemon.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "True\n"
+    told = {"pid": holder.pid, "port": port, "token": "t", "version": __version__, "protocol": 1}
+    (home / "daemon.json").write_text(json.dumps(told), "utf-8")
+    result = run(command)
+    holder.communicate("\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"the daemon (process {holder.pid}) runs and does not answer" in result.stderr
+    assert f"kill -9 {holder.pid}" in result.stderr
 
 
 def test_version_and_logs(run: Run, home: Path) -> None:

@@ -27,3 +27,10 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "sub" / "loop").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "a.md").write_text("x", encoding="utf-8")
     assert find_files([tmp_path]).files == [tmp_path / "a.md"]
+
+
+def test_a_link_that_leads_to_itself_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "self.md").symlink_to(tmp_path / "self.md")
+    (tmp_path / "a.md").write_text("x", encoding="utf-8")
+    found = find_files([tmp_path])
+    assert (found.files, found.elsewhere) == ([tmp_path / "a.md"], 1)
