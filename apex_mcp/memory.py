@@ -37,7 +37,7 @@ from apex_mcp.stores.graph.best import BestGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.ingestions import Ingestion, path_to_read
+from apex_mcp.stores.record.ingestions import Ingestion, path_to_read, unknown_ingestion
 from apex_mcp.views import (
     DocumentView,
     EnrichView,
@@ -240,13 +240,23 @@ class Memory:
 
     # --- following ---------------------------------------------------------------------------------------------------
 
-    async def get_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+    async def get_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
+    ) -> IngestionView:
         """The state of one ingestion.
 
         Raises:
-            NotFound: no ingestion has this id.
+            NotFound: no ingestion of the namespace has this id.
         """
-        return self._present(await self._record.ingestions.get_one(ingestion_id))
+        return self._present(await self._ingestion(caller, ingestion_id, namespace))
+
+    async def _ingestion(self, caller: Caller, ingestion_id: UUID, namespace: str | None) -> Ingestion:
+        """An ingestion of the namespace; the user at the command line, who names none, means any."""
+        own = check_namespace(namespace or caller.namespace)
+        found = await self._record.ingestions.get_one(ingestion_id)
+        if found.namespace != own and (namespace is not None or not caller.vouched):
+            raise unknown_ingestion(ingestion_id)
+        return found
 
     async def get_ingestions(self, caller: Caller, *, ingestion_ids: Sequence[UUID]) -> list[IngestionView]:
         """The states of several, in the given order; unknown ids are left out."""
@@ -275,16 +285,20 @@ class Memory:
         )
 
     async def watch_ingestion(
-        self, caller: Caller, *, ingestion_id: UUID, wait_seconds: float
+        self, caller: Caller, *, ingestion_id: UUID, wait_seconds: float, namespace: str | None = None
     ) -> AsyncIterator[IngestionView]:
-        """Yield the state at each change, and every 10 s; ends when it is final or the time is over."""
+        """Yield the state at each change, and every 10 s; ends when it is final or the time is over.
+
+        Raises:
+            NotFound: no ingestion of the namespace has this id.
+        """
         deadline = time.monotonic() + wait_seconds
         said: IngestionView | None = None
         said_at = 0.0
         with self._progress.subscribe(ingestion_id) as news:
             while True:
                 news.clear()
-                view = await self.get_ingestion(caller, ingestion_id=ingestion_id)
+                view = await self.get_ingestion(caller, ingestion_id=ingestion_id, namespace=namespace)
                 now = time.monotonic()
                 if view != said or now - said_at >= _KEEPALIVE_SECONDS or now >= deadline:
                     yield view
@@ -297,26 +311,31 @@ class Memory:
                     async with asyncio.timeout(min(left, self._progress.look_seconds)):
                         await news.wait()
 
-    async def cancel_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+    async def cancel_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
+    ) -> IngestionView:
         """Stop an ingestion; what it wrote is removed.
 
         Raises:
-            NotFound: no ingestion has this id.
+            NotFound: no ingestion of the namespace has this id.
             Conflict: it is over.
         """
+        await self._ingestion(caller, ingestion_id, namespace)
         cancelled = await self._record.ingestions.request_cancel(ingestion_id)
         self._progress.publish([ingestion_id])
         return self._present(cancelled)
 
-    async def retry_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+    async def retry_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
+    ) -> IngestionView:
         """Run a failed or cancelled ingestion again; of one that is searchable, what the model failed at.
 
         Raises:
-            NotFound: no ingestion has this id.
+            NotFound: no ingestion of the namespace has this id.
             InputError: its file can't be read for this caller.
             Conflict: it did not fail, or a later one of the same document stands.
         """
-        known = await self._record.ingestions.get_one(ingestion_id)
+        known = await self._ingestion(caller, ingestion_id, namespace)
         if known.state in (IngestionState.ROLLED_BACK, IngestionState.CANCELLED) and (
             path := path_to_read(known)
         ):

@@ -34,7 +34,10 @@ def ingestion(view: IngestionView) -> str:
             f"{view.state}: {name}, {view.step} ({view.steps_done} of {view.steps_total} steps done){waiting}"
         )
         lines.append(ids)
-        lines.append("Accepted and safe, but not searchable yet: ask get_ingestion with this id.")
+        lines.append(
+            "Accepted and safe, but not searchable yet: "
+            f"ask get_ingestion with this id and namespace {view.namespace}."
+        )
     else:
         lines.append(f"{view.state}: {name}{_counts(view)}{_outcome(view)}")
         lines.append(ids)

@@ -170,7 +170,8 @@ class Session:
         """Ingest, and ask until it is over; the ingestion."""
         view = await self.call(tool, wait_seconds=30, **arguments)
         while not view["finished"]:
-            view = (await self.call("get_ingestion", ingestion_id=view["ingestion_id"]))["ingestions"][0]
+            known = {name: view[name] for name in ("ingestion_id", "namespace")}
+            (view,) = (await self.call("get_ingestion", **known))["ingestions"]
         return view
 
     async def hits(self, query: str, **arguments: Any) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from apex_mcp.errors import Code
 from apex_mcp.runtime.home import DataFolder
@@ -192,6 +193,29 @@ async def test_bad_arguments_are_answered_by_what_to_do(shared_home: Home, name:
         assert refusal.code == expected
         assert refusal.text.startswith(f"{expected}: ")
         assert refusal.text.count(";") >= 1, "what was left unchanged, and what to do next"
+
+
+async def test_an_ingestion_of_another_namespace_is_unknown_unless_that_is_named(shared_home: Home) -> None:
+    other = f"n{uuid4().hex}"
+    async with session(shared_home) as client:
+        failed = await client.ended(
+            "ingest_document", namespace=other, **_file("odd.docx", b"\x00\x01" * 99)(shared_home)
+        )
+        given = {"ingestion_id": failed["ingestion_id"]}
+        for tool in ("get_ingestion", "cancel_ingestion", "retry_ingestion"):
+            refusal = await client.refused(tool, **given)
+            assert (refusal.code, "odd" in refusal.text) == (Code.NOT_FOUND, False)
+        with pytest.raises(MCPError, match="no ingestion has the id") as raised:
+            await client.client.read_resource(f"apex://ingestions/{failed['ingestion_id']}")
+        assert "odd" not in str(raised.value)
+        (seen,) = (await client.call("get_ingestion", namespace=other, **given))["ingestions"]
+        assert seen["state"] == "rolled_back"
+        assert (
+            await client.refused("cancel_ingestion", namespace=other, **given)
+        ).code == Code.ALREADY_FINISHED
+        assert (await client.call("retry_ingestion", namespace=other, **given))["state"] != "rolled_back"
+    shown = shared_home.run("show", failed["ingestion_id"], "--json")
+    assert json.loads(shown.stdout)["namespace"] == other
 
 
 async def test_no_store_keeps_anything_of_bad_input(home: Home) -> None:

@@ -37,7 +37,9 @@ async def enriched(client: Session, tool: str, **arguments: Any) -> dict[str, An
 
 async def read(client: Session, view: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
     async def done() -> bool:
-        asked = await client.call("get_ingestion", ingestion_id=view["ingestion_id"])
+        asked = await client.call(
+            "get_ingestion", ingestion_id=view["ingestion_id"], namespace=view["namespace"]
+        )
         view.update(asked["ingestions"][0])
         assert view["enrichment"] not in ("failed", "superseded", "none"), view
         return view["enrichment"] == "done"

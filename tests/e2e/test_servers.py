@@ -250,7 +250,8 @@ def test_help_is_there_without_any_setting() -> None:
 async def _ended(client: Session, view: dict[str, Any], seconds: float = 90) -> dict[str, Any]:
     with anyio.fail_after(seconds):
         while not view["finished"]:
-            (view,) = (await client.call("get_ingestion", ingestion_id=view["ingestion_id"]))["ingestions"]
+            known = {name: view[name] for name in ("ingestion_id", "namespace")}
+            (view,) = (await client.call("get_ingestion", **known))["ingestions"]
             await asyncio.sleep(0.05)
     return view
 

@@ -122,7 +122,7 @@ class Notebook:
         return view
 
     async def watch_ingestion(
-        self, caller: Caller, *, ingestion_id: UUID, wait_seconds: float
+        self, caller: Caller, *, ingestion_id: UUID, wait_seconds: float, namespace: str | None = None
     ) -> AsyncIterator[IngestionView]:
         view = self.ingestions[ingestion_id]
         for step in self.show_steps:
@@ -142,7 +142,9 @@ class Notebook:
         self.ingestions[ingestion_id] = ready
         yield ready
 
-    async def get_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+    async def get_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
+    ) -> IngestionView:
         if ingestion_id not in self.ingestions:
             raise NotFound(
                 "no ingestion has this id", next_step="get_ingestion without an id lists the recent ones"
@@ -154,13 +156,17 @@ class Notebook:
         found = [view for view in self.ingestions.values() if given.get("state") in (None, view.state)]
         return IngestionList(ingestions=found[::-1][: given["limit"]])
 
-    async def cancel_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+    async def cancel_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
+    ) -> IngestionView:
         view = await self.get_ingestion(caller, ingestion_id=ingestion_id)
         if view.finished:
             raise Conflict("the ingestion is finished", next_step="nothing is left to cancel")
         return view.model_copy(update={"state": IngestionState.CANCELLED, "finished": True})
 
-    async def retry_ingestion(self, caller: Caller, *, ingestion_id: UUID) -> IngestionView:
+    async def retry_ingestion(
+        self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
+    ) -> IngestionView:
         view = await self.get_ingestion(caller, ingestion_id=ingestion_id)
         return view.model_copy(update={"state": IngestionState.PENDING, "finished": False})
 

@@ -150,7 +150,10 @@ class IngestingTools:
             memory, caller = await self._desk.memory(), self._desk.caller(ctx, roots)
             progress = _Progress(ctx)
             async for view in memory.watch_ingestion(  # noqa: B020  (the latest view is what is answered)
-                caller, ingestion_id=view.ingestion_id, wait_seconds=wait_seconds
+                caller,
+                ingestion_id=view.ingestion_id,
+                wait_seconds=wait_seconds,
+                namespace=view.namespace,
             ):
                 await progress.tell(view)
         return answer(view, rendering.ingestion(view))
@@ -178,12 +181,12 @@ class IngestingTools:
                 rendering.ingestions,
             )
         view = await (await self._desk.memory()).get_ingestion(
-            self._desk.caller(ctx), ingestion_id=ingestion_id
+            self._desk.caller(ctx), ingestion_id=ingestion_id, namespace=namespace or None
         )
         return answer(IngestionList(ingestions=[view]), rendering.ingestion(view))
 
     async def cancel_ingestion(
-        self, ctx: Context[Any, Any], ingestion_id: IngestionId
+        self, ctx: Context[Any, Any], ingestion_id: IngestionId, namespace: Namespace = ""
     ) -> Annotated[CallToolResult, IngestionView]:
         """Stop an ingestion that is not finished; nothing of it is kept, and earlier versions stay.
 
@@ -191,7 +194,9 @@ class IngestingTools:
         """
         return await self._desk.read(
             ctx,
-            lambda memory, caller: memory.cancel_ingestion(caller, ingestion_id=ingestion_id),
+            lambda memory, caller: memory.cancel_ingestion(
+                caller, ingestion_id=ingestion_id, namespace=namespace or None
+            ),
             rendering.ingestion,
         )
 
@@ -200,13 +205,14 @@ class IngestingTools:
         ctx: Context[Any, Any],
         roots: Annotated[ClientRoots, Resolve(ask_for_roots)],
         ingestion_id: IngestionId,
+        namespace: Namespace = "",
     ) -> Annotated[CallToolResult, IngestionView]:
         """Try a failed or cancelled ingestion again, with its file as it is now.
 
         Use it after the reason that get_ingestion names is gone. Returns the ingestion, running again.
         """
         memory, caller = await self._desk.memory(), self._desk.caller(ctx, usable_roots(roots))
-        view = await memory.retry_ingestion(caller, ingestion_id=ingestion_id)
+        view = await memory.retry_ingestion(caller, ingestion_id=ingestion_id, namespace=namespace or None)
         return answer(view, rendering.ingestion(view))
 
 

@@ -235,10 +235,7 @@ class IngestionStore:
         # A commit wakes everybody who waits for a member of its group, and each looks for himself.
         found = await self._looks.get(ingestion_id)
         if found is None:
-            raise NotFound(
-                f"no ingestion has the id {ingestion_id}",
-                next_step="get_ingestion without an id lists the recent ones",
-            )
+            raise unknown_ingestion(ingestion_id)
         return found
 
     async def recent(
@@ -478,6 +475,14 @@ def _ingestion(row: dict[str, Any]) -> Ingestion:
         "step": Step(row["step"]),
     }
     return Ingestion(**typed)
+
+
+def unknown_ingestion(ingestion_id: UUID) -> NotFound:
+    """What is said of an id that no ingestion has, and of one that an ingestion of another namespace has."""
+    return NotFound(
+        f"no ingestion has the id {ingestion_id}",
+        next_step="give the `namespace` that it was stored in; get_ingestion without an id lists the recent ones",
+    )
 
 
 def path_to_read(ingestion: Ingestion) -> str | None:
