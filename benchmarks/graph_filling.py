@@ -30,6 +30,8 @@ from apex_mcp.stores.record.versions import NewVersion
 
 NAMESPACE = "default"
 _ENTITIES_IN_A_DOCUMENT = 50
+_FACTS_IN_A_CHUNK = 10
+_TOKENS_IN_A_CHUNK = 100
 _COPIED_TOGETHER = 100
 _COMMITTED_TOGETHER = 10
 _LEASE_SECONDS = 600.0
@@ -92,23 +94,44 @@ def documents(size: Size) -> Iterator[tuple[str, Extraction]]:
             while len(facts) < (one - first + 1) * size.facts:
                 predicate = _PREDICATES[len(facts) % len(_PREDICATES)]
                 other = int(size.entities * chance.random() ** 2)
+                if (one, predicate, other) in facts:
+                    continue
                 facts[one, predicate, other] = ExtractedFact(
                     subject=name_of(one),
                     predicate=predicate,
                     object=name_of(other),
                     sentence=f"{name_of(one)} and {name_of(other)}.",
-                    chunk=0,
+                    chunk=len(facts) // _FACTS_IN_A_CHUNK,
                 )
-        people = sorted({*named, *(other for _, _, other in facts)})
+        chunks: dict[int, set[int]] = {one: set() for one in named}
+        for (one, _, other), fact in facts.items():
+            chunks[one].add(fact.chunk)
+            chunks.setdefault(other, set()).add(fact.chunk)
         yield (
             f"book-{first}",
             Extraction(
                 entities=tuple(
-                    ExtractedEntity(name=name_of(one), type="Person", chunks=(0,)) for one in people
+                    ExtractedEntity(name=name_of(one), type="Person", chunks=tuple(sorted(some)))
+                    for one, some in chunks.items()
                 ),
                 facts=tuple(facts.values()),
             ),
         )
+
+
+def _chunks(said: Extraction) -> tuple[Chunk, ...]:
+    """The passages that the facts were found in."""
+    texts: dict[int, list[str]] = {}
+    for fact in said.facts:
+        texts.setdefault(fact.chunk, []).append(fact.sentence)
+    chunks: list[Chunk] = []
+    start = 0
+    for ordinal, sentences in texts.items():
+        text = " ".join(sentences)
+        place = Place(start=start, end=start + len(text))
+        chunks.append(Chunk(ordinal=ordinal, text=text, place=place, tokens=_TOKENS_IN_A_CHUNK))
+        start = place.end + 1
+    return tuple(chunks)
 
 
 async def copy(record: Record, every: Iterable[tuple[str, Extraction]]) -> None:
@@ -145,7 +168,7 @@ def _rows(
         version = ids.version_id(document, ingestion, ingestion)
         graph = GraphRows()
         graph.add(NAMESPACE, version, said)
-        text = _text(said)
+        chunks = _chunks(said)
         rows["documents"].append((document, NAMESPACE, key))
         rows["ingestions"].append((
             ingestion,
@@ -161,9 +184,13 @@ def _rows(
         ))
         rows["versions"].append(
             (version, document, NAMESPACE, ingestion, place, 1, key, key, "apex://bench", str(SourceType.INLINE),
-             "text/plain", "{}", "[]", 1, 1, now)
+             "text/plain", "{}", "[]", len(chunks), 1, now)
         )  # fmt: skip
-        rows["chunks"].append((ids.chunk_id(version, 0), version, 0, text, 0, len(text), "[]", 500))
+        rows["chunks"].extend(
+            (ids.chunk_id(version, one.ordinal), version, one.ordinal, one.text, one.place.start, one.place.end,
+             "[]", one.tokens)
+            for one in chunks
+        )  # fmt: skip
         for one in graph.entities:
             if one["id"] not in known:
                 known.add(one["id"])
@@ -235,6 +262,6 @@ def _version(request: IngestionRequest, ingestion_id: UUID, claim: UUID, said: E
         document_time=None,
         metadata={},
         parsed=ParsedDocument(text=text, title=request.key, media_type="text/plain"),
-        chunks=(Chunk(ordinal=0, text=text, place=Place(start=0, end=len(text)), tokens=500),),
+        chunks=_chunks(said),
         extraction=said,
     )
