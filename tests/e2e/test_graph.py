@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apex_mcp.app import App
+from apex_mcp.errors import Conflict
 from apex_mcp.models import EntityInput, FactInput
+from apex_mcp.stores.record.index_log import REBUILDING
 from apex_mcp.views import StoreHealth
 from tests.e2e.apps import CALLER, app_without_worker, remember, working
 from tests.services.neo4j_server import Neo4jServer, free_port
@@ -43,7 +46,11 @@ async def up_to_date(app: App) -> bool:
 async def test_what_is_stored_comes_to_the_graph_by_itself_and_again_after_a_reindex(
     tmp_path: Path, neo4j: Neo4jServer
 ) -> None:
-    settings = {"neo4j_uri": neo4j.uri, "neo4j_user": neo4j.user, "neo4j_password": neo4j.password}
+    settings: dict[str, Any] = {
+        "neo4j_uri": neo4j.uri,
+        "neo4j_user": neo4j.user,
+        "neo4j_password": neo4j.password,
+    }
     async with app_without_worker(tmp_path / "home", **settings) as app, working(app):
         await tell(app, "Ann", "knows", "Bob")
         await tell(app, "Bob", "knows", "Cem")
@@ -56,6 +63,10 @@ async def test_what_is_stored_comes_to_the_graph_by_itself_and_again_after_a_rei
         graph = await graph_of(app)
         assert (graph.state, graph.detail) == ("ok", "Neo4j: up to date")
         before = await app.record.graph_queue.token()
+        async with app.record.index_log.alone(REBUILDING, wait_seconds=5):
+            with pytest.raises(Conflict):
+                await anext(aiter(app.memory.reindex(CALLER)))
+        assert await app.record.graph_queue.token() == before
         async for _ in app.memory.reindex(CALLER):
             pass
         assert await near(app, "Ann", 2) == told
