@@ -1,6 +1,7 @@
 """A pool of child processes for work that may crash, hang or swell: parsing, chunking, embedding.
 
-One call fails alone: its child is killed and replaced, the others go on. Written here because `pebble`, as
+One call fails alone: its child is killed and replaced, the others go on. A child that dies by itself gets its call a second
+try, for the system may have killed it, short of memory, and the call had no part in that. Written here because `pebble`, as
 quick as it is (0.3 ms a call), has no memory limit, no priorities and no idle exit, and imports the
 daemon's main module again in every child. Threads do the waiting, so any asyncio loop will do (psycopg
 needs the selector loop on Windows, which has no subprocesses).
@@ -70,7 +71,7 @@ class ChildPool:
             priority: calls with a lower number go first.
 
         Raises:
-            InputError: the call killed its child (`parser_crashed`), took too long (`parser_timeout`) or too
+            InputError: the call killed its child twice (`parser_crashed`), took too long (`parser_timeout`) or too
                 much memory (`parser_memory`).
             ApexError: whatever the function raised; errors of other kinds come as Invariant.
             Unavailable: no child could be started, or the pool was closed.
@@ -122,16 +123,24 @@ class ChildPool:
                 call = heapq.heappop(self._queue)
                 if call.abandoned:
                     continue
-                call.child = self._idle.pop() if self._idle else None
+                call.child = self._take_idle()
                 call.deadline = time.monotonic() + (call.timeout_seconds if call.child else _START_SECONDS)
                 self._running.append(call)
                 self._changed.notify()
             self._see_through(call, call.child)
 
+    def _take_idle(self) -> "_Child | None":
+        """The child that was idle for the shortest time; those that died meanwhile are forgotten."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive():
+                return child
+            child.end()
+        return None
+
     def _see_through(self, call: "_Call", child: "_Child | None") -> None:
         try:
-            child = child or self._start_child(call)
-            worked, value = child.ask(call.message)
+            worked, value = self._ask(call, child or self._start_child(call))
         except _ChildGone as gone:
             self._finish(call, None)
             call.fail(call.verdict or gone.error)
@@ -139,8 +148,21 @@ class ChildPool:
             self._finish(call, None)
             call.fail(Invariant(f"{type(error).__name__} in the answer of a child process"))
         else:
-            self._finish(call, child)
+            self._finish(call, call.child)
             call.succeed(value) if worked else call.fail(value)
+
+    def _ask(self, call: "_Call", child: "_Child") -> tuple[bool, Any]:
+        """The answer, if need be by a second child: only a call that kills that one too is to blame."""
+        try:
+            return child.ask(call.message)
+        except _ChildGone:
+            with self._changed:
+                if call.verdict is not None:
+                    raise
+                call.child = None
+                call.deadline = time.monotonic() + _START_SECONDS
+            child.end()
+        return self._start_child(call).ask(call.message)
 
     def _start_child(self, call: "_Call") -> "_Child":
         child = _Child()
@@ -283,6 +305,10 @@ class _Child:
             next_step="open the document in its own program and save or export it again, then retry",
             details={"exit_status": self._process.end()},
         )
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.alive()
 
     def memory_bytes(self) -> int:
         """Resident memory; 0 when it can't be told."""

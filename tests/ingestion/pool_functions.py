@@ -1,6 +1,7 @@
 """What the pool's tests call in a child."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,19 @@ def abort() -> None:
 
 def leave() -> None:
     os._exit(3)
+
+
+def be_killed_once(sign: str) -> str:
+    if not Path(sign).exists():
+        Path(sign).touch()
+        # On Windows any signal but two means the same.
+        os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+    return "done"
+
+
+def count_and_abort(folder: str) -> None:
+    Path(folder, str(os.getpid())).touch()
+    os.abort()
 
 
 def hang(started: str) -> None:

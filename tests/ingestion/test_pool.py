@@ -67,6 +67,27 @@ async def test_a_call_that_kills_its_child_fails_alone(pool: ChildPool, name: st
     assert await run(pool, "double", 21) == 42
 
 
+async def test_a_child_that_died_while_it_was_idle_is_no_calls_fault(pool: ChildPool) -> None:
+    for _ in range(3):
+        child = psutil.Process(cast("int", await run(pool, "process_id")))
+        child.kill()
+        await eventually(lambda child=child: gone(child.pid))
+        assert await run(pool, "double", 21) == 42
+
+
+async def test_a_call_whose_child_is_killed_from_outside_is_tried_once_more(
+    pool: ChildPool, tmp_path: Path
+) -> None:
+    assert await run(pool, "be_killed_once", str(tmp_path / "sign")) == "done"
+
+
+async def test_a_call_that_kills_its_child_twice_is_not_tried_again(pool: ChildPool, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        await run(pool, "count_and_abort", str(tmp_path))
+    assert caught.value.code is Code.PARSER_CRASHED
+    assert len(os.listdir(tmp_path)) == 2
+
+
 async def test_a_call_over_its_time_fails_alone(pool: ChildPool, tmp_path: Path) -> None:
     hanging = asyncio.create_task(run(pool, "hang", str(tmp_path / "pid"), limit=0.5))
     assert await run(pool, "double", 1) == 2
