@@ -162,7 +162,8 @@ async def open_app(
         record = await stack.enter_async_context(
             open_record(conninfo or _users_database(settings), exclusive=ontology.exclusive)
         )
-        record_id = (await record.index_log.identity()).record_id
+        identity = await record.index_log.identity()
+        record_id = identity.record_id
         bundled = conninfo is not None
         sole = bundled or settings.alone
         ownership = await _own(stack, record, settings, folder) if not bundled else None
@@ -174,7 +175,7 @@ async def open_app(
             open_shared(settings, record_id=record_id, health=health, alone=sole)
         )
         staging = await open_staging(settings, folder.staging, health)
-        embedder = open_embedder(settings, folder.models)
+        embedder = open_embedder(settings, folder.models, of_record=identity.embedder)
         if embedder is not None:
             stack.push_async_callback(embedder.close)
             embedder = embedder if embedder.local else CachedEmbedder(embedder, shared.cache)

@@ -27,14 +27,18 @@ __all__ = [
 _CHILD_MEMORY_MB = 8192
 
 
-def open_embedder(settings: Settings, models_folder: Path) -> Embedder | None:
+def open_embedder(
+    settings: Settings, models_folder: Path, *, of_record: str | None = None
+) -> Embedder | None:
     """The embedder that the settings ask for, not yet prepared; None for `none`.
 
-    Opening is quick and asks nobody: `prepare` fetches and loads. The caller closes it.
+    Opening is quick and asks nobody: `prepare` fetches and loads. The caller closes it. A model's folder that is gone, or not
+    complete, costs the vectors only: the embedder's state says so, and `prepare` refuses.
 
     Args:
         settings: which one, and its endpoint and key.
         models_folder: where models that are fetched are kept: `models` in the data folder.
+        of_record: name of the embedder whose vectors the record holds.
 
     Raises:
         Rejected: the settings cannot work as they are (`settings_invalid`).
@@ -45,7 +49,7 @@ def open_embedder(settings: Settings, models_folder: Path) -> Embedder | None:
         case "openai":
             return _open_openai(settings)
         case setting:
-            return _open_local(setting, models_folder, settings.idle_stop_seconds)
+            return _open_local(setting, models_folder, settings.idle_stop_seconds, of_record)
 
 
 def _open_openai(settings: Settings) -> Embedder:
@@ -65,11 +69,18 @@ def _open_openai(settings: Settings) -> Embedder:
     )
 
 
-def _open_local(setting: str, models_folder: Path, idle_seconds: float) -> Embedder:
+def _open_local(setting: str, models_folder: Path, idle_seconds: float, of_record: str | None) -> Embedder:
     from apex_mcp.ingestion.embedding.local import LocalEmbedder
-    from apex_mcp.ingestion.embedding.models import find_model
+    from apex_mcp.ingestion.embedding.missing import MissingModel
+    from apex_mcp.ingestion.embedding.models import find_model, require_model
     from apex_mcp.ingestion.pool import ChildPool
 
+    folder = Path(setting).expanduser()
+    if folder.is_absolute():
+        try:
+            require_model(folder)
+        except Rejected as error:
+            return MissingModel(of_record or f"fastembed:{folder.name}", error)
     model = find_model(setting, models_folder)
     # Loading takes a second, which a question would pay: the child stays as long as an idle daemon would.
     pool = ChildPool(size=1, memory_mb=_CHILD_MEMORY_MB, name="embedder", idle_seconds=idle_seconds)

@@ -51,13 +51,25 @@ def find_model(setting: str, models_folder: Path) -> LocalModel:
     return LocalModel(identity=f"fastembed:{setting}", folder=folder, fetched_as=setting)
 
 
-def _user_model(folder: Path) -> LocalModel:
+def require_model(folder: Path) -> str:
+    """The model file in a user's folder.
+
+    Raises:
+        Rejected: it is not there, or not with all that belongs to it (`settings_invalid`).
+    """
+    if not folder.is_dir():
+        raise _bad_setting("APEX_EMBEDDER names a folder that is not there", "put the model back")
     model_file = next((name for name in _MODEL_FILES if (folder / name).is_file()), None)
     if model_file is None or not all((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise _bad_setting(
             "APEX_EMBEDDER names a folder without a complete model",
             f"the folder needs {', '.join(_TOKENIZER_FILES)} and one of {', '.join(_MODEL_FILES)}",
         )
+    return model_file
+
+
+def _user_model(folder: Path) -> LocalModel:
+    model_file = require_model(folder)
     return LocalModel(
         identity=f"fastembed:{folder.name}:{_digest(folder / model_file, folder / 'tokenizer.json')}",
         folder=folder,
@@ -82,5 +94,6 @@ def _bad_setting(message: str, next_step: str) -> Rejected:
     return Rejected(
         message,
         code=Code.SETTINGS_INVALID,
-        next_step=f"{next_step}; or set APEX_EMBEDDER to a fastembed model's name, `openai` or `none`",
+        next_step=f"{next_step}, or set APEX_EMBEDDER to a fastembed model's name, `openai` or `none`; then run "
+        "`apex-mcp stop` (whoever comes next starts it anew)",
     )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from apex_mcp.errors import Code, Rejected
+from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding import open_embedder
 from apex_mcp.ingestion.embedding.models import find_model
 from apex_mcp.settings import Settings
@@ -47,12 +47,32 @@ def test_settings_that_cannot_work_are_refused_with_the_fix(
 
 
 @pytest.mark.parametrize("files", [[], ["model.onnx"], ["tokenizer.json", "tokenizer_config.json"]])
-def test_a_folder_without_a_complete_model_is_refused(files: list[str], tmp_path: Path) -> None:
+async def test_a_folder_without_a_complete_model_costs_the_vectors_only(
+    files: list[str], tmp_path: Path
+) -> None:
     for name in files:
         (tmp_path / name).write_bytes(b"{}")
-    with pytest.raises(Rejected, match="without a complete model") as caught:
-        open_embedder(Settings(embedder=str(tmp_path)), tmp_path)
-    assert caught.value.code is Code.SETTINGS_INVALID
+    embedder = open_embedder(Settings(embedder=str(tmp_path)), tmp_path, of_record="fastembed:mine:1234")
+    assert embedder
+    # By that name the record's vectors stay.
+    assert (embedder.name, embedder.state.ready) == ("fastembed:mine:1234", False)
+    assert "APEX_EMBEDDER names a folder without a complete model; " in embedder.state.text
+    with pytest.raises(Rejected, match="without a complete model") as refused:
+        await embedder.prepare()
+    assert refused.value.code is Code.SETTINGS_INVALID
+    with pytest.raises(Unavailable) as caught:
+        await embedder.embed_query("a question")
+    assert caught.value.code is Code.EMBEDDER_UNAVAILABLE
+    await embedder.close()
+
+
+async def test_a_folder_that_was_moved_away_is_named_with_the_fix(tmp_path: Path) -> None:
+    embedder = open_embedder(Settings(embedder=str(tmp_path / "gone")), tmp_path)
+    assert embedder
+    assert embedder.state.text.startswith(
+        "APEX_EMBEDDER names a folder that is not there; put the model back, "
+    )
+    await embedder.close()
 
 
 async def test_another_endpoint_needs_no_key_and_its_password_is_no_part_of_the_name(tmp_path: Path) -> None:
