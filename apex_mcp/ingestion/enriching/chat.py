@@ -105,7 +105,7 @@ class ChatEndpoint:
         for _ in range(_TRIES):
             completion, seconds = await self._complete(model, question)
             usage += _usage(completion, seconds)
-            answer, why = _read(completion)
+            answer, why = _read(completion, question.answer_schema)
             if answer is not None:
                 return answer, usage
         raise Rejected(
@@ -169,7 +169,10 @@ class ChatEndpoint:
             try:
                 # The library's timeout is one of silence: a trickling answer would go on for ever.
                 async with asyncio.timeout(self._timeout_seconds):
-                    answer = cast("ChatCompletion", await self._client.chat.completions.create(**request))
+                    answer = cast("object", await self._client.chat.completions.create(**request))
+                # The library hands on whatever JSON it gets: null, or a list.
+                if not isinstance(answer, ChatCompletion):
+                    raise ValueError(type(answer).__name__)
                 return answer, time.monotonic() - began
             except (TimeoutError, openai.APITimeoutError):
                 raise _unavailable("the model did not answer in time") from None
@@ -209,22 +212,25 @@ def _message(error: openai.APIStatusError) -> str:
     return str(body or "")
 
 
-def _read(completion: ChatCompletion) -> tuple[dict[str, Any] | None, str]:
-    """The object in an answer, or why there is none."""
+def _read(completion: ChatCompletion, schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """The object in an answer, or why there is none of this schema."""
     # The library builds answers without checking them.
-    choices = cast("list[Any] | None", completion.choices)
-    message = getattr(choices[0], "message", None) if choices else None
+    choices = cast("object", completion.choices)
+    choice = cast("list[Any]", choices)[0] if isinstance(choices, list) and choices else None
+    message, finish = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
     if message is None:
         return None, "it holds no message"
-    if getattr(message, "refusal", None) or (choices and choices[0].finish_reason == "content_filter"):
+    if getattr(message, "refusal", None) or finish == "content_filter":
         return None, "the model refused"
     content = getattr(message, "content", None)
     if not isinstance(content, str) or not content.strip():
         return None, "it is empty"
     found = _object_in(content)
     if found is None:
-        cut = bool(choices) and choices[0].finish_reason == "length"
-        return None, "it was cut off" if cut else "it is no JSON object"
+        return None, "it was cut off" if finish == "length" else "it is no JSON object"
+    # An error message is an object as well, and would be kept as "nothing was found".
+    if not all(isinstance(found.get(name), list) for name in schema["required"]):
+        return None, "it lacks what was asked for"
     return found, ""
 
 
@@ -248,9 +254,10 @@ def _with_schema(system: str, schema: dict[str, Any]) -> str:
 def _usage(completion: ChatCompletion, seconds: float) -> Usage:
     used = completion.usage
     tokens_in, tokens_out = (
-        getattr(used, name, None) or 0 if used else 0 for name in ("prompt_tokens", "completion_tokens")
+        count if isinstance(count := getattr(used, name, None), int) else 0
+        for name in ("prompt_tokens", "completion_tokens")
     )
-    return Usage(requests=1, tokens_in=int(tokens_in), tokens_out=int(tokens_out), seconds=seconds)
+    return Usage(requests=1, tokens_in=tokens_in, tokens_out=tokens_out, seconds=seconds)
 
 
 def _unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:

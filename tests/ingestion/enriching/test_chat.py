@@ -76,6 +76,8 @@ async def test_what_no_second_try_cures_is_rejected(server: OpenAIServer, fault:
         (Status(503, "overloaded", retry_after="30"), 30),
         (CutConnection(), None),
         (Body(b'{"choices": ['), None),
+        (Body(b"null"), None),
+        (Body(b"[]"), None),
     ],
 )
 async def test_what_may_pass_is_unavailable_and_asked_once(
@@ -111,7 +113,14 @@ async def test_an_answer_that_takes_too_long_is_unavailable(server: OpenAIServer
         Say('{"extracted_entities": [{"name": "Jane'),
         Say('{"extracted_entities": [', finish_reason="length"),
         Say("[1, 2]"),
+        Say("{}"),
+        Say('{"error": "server overloaded"}'),
+        Say('{"entities": [{"name": "Jane Doe"}], "relations": []}'),
+        Say('{"extracted_entities": []}'),
+        Say('{"extracted_entities": [], "edges": null}'),
         Body(b'{"choices": []}'),
+        Body(b'{"choices": "none", "usage": {"prompt_tokens": "many"}}'),
+        Body(b'{"choices": [{"message": {"content": "{}"}}]}'),
         Body(b"{}"),
     ],
 )
