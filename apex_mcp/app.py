@@ -194,6 +194,9 @@ async def open_app(
             )
         pool = ChildPool(size=settings.children, memory_mb=settings.parse_memory_mb, name="parser")
         stack.push_async_callback(pool.close)
+        # What takes milliseconds waits for no book: small files have a child of their own, while there are any.
+        quick_pool = ChildPool(size=1, memory_mb=settings.parse_memory_mb, name="quick-parser")
+        stack.push_async_callback(quick_pool.close)
 
         graph, projector = await _graph(
             stack, settings, record, record_id, health, sole=sole, working=working
@@ -223,6 +226,7 @@ async def open_app(
                 index=index,
                 staging=staging,
                 pool=pool,
+                quick_pool=quick_pool,
                 progress=shared.progress,
             ),
             maintenance=Maintenance(settings, record, staging),

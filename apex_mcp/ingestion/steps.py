@@ -43,6 +43,7 @@ class Steps:
         index: keeps the vector index in step.
         staging: where large content waits.
         pool: child processes that parse.
+        quick_pool: the one for groups of small documents.
         progress: whom to tell.
     """
 
@@ -54,6 +55,7 @@ class Steps:
         index: IndexKeeper,
         staging: Staging,
         pool: ChildPool,
+        quick_pool: ChildPool,
         progress: Progress,
     ) -> None:
         self._settings = settings
@@ -61,6 +63,7 @@ class Steps:
         self._index = index
         self._staging = staging
         self._pool = pool
+        self._quick_pool = quick_pool
         self._progress = progress
         self._drafts = Drafts(staging)
 
@@ -226,8 +229,9 @@ class Steps:
             items = [Item.of(draft.request, await self._upload(draft, files)) for draft in drafts]
             if not in_child:
                 return await asyncio.to_thread(prepare_together, items, *limits)
-            bulk = drafts[0].request.bulk
-            return await self._in_child("prepare:prepare_together", items, *limits, bulk=bulk)
+            return await self._in_child(
+                "prepare:prepare_together", items, *limits, bulk=drafts[0].request.bulk, pool=self._quick_pool
+            )
 
     async def _upload(self, draft: Draft, files: AsyncExitStack) -> Path | None:
         """Where what was uploaded with a request can be read; None where nothing was."""
@@ -235,8 +239,8 @@ class Steps:
             return None
         return await files.enter_async_context(self._staging.local_file(draft.id, RAW))
 
-    async def _in_child(self, function: str, *args: object, bulk: bool) -> Any:
-        return await self._pool.run(
+    async def _in_child(self, function: str, *args: object, bulk: bool, pool: ChildPool | None = None) -> Any:
+        return await (pool or self._pool).run(
             f"apex_mcp.ingestion.{function}",
             *args,
             timeout_seconds=self._settings.parse_timeout_seconds,

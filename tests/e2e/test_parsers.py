@@ -1,4 +1,4 @@
-"""A parser that dies takes its own document with it, and nothing else."""
+"""A parser that dies takes its own document with it, and one that is slow takes its time; others notice nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,13 @@ from tests.ingestion.documents import make_docx
 pytestmark = pytest.mark.anyio
 
 _MARK = "lethal-content"
+_PATIENT = "patient-content"
 
 # Python imports `sitecustomize` from PYTHONPATH in every process that it starts. In the parser's processes this
-# one makes `parse` end the whole process, as a bug in native code would, when a document holds the mark.
+# one makes `parse` end the whole process, as a bug in native code would, when a document holds the one mark, and wait
+# for a file when it holds the other.
 _SABOTAGE = f'''
-import builtins, os, sys
+import builtins, os, pathlib, sys, time
 
 _import = builtins.__import__
 
@@ -31,6 +33,8 @@ def _sabotaged(name, *args, **kwargs):
         def lethal(data, *args, **kwargs):
             if b"{_MARK}" in data:
                 os.abort()
+            while b"{_PATIENT}" in data and not pathlib.Path(__file__).with_name("go").exists():
+                time.sleep(0.01)
             return parse(data, *args, **kwargs)
 
         parsing.parse = lethal
@@ -44,7 +48,7 @@ if "apex_mcp.ingestion.pool_child" in sys.orig_argv:
 @pytest.fixture
 def sabotaged_home(tmp_path: Path) -> Iterator[Home]:
     (tmp_path / "sitecustomize.py").write_text(_SABOTAGE, "utf-8")
-    with new_home(PYTHONPATH=str(tmp_path)) as home:
+    with new_home(PYTHONPATH=str(tmp_path), APEX_CHILDREN="1") as home:
         yield home
 
 
@@ -71,3 +75,19 @@ async def test_a_document_whose_parser_aborts_fails_alone(sabotaged_home: Home) 
         assert len(await client.hits("lovage", limit=50)) == len(good)
     assert home.footprint()["versions"] == len(good)
     assert home.footprint()["outbox"] == 0
+
+
+async def test_a_small_file_does_not_wait_for_a_large_one(sabotaged_home: Home, tmp_path: Path) -> None:
+    home = sabotaged_home
+    large = home.file("large.md", f"{_PATIENT} " * 20_000)
+    async with session(home) as client:
+        slow = await client.call("ingest_document", source=str(large), wait_seconds=0)
+        with anyio.fail_after(60):
+            quick = await client.ended(
+                "ingest_document", source=str(home.file("note.md", "The herb is lovage."))
+            )
+        assert quick["state"] == "ready"
+        (meanwhile,) = (await client.call("get_ingestion", ingestion_id=slow["ingestion_id"]))["ingestions"]
+        assert not meanwhile["finished"]
+        (tmp_path / "go").touch()
+        assert (await client.ended("ingest_document", source=str(large)))["state"] in ("ready", "unchanged")
