@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from apex_mcp.models import Exclusive, Extraction
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import End, Enriched
-from apex_mcp.stores.record.timeline import Statement, ends
 from apex_mcp.stores.record.graph_rows import fact_id
+from apex_mcp.stores.record.timeline import Statement, ends
 from tests.record.graphs import begin, day, entity, fact, look, objects, tell, works_at
 
 pytestmark = pytest.mark.anyio
