@@ -115,7 +115,7 @@ class App:
             servers.append((
                 "temporal",
                 self.temporal.address,
-                self.temporal_client.service_client.check_health,
+                partial(self.temporal.verify, self.temporal_client),
             ))
         if settings.qdrant_url is not None:
             servers.append(("qdrant", _host(settings.qdrant_url), self.vectors.count))

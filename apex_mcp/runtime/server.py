@@ -13,7 +13,7 @@ import uvicorn
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from apex_mcp import __version__
 from apex_mcp.app import App, open_server_app
@@ -184,8 +184,14 @@ async def _watch_temporal(app: App) -> None:
     while True:
         try:
             answer = await app.temporal_client.workflow_service.describe_task_queue(request)
-        except (RPCError, RuntimeError):
-            app.health.note("temporal", "down", "Temporal does not answer")
+        except (RPCError, RuntimeError) as error:
+            missing = isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
+            what = (
+                "Temporal has no such namespace: APEX_TEMPORAL_NAMESPACE"
+                if missing
+                else "Temporal does not answer"
+            )
+            app.health.note("temporal", "down", what)
         else:
             latest = max((poller.last_access_time.ToSeconds() for poller in answer.pollers), default=0)
             if time.time() - latest < _POLLED_SECONDS:

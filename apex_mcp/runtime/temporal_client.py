@@ -1,13 +1,16 @@
 """Where Temporal is, and how to reach it: the bundled server, or one of the user's."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from temporalio.api.failure.v1 import Failure
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.converter import DataConverter, DefaultFailureConverter, PayloadConverter
-from temporalio.service import RPCError, TLSConfig
+from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
+from apex_mcp.addresses import is_host_and_port
 from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.settings import Settings
 
@@ -49,9 +52,10 @@ class TemporalPlace:
 
         Raises:
             Unavailable: the server does not answer.
+            Rejected: it has no such namespace (`settings_invalid`); of a lazy one `verify` finds out.
         """
         try:
-            return await Client.connect(
+            client = await Client.connect(
                 self.address,
                 namespace=self.namespace,
                 tls=self.tls,
@@ -66,22 +70,59 @@ class TemporalPlace:
                 next_step="`apex-mcp doctor` shows what is wrong",
                 retry_after_seconds=2,
             ) from error
+        if self.own and not lazy:
+            with suppress(RPCError):  # whoever may poll may not always ask for it
+                await self.verify(client)
+        return client
+
+    async def verify(self, client: Client) -> None:
+        """Ask for the namespace.
+
+        Raises:
+            RPCError: the server does not answer, or not to this question.
+            Rejected: there is no such namespace (`settings_invalid`).
+        """
+        try:
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=self.namespace)
+            )
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            raise Rejected(
+                f"Temporal has no namespace {self.namespace}",
+                code=Code.SETTINGS_INVALID,
+                next_step="correct APEX_TEMPORAL_NAMESPACE, or make the namespace on the server",
+                details={"settings": ["temporal_namespace"]},
+            ) from error
 
 
 def users_temporal(settings: Settings) -> TemporalPlace:
     """The server that the settings name.
 
     Raises:
-        Rejected: a certificate cannot be read, or is only half there (`settings_invalid`).
+        Rejected: the address is none, or a certificate cannot be read or is only half there (`settings_invalid`).
     """
     key = settings.temporal_api_key
     return TemporalPlace(
-        address=settings.temporal_address or "",
+        address=_address(settings.temporal_address or ""),
         namespace=settings.temporal_namespace,
         tls=_tls(settings),
         api_key=key.get_secret_value() if key else None,
         own=True,
     )
+
+
+def _address(given: str) -> str:
+    if not is_host_and_port(given):
+        raise Rejected(
+            "APEX_TEMPORAL_ADDRESS (TEMPORAL_ADDRESS) is not an address of Temporal",
+            code=Code.SETTINGS_INVALID,
+            unchanged="nothing was started",
+            next_step="write it as host:port, without http://; APEX_TEMPORAL_TLS=true asks for TLS",
+            details={"settings": ["temporal_address"]},
+        )
+    return given
 
 
 def _tls(settings: Settings) -> bool | TLSConfig:

@@ -209,7 +209,7 @@ class Site:
     def staged(self) -> list[str]:
         """Whose content lies in staging."""
         folder = Path(self.stores.staging)
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
     @asynccontextmanager
     async def session(self, era: str = ERAS[0], *, roots: Sequence[Path] = ()) -> AsyncGenerator[Session]:

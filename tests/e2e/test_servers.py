@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from tests.e2e.demo import every_demo_file_goes_in_and_answers_its_question, sen
 from tests.e2e.homes import ERAS, Session
 from tests.e2e.servers import Process, Site, Stores, new_site
 from tests.ingestion.documents import make_docx
+from tests.services.redis_server import free_port
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("neo4j")]
@@ -213,6 +215,37 @@ def test_incomplete_settings_are_refused_by_name(site: Site, command: list[str])
     assert "APEX_STAGING" in process.log
     assert "QDRANT_URL" not in process.log
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("command", [["apex-mcp", "serve", "--port", "0"], ["apex-worker"]])
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("TEMPORAL_ADDRESS", "http://127.0.0.1:99999"), ("QDRANT_URL", "nonsense")],
+)
+def test_an_address_that_is_none_ends_the_process_and_is_named(
+    site: Site, command: list[str], setting: str, value: str
+) -> None:
+    process = site.process(*command, **{setting: value})
+    assert process.popen.wait(60) == 1
+    assert f"settings_invalid: APEX_{setting}" in process.log
+
+
+@pytest.mark.parametrize("command", [["apex-mcp", "serve", "--port", "0"], ["apex-worker"]])
+def test_a_wrong_password_of_the_database_ends_the_process(site: Site, command: list[str]) -> None:
+    url = make_conninfo(site.stores.database_url, password="WRONG-SECRET")
+    process = site.process(*command, DATABASE_URL=url)
+    assert process.popen.wait(60) == 1
+    assert "APEX_DATABASE_URL" in process.log
+    assert "WRONG-SECRET" not in process.log
+
+
+def test_a_namespace_that_temporal_does_not_have_is_named_and_never_ready(site: Site) -> None:
+    worker = site.process("apex-worker", APEX_TEMPORAL_NAMESPACE="nope")
+    assert worker.popen.wait(60) == 1
+    assert "Temporal has no namespace nope" in worker.log
+    door = replace(site, port=free_port())
+    with door.ready(door.process("apex-mcp", "serve", APEX_TEMPORAL_NAMESPACE="nope")):
+        assert _parts(door)["temporal"] == "down"
 
 
 def test_a_door_for_others_needs_a_token(site: Site) -> None:

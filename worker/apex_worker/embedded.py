@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from apex_mcp.app import App
-from apex_mcp.errors import ApexError
+from apex_mcp.errors import ApexError, Unavailable
 from apex_mcp.ingestion.contract import graph_workflow_id
 from apex_worker.activities import Activities
 from apex_worker.dispatcher import CONCURRENCY, Dispatcher
@@ -139,7 +139,7 @@ async def _connected(app: App, stopping: asyncio.Event | None) -> Client | None:
     while stopping is None or not stopping.is_set():
         try:
             client = await app.worker_client()
-        except ApexError as error:
+        except Unavailable as error:
             _log.warning("no work yet: %s", error.code)
             app.health.note("temporal", "down", "Temporal does not answer")
             await asyncio.sleep(_RETRY_SECONDS)

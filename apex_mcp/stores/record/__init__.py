@@ -45,7 +45,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
 
     Raises:
         Unavailable: the database does not answer.
-        Rejected: the database is newer than this code (`schema_newer`).
+        Rejected: the database is newer than this code (`schema_newer`), or does not let us in (`settings_invalid`).
     """
     await ensure_schema(conninfo)
     database = Database(conninfo)

@@ -1,6 +1,8 @@
 """How to connect to a PostgreSQL of the user's."""
 
-from psycopg import ProgrammingError
+import re
+
+from psycopg import OperationalError, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from apex_mcp.errors import Code, Rejected
@@ -14,6 +16,39 @@ _PATIENCE = {
     # What was sent and is not acknowledged (Linux only; ignored elsewhere).
     "tcp_user_timeout": 20_000,
 }
+
+# How a server says what no waiting mends. libpq passes on no SQLSTATE of a connection that failed; of a server that speaks
+# another language than English, such a refusal is taken for one that does not answer.
+_REFUSALS = (
+    ("password authentication failed", "PostgreSQL does not take the user and password"),
+    ("no password supplied", "PostgreSQL asks for a password, and none is given"),
+    ("no pg_hba.conf entry", "PostgreSQL lets this user or machine not in (pg_hba.conf)"),
+    ("authentication failed for user", "PostgreSQL does not let this user in"),
+)
+_MISSING = re.compile(r'(database|role) "[^\n]*" does not exist')
+_CROWDED = ("too many clients already", "remaining connection slots are reserved", "too many connections for")
+
+
+def refusal(error: OperationalError) -> Rejected | None:
+    """What a connection's failure means where only other settings help; never with what the server quoted."""
+    text = str(error)
+    what = next((meaning for said, meaning in _REFUSALS if said in text), None)
+    if what is None and (missing := _MISSING.search(text)):
+        what = f"PostgreSQL has no such {missing[1]}"
+    if what is None:
+        return None
+    return Rejected(
+        what,
+        code=Code.SETTINGS_INVALID,
+        next_step="correct APEX_DATABASE_URL (DATABASE_URL), or make what it names on the server",
+        details={"settings": ["database_url"]},
+    )
+
+
+def crowded(error: Exception) -> bool:
+    """Whether the server has no connection left for us."""
+    text = str(error)
+    return any(said in text for said in _CROWDED)
 
 
 def users_conninfo(url: str) -> str:

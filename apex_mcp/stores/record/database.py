@@ -11,6 +11,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from apex_mcp.errors import Code, Unavailable
+from apex_mcp.stores.record.address import crowded
 
 Connection = AsyncConnection[DictRow]
 
@@ -44,6 +45,14 @@ def translated() -> Generator[None]:
             retry_after_seconds=1,
         ) from error
     except (psycopg.OperationalError, PoolTimeout) as error:
+        if crowded(error):
+            raise Unavailable(
+                "the database takes no more connections",
+                code=Code.RECORD_UNAVAILABLE,
+                unchanged="nothing was stored",
+                next_step="raise PostgreSQL's max_connections, or run fewer processes; it is tried again by itself",
+                retry_after_seconds=5,
+            ) from error
         raise Unavailable(
             "the database does not answer",
             code=Code.RECORD_UNAVAILABLE,

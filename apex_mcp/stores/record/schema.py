@@ -7,6 +7,7 @@ from typing import LiteralString
 import psycopg
 
 from apex_mcp.errors import Code, Rejected
+from apex_mcp.stores.record.address import refusal
 from apex_mcp.stores.record.database import translated
 
 HEAD = "0002"
@@ -19,16 +20,26 @@ async def ensure_schema(conninfo: str) -> None:
     """Migrate if needed. Costs one short query when there is nothing to do.
 
     Raises:
-        Rejected: the database was written by a newer version (`schema_newer`).
+        Unavailable: the database does not answer.
+        Rejected: it was written by a newer version (`schema_newer`), or does not let us in (`settings_invalid`).
     """
     with translated():
-        async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        async with await _connect(conninfo) as connection:
             try:
                 row = await (await connection.execute(_CURRENT)).fetchone()
             except psycopg.errors.UndefinedTable:
                 row = None
         if row is None or row[0] != HEAD:
             await asyncio.to_thread(_migrate, conninfo)
+
+
+async def _connect(conninfo: str) -> psycopg.AsyncConnection:
+    try:
+        return await psycopg.AsyncConnection.connect(conninfo)
+    except psycopg.OperationalError as error:
+        if (refused := refusal(error)) is not None:
+            raise refused from error
+        raise
 
 
 def _migrate(conninfo: str) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 from qdrant_client import AsyncQdrantClient
 
+from apex_mcp.addresses import is_http
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.vectors.qdrant_errors import translated
@@ -101,24 +102,24 @@ async def qdrant_client(url: str, api_key: str | None) -> AsyncGenerator[AsyncQd
     Raises:
         Rejected: the address is none (`settings_invalid`).
     """
-    try:
-        client = AsyncQdrantClient(
-            url=url,
-            timeout=_TIMEOUT_SECONDS,
-            # As a header: given as a key, the client warns of plain HTTP, which is usual within a private network.
-            headers={"api-key": api_key} if api_key else None,
-            check_compatibility=False,
-            # A server closes what is idle for five seconds, and must not be quicker.
-            limits=httpx.Limits(
-                max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=3
-            ),
-        )
-    except ValueError as error:
+    if not is_http(url):
         raise Rejected(
-            "APEX_QDRANT_URL is not an address",
+            "APEX_QDRANT_URL (QDRANT_URL) is not an address",
             code=Code.SETTINGS_INVALID,
             next_step="give it in the form http://host:6333",
-        ) from error
+            details={"settings": ["qdrant_url"]},
+        )
+    client = AsyncQdrantClient(
+        url=url,
+        timeout=_TIMEOUT_SECONDS,
+        # As a header: given as a key, the client warns of plain HTTP, which is usual within a private network.
+        headers={"api-key": api_key} if api_key else None,
+        check_compatibility=False,
+        # A server closes what is idle for five seconds, and must not be quicker.
+        limits=httpx.Limits(
+            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=3
+        ),
+    )
     try:
         yield client
     finally:
