@@ -606,6 +606,9 @@ class Memory:
     async def reindex(self, caller: Caller) -> AsyncIterator[ReindexView]:
         """Make the vector index anew from the record, for the embedder that is set; yields how far it is.
 
+        It goes on until no passage waits for its vectors any more. They come in the background: nothing is lost by leaving
+        while they do.
+
         Raises:
             Conflict: it is being made anew already.
             Unavailable: the record does not answer; the next call carries on.
@@ -617,6 +620,8 @@ class Memory:
                 await self._record.graph_queue.end()
                 graph_stands = False
             yield ReindexView(what=what, number=number)
+        async for number in self._index.vectors_to_come():
+            yield ReindexView(what="passages that wait for vectors", number=number)
 
     async def enrich(self, caller: Caller, *, namespace: str | None = None) -> AsyncIterator[EnrichView]:
         """Have the model read what it has not: stored without one, or failed. Of all namespaces if none is given.

@@ -18,6 +18,8 @@ from apex_mcp.runtime.wire import error_from, home_folder
 from apex_mcp.views import StatsView
 
 _FOLLOW_SECONDS = 0.3
+_WAITING = "passages that wait for vectors"
+_GOES_ON = "that goes on in the background once the embedder can be asked: `apex-mcp status` shows how far"
 
 
 class Log(StrEnum):
@@ -101,15 +103,36 @@ def workflows(limit: Limit = 20, as_json: AsJson = False) -> None:
 
 
 @reports_errors
-def reindex(as_json: AsJson = False) -> None:
+def reindex(
+    wait: Annotated[bool, typer.Option(help="Wait until all vectors are there as well.")] = True,
+    as_json: AsJson = False,
+) -> None:
     """Build the vector index anew with the embedder that is set; carries on where it was interrupted."""
     output = Output(as_json=as_json)
-    last: dict[str, Any] = {}
-    with daemon(output) as client:
-        for last in client.stream("reindex"):
-            if output.errors.is_terminal:
-                output.note(f"{last['what']}: {last['number']}")
-    output.show(last, lambda: ": ".join(str(value) for value in last.values()) or "nothing to do")
+    numbers: dict[str, int] = {}
+    try:
+        with daemon(output) as client:
+            for step in client.stream("reindex"):
+                if output.errors.is_terminal and numbers.get(step["what"]) != step["number"]:
+                    output.note(f"{step['what']}: {step['number']}")
+                numbers[step["what"]] = step["number"]
+                if step["what"] == _WAITING and not wait:
+                    break
+    except KeyboardInterrupt:
+        if _WAITING in numbers:
+            output.note(f"the index is made anew; {_GOES_ON}")
+        else:
+            output.note(
+                "interrupted: the index that was in use stays; run `apex-mcp reindex` again to carry on"
+            )
+        raise typer.Exit(130) from None
+    waiting = numbers.get(_WAITING)
+    passages = numbers.get("passages", 0)
+    done = f"the index is made anew: {passages} {'passage' if passages == 1 else 'passages'}"
+    vectors = {None: "no embedder is set, so search is by words", 0: "all with their vectors"}.get(
+        waiting, f"{waiting} of them still wait for their vectors; {_GOES_ON}"
+    )
+    output.show({"passages": passages, "waiting_for_vectors": waiting}, lambda: f"{done}, {vectors}")
 
 
 @reports_errors

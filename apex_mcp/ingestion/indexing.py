@@ -20,7 +20,7 @@ from uuid import UUID
 from apex_mcp import ids
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
-from apex_mcp.ingestion.embedding.protocol import Embedder, prepare_until_ready
+from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
 from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, IndexUpkeep, guarded
 from apex_mcp.models import IndexPoint
 from apex_mcp.stores.record import Record
@@ -34,6 +34,7 @@ _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 60.0
 _COUNTING_SHARE = 50
 _EMBED_BATCH = 64
+_OWED_LOOK_SECONDS = 0.5
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 
@@ -246,7 +247,22 @@ class IndexKeeper:
             )
             async for done in self._upkeep.replace(name, dimension):
                 yield "passages", done
-        yield "passages that wait for vectors", await self._count_owed()
+        if self._embedder is not None:
+            yield "passages that wait for vectors", await self._count_owed()
+
+    async def vectors_to_come(self) -> AsyncGenerator[int]:
+        """How many passages wait for their vectors, until none does, or the embedder cannot be asked.
+
+        Raises:
+            Unavailable: the record does not answer.
+        """
+        embedder = self._embedder
+        while embedder is not None and embedder.name == self.embedder_name:
+            owed = await self._count_owed()
+            yield owed
+            if not owed or embedder.state.readiness is Readiness.UNAVAILABLE:
+                return
+            await asyncio.sleep(_OWED_LOOK_SECONDS)
 
     async def _bring_vectors(self, embedder: Embedder) -> None:
         """Wait for the embedder, then compute what is owed whenever there is something."""

@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from apex_mcp import __version__
+from apex_mcp.caller import Caller
 from apex_mcp.cli import rendering
 from apex_mcp.cli.health import table
 from apex_mcp.errors import Unavailable
@@ -18,7 +20,7 @@ from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.times import moment
-from apex_mcp.views import DocumentView
+from apex_mcp.views import DocumentView, ReindexView
 from tests.cli.conftest import Run
 from tests.server.notebook import Notebook
 
@@ -216,6 +218,43 @@ def test_a_daemon_that_runs_and_does_not_answer_is_named(run: Run, home: Path, c
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"the daemon (process {holder.pid}) runs and does not answer" in result.stderr
     assert f"kill -9 {holder.pid}" in result.stderr
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("options", "waiting", "said"),
+    [
+        ((), [2, 0], "3 passages, all with their vectors"),
+        (
+            ("--no-wait",),
+            [2, 0],
+            "3 passages, 2 of them still wait for their vectors; that goes on in the background",
+        ),
+        ((), [2, 2], "3 passages, 2 of them still wait for their vectors; "),
+        ((), [], "3 passages, no embedder is set, so search is by words"),
+    ],
+)
+def test_reindex_says_what_is_done_and_what_goes_on(
+    run: Run,
+    notebook: Notebook,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    waiting: list[int],
+    said: str,
+) -> None:
+    async def reindex(caller: Caller) -> AsyncIterator[ReindexView]:
+        yield ReindexView(what="passages", number=3)
+        for number in waiting:
+            yield ReindexView(what="passages that wait for vectors", number=number)
+
+    monkeypatch.setattr(notebook, "reindex", reindex, raising=False)
+    result = run("reindex", *options)
+    assert result.exit_code == 0
+    assert said in result.stdout
+    assert json.loads(run("reindex", "--json").stdout) == {
+        "passages": 3,
+        "waiting_for_vectors": waiting[-1] if waiting else None,
+    }
 
 
 def test_version_and_logs(run: Run, home: Path) -> None:
