@@ -24,6 +24,7 @@ from apex_mcp.models import Chunk, HeadingSpan, PageSpan, ParsedDocument, Place
 MIN_TOKENS = 120
 WINDOW = 240
 MAX_TOKENS = 400
+_MAX_PATH_CHARS = 1_000
 
 _TOKEN = re.compile(r"[A-Za-z]{1,8}|[0-9]{1,3}|\S")
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
@@ -140,7 +141,7 @@ class _Outline:
     def path(self, first: int, last: int) -> tuple[str, ...]:
         """Titles of the innermost section that holds all of a range but the headings it begins with.
 
-        Where no section holds it all: of the one in which it starts.
+        Where no section holds it all: of the one in which it starts. Of a path that is too long the innermost stay.
         """
         body = first
         index = bisect_left(self.firsts, first)
@@ -152,7 +153,10 @@ class _Outline:
             if one != other:
                 break
             common.append(self.headings[one].title)
-        return tuple(common or (self.headings[one].title for one in self._section(first)))
+        path = common or [self.headings[one].title for one in self._section(first)]
+        while sum(map(len, path)) > _MAX_PATH_CHARS and len(path) > 1:
+            del path[0]
+        return tuple(path)
 
     def _section(self, token: int) -> tuple[int, ...]:
         index = bisect_right(self.firsts, token) - 1

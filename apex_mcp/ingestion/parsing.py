@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from apex_mcp.errors import ApexError, Code, InputError
@@ -37,6 +38,7 @@ _NO_TITLE = re.compile(
     re.IGNORECASE,
 )
 _MAX_TITLE_CHARS = 200
+_MAX_HEADING_CHARS = 300  # every passage below a heading repeats it
 _TITLE_WITHIN_CHARS = 1_000
 
 
@@ -72,7 +74,9 @@ def parse(data: bytes, *, name: str, media_type: str = "", max_text_chars: int) 
         title=_title(reading, kind, name),
         media_type=kind,
         pages=reading.pages,
-        headings=reading.headings,
+        headings=tuple(
+            replace(one, title=_shortened(one.title, _MAX_HEADING_CHARS)) for one in reading.headings
+        ),
         document_time=reading.document_time,
         metadata=reading.metadata,
         warnings=reading.warnings,
@@ -91,7 +95,11 @@ def _title(reading: Reading, kind: MediaType, name: str) -> str:
     title = next(
         found for found in ("" if _NO_TITLE.fullmatch(own) else own, heading, file, first_line) if found
     )
-    return title if len(title) <= _MAX_TITLE_CHARS else title[: _MAX_TITLE_CHARS - 1].rstrip() + "…"
+    return _shortened(title, _MAX_TITLE_CHARS)
+
+
+def _shortened(title: str, longest: int) -> str:
+    return title if len(title) <= longest else title[: longest - 1].rstrip() + "…"
 
 
 def _too_large(found: str, limit: int) -> InputError:

@@ -194,6 +194,13 @@ def test_a_short_introduction_goes_with_what_it_introduces() -> None:
     assert chunks[1].text.startswith("# Part\n\nIn short:\n\n## Detail")
 
 
+def test_of_a_path_without_end_the_innermost_headings_stay() -> None:
+    titles = [f"{level} {'x' * 290}" for level in range(1, 7)]
+    text = "\n\n".join(f"{'#' * level} {title}" for level, title in enumerate(titles, 1))
+    last = markdown(f"{text}\n\n" + "Some words of a paragraph.\n\n" * 100)[-1]
+    assert last.place.heading_path == tuple(titles[-3:])
+
+
 def test_headings_that_say_the_same_are_different_sections() -> None:
     chunks = markdown(f"# A\n\n## Notes\n\n{words(30)}\n\n# B\n\n## Notes\n\n{words(30)}")
     assert [chunk.place.heading_path for chunk in chunks] == [("A",)]

@@ -282,6 +282,13 @@ def test_markdown_headings_are_found_outside_of_code() -> None:
     assert headings(document) == [(1, "One"), (2, "Two"), (3, "Three")]
 
 
+def test_a_heading_without_end_is_repeated_in_part_only() -> None:
+    document = read(f"# {'x' * 100_000}\n\n" + "Some words of a paragraph.\n\n" * 200, "a.md")
+    assert [len(heading.title) for heading in document.headings] == [300]
+    assert len(document.text) > 100_000
+    assert {len("".join(chunk.place.heading_path)) for chunk in chunk_document(document)} <= {0, 300}
+
+
 def test_front_matter_gives_title_and_date() -> None:
     document = read("---\ntitle: 'My note'\ndate: 2024-03-05T10:00:00Z\ntags: [a]\n---\nBody\n", "x.md")
     assert (document.title, document.document_time, document.headings) == ("My note", MARCH, ())
