@@ -1,11 +1,13 @@
 """Counts of a namespace, and the condition of each store as its users see it."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import apex_mcp
-from apex_mcp.errors import ApexError
+from apex_mcp.errors import ApexError, Unavailable
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.ingestion.room import require_room
 from apex_mcp.settings import Settings
 from apex_mcp.stores.graph.best import BestGraph
 from apex_mcp.stores.health import Health
@@ -113,6 +115,14 @@ class Stats:
             for name in ("redis", "staging")
             if (one := self._health.conditions.get(name)) is not None
         ]
+        try:
+            await asyncio.to_thread(
+                require_room, self._settings.home if self._settings.stores_at_home else None
+            )
+        except Unavailable as full:
+            stores.append(
+                StoreHealth(name="disk", state="degraded", detail=f"{full.message}; {full.next_step}")
+            )
         if self._graph.on_server:
             stores.append(await self._graph_health())
         embedder = self._embedder

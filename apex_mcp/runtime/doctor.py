@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from apex_mcp.errors import ApexError
+from apex_mcp.errors import ApexError, Unavailable
 from apex_mcp.ingestion.contract import GREETING_WORKFLOW
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness
 from apex_mcp.ingestion.enriching.protocol import Doubt, Extractor, Passage, PassageGroup
-from apex_mcp.ingestion.room import LEAST_FREE_BYTES
+from apex_mcp.ingestion.room import LEAST_FREE_BYTES, require_room
 from apex_mcp.ingestion.sources.roots import usable_root
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.settings import Settings
@@ -75,7 +75,7 @@ class Checked(Protocol):
 
 async def checks(app: Checked) -> list[Check]:
     """Look at what the daemon owns, all at once; one fault hides no other."""
-    return list(
+    found = list(
         await asyncio.gather(
             _guarded("PostgreSQL", lambda: _postgres(app.record)),
             _guarded("Temporal and worker", lambda: _greeting(app.temporal_client, app.task_queue)),
@@ -85,6 +85,12 @@ async def checks(app: Checked) -> list[Check]:
             _guarded("parsers", lambda: _parsers(app)),
         )
     )
+    try:
+        require_room(app.settings.home if app.settings.stores_at_home else None)
+    except Unavailable:
+        fix = "free space on the data folder's disk: it is full, and much else fails by that; it goes on by itself then"
+        return [check.model_copy(update={"fix": fix}) if check.state == "fault" else check for check in found]
+    return found
 
 
 async def local_checks(settings: Settings) -> list[Check]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import psutil
 
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
+from apex_mcp.ingestion.room import require_room
 from apex_mcp.runtime.doctor import Check, checks
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.imports import load
@@ -83,7 +84,16 @@ class Embedded:
             unfinished = await self.busy()
         except ApexError:
             unfinished = None
-        return {"services": services, "notices": self.notices, "unfinished": unfinished}
+        return {"services": services, "notices": [*self.notices, *self._full()], "unfinished": unfinished}
+
+    def _full(self) -> list[str]:
+        """What to say of a disk that is all but full."""
+        settings: Settings = self.app.settings
+        try:
+            require_room(settings.home if settings.stores_at_home else None)
+        except Unavailable as error:
+            return [f"{error.message}; {error.next_step}"]
+        return []
 
     async def ui(self) -> str:
         """Start Temporal's web UI; its address.

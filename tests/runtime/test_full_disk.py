@@ -36,6 +36,11 @@ def test_what_was_stored_is_found_after_a_restart_on_a_full_disk_and_nothing_mor
         with pytest.raises(ApexError) as caught:
             client.call("add_memory", text="One more.")
         assert caught.value.code == Code.DISK_FULL
+        assert any("data folder's disk has" in notice for notice in client.call("status")["notices"])
+        [degraded] = client.call("get_stats")["degraded"]
+        assert degraded.startswith("disk: the data folder's disk has ")
+        faults = [check for check in client.call("doctor") if check["state"] == "fault"]
+        assert all("free space on the data folder's disk" in check["fix"] for check in faults)
         client.stop()
 
 
