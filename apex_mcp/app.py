@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -48,6 +48,10 @@ from apex_mcp.stores.vectors.protocol import VectorIndex
 # Loads Neo4j's driver, so only where a server is set.
 if TYPE_CHECKING:
     from apex_mcp.ingestion.projecting import Projector
+
+# Names of what one process does at a time.
+_MARKING: LiteralString = "apex-mcp staging mark"
+_MARKING_SECONDS = 10.0
 
 Server = tuple[str, str, Callable[[], Awaitable[object]]]
 
@@ -166,15 +170,15 @@ async def open_app(
         record_id = identity.record_id
         bundled = conninfo is not None
         sole = bundled or settings.alone
-        ownership = await _own(stack, record, settings, folder) if not bundled else None
+        health = Health()
+        staging = await open_staging(settings, folder.staging, health)
+        ownership = await _own(stack, record, settings, folder, staging) if not bundled else None
         temporal, task_queue = _temporal(settings, temporal_address, record_id)
         client = await temporal.connect(lazy=temporal.own)
 
-        health = Health()
         shared = await stack.enter_async_context(
             open_shared(settings, record_id=record_id, health=health, alone=sole)
         )
-        staging = await open_staging(settings, folder.staging, health)
         embedder = open_embedder(settings, folder.models, of_record=identity.embedder)
         if embedder is not None:
             stack.push_async_callback(embedder.close)
@@ -333,10 +337,15 @@ def _users_database(settings: Settings) -> str:
     return users_conninfo(settings.database_url.get_secret_value())
 
 
-async def _own(stack: AsyncExitStack, record: Record, settings: Settings, folder: DataFolder) -> Ownership:
+async def _own(
+    stack: AsyncExitStack, record: Record, settings: Settings, folder: DataFolder, staging: Staging
+) -> Ownership:
     conninfo = record.database.conninfo
     if not settings.alone:
-        return await stack.enter_async_context(share_record(conninfo))
+        # In turns, so that two who start at once find one mark.
+        async with record.index_log.alone(_MARKING, wait_seconds=_MARKING_SECONDS):
+            mark = await staging.mark()
+        return await stack.enter_async_context(share_record(conninfo, staging=mark))
     ownership = await stack.enter_async_context(own_record(conninfo))
     if settings.qdrant_url is None:
         await take_index(record.index_log, folder.vectors)

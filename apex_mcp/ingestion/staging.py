@@ -15,8 +15,8 @@ from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.settings import Settings
 from apex_mcp.stores.health import Health
 
-# In a shared folder, to know it by.
-_MARK = ".apex-mcp-staging"
+# In a shared place, to know it by.
+MARK = ".apex-mcp-staging"
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 T = TypeVar("T")
@@ -46,6 +46,13 @@ class Staging(Protocol):
 
     async def older_than(self, age_seconds: float) -> list[UUID]:
         """Ingestions whose content was last touched this long ago."""
+        ...
+
+    async def mark(self) -> str:
+        """What this place is known by, wherever it is seen from: random, and kept in it since this was first asked.
+
+        Who asks at the same time as another may be told something else.
+        """
         ...
 
 
@@ -129,8 +136,23 @@ class LocalStaging:
 
         return await _in_thread(look)
 
+    async def mark(self) -> str:
+        """See `Staging`."""
+
+        def read_or_make() -> str:
+            if not self._shared:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = self._folder / MARK
+            kept = file.read_text(encoding="ascii") if file.exists() else ""
+            if not kept:
+                file.write_text(new_mark(), encoding="ascii")
+                kept = file.read_text(encoding="ascii")
+            return kept
+
+        return await _in_thread(read_or_make)
+
     def _require_volume(self) -> None:
-        if self._shared and not (self._folder / _MARK).exists():
+        if self._shared and not (self._folder / MARK).exists():
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
@@ -161,6 +183,11 @@ async def open_staging(settings: Settings, folder: Path, health: Health) -> Stag
     return LocalStaging(await asyncio.to_thread(_shared_folder, settings.staging), shared=True)
 
 
+def new_mark() -> str:
+    """A mark that no other place has."""
+    return uuid4().hex
+
+
 def as_id(name: str) -> UUID | None:
     """The ingestion that a folder or a prefix is named for; None for what is not ours."""
     try:
@@ -176,7 +203,7 @@ def _shared_folder(setting: str) -> Path:
     try:
         probe.touch(mode=0o600)
         probe.unlink()
-        (folder / _MARK).touch(mode=0o644)
+        (folder / MARK).touch(mode=0o644)
     except OSError as error:
         raise Rejected(
             f"the folder of APEX_STAGING cannot be written to ({os.strerror(error.errno or 0)})",

@@ -24,7 +24,7 @@ from botocore.exceptions import (  # pyright: ignore[reportMissingTypeStubs]
 )
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
-from apex_mcp.ingestion.staging import as_id, disk_error
+from apex_mcp.ingestion.staging import MARK, as_id, disk_error, new_mark
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.health import Health
 
@@ -167,6 +167,23 @@ class S3Staging:
             return [ingestion_id for ingestion_id, at in touched.items() if at < limit]
 
         return await self._ask(look)
+
+    async def mark(self) -> str:
+        """See `Staging`."""
+        key = f"{self._prefix}{MARK}"
+
+        def read() -> str:
+            with self._client.get_object(Bucket=self._bucket, Key=key)["Body"] as body:
+                return cast("bytes", body.read()).decode("ascii")
+
+        def read_or_make() -> str:
+            kept = _unless_missing(read)
+            if kept is None:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=new_mark().encode("ascii"))
+                kept = read()
+            return kept
+
+        return await self._ask(read_or_make)
 
     def _key(self, ingestion_id: UUID, name: str) -> str:
         return f"{self._prefix}{ingestion_id}/{name}"

@@ -130,6 +130,25 @@ async def test_deleting_removes_all_of_one_ingestion_and_nothing_else_and_can_be
     assert await staging.get(other, "raw") == b"1"
 
 
+async def test_a_place_is_known_by_the_same_mark_wherever_it_is_seen_from(
+    s3: S3Service, tmp_path: Path
+) -> None:
+    marks: list[str] = []
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        for address in (str(tmp_path / place), f"s3://{s3.new_bucket()}"):
+            seen = {await (await open_in(s3, address, tmp_path)).mark() for _ in range(2)}
+            marks += seen
+            assert len(seen) == 1
+    assert len(set(marks)) == 4
+
+
+async def test_a_mark_is_nobodys_content(staging: Staging) -> None:
+    mark = await staging.mark()
+    assert await staging.older_than(0) == []
+    assert await staging.mark() == mark
+
+
 async def test_what_is_old_is_listed_once_and_by_its_age(staging: Staging) -> None:
     assert await staging.older_than(-60) == []
     one, other = uuid4(), uuid4()

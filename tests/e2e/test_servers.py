@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -237,6 +238,12 @@ def test_a_wrong_password_of_the_database_ends_the_process(site: Site, command: 
     assert process.popen.wait(60) == 1
     assert "APEX_DATABASE_URL" in process.log
     assert "WRONG-SECRET" not in process.log
+
+
+def test_a_worker_that_stages_elsewhere_ends_and_names_the_setting(site: Site, tmp_path: Path) -> None:
+    worker = site.process("apex-worker", APEX_STAGING=str(tmp_path))
+    assert worker.popen.wait(60) == 1
+    assert "settings_invalid: APEX_STAGING" in worker.log
 
 
 def test_a_namespace_that_temporal_does_not_have_is_named_and_never_ready(site: Site) -> None:

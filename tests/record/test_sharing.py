@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 NOTES = (Lane.FAST, False)
 FILES = (Lane.OWN, False)
+PLACE = "mark of a place"
 
 
 @pytest.fixture
@@ -76,17 +77,17 @@ async def test_an_owner_and_those_who_share_keep_each_other_out(
     conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
-    async with share_record(conninfo), share_record(conninfo):
+    async with share_record(conninfo, staging=PLACE), share_record(conninfo, staging=PLACE):
         with pytest.raises(Conflict) as alone:
             async with own_record(conninfo):
                 pass
     async with own_record(conninfo):
         with pytest.raises(Conflict) as shared:
-            async with share_record(conninfo):
+            async with share_record(conninfo, staging=PLACE):
                 pass
     assert alone.value.code == shared.value.code == Code.RECORD_OWNED
     assert alone.value.message != shared.value.message
-    async with share_record(conninfo):
+    async with share_record(conninfo, staging=PLACE):
         pass
 
 
@@ -94,7 +95,7 @@ async def test_one_who_shares_goes_on_after_its_connection_broke_and_still_keeps
     record: Record, conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
-    async with share_record(conninfo) as ownership:
+    async with share_record(conninfo, staging=PLACE) as ownership:
         [first] = await _holders(record)
         await _end_sessions(record, "apex-mcp owner")
 
@@ -115,7 +116,7 @@ async def test_one_who_shared_knows_when_the_record_was_taken_while_its_connecti
     record: Record, conninfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apex_mcp.stores.record.owner._PATIENCE_SECONDS", 0.5)
-    async with share_record(conninfo) as ownership, AsyncExitStack() as stack:
+    async with share_record(conninfo, staging=PLACE) as ownership, AsyncExitStack() as stack:
         # A lock that is asked for in the ordinary way stands in line, so it comes before the other's next try.
         waiting = await stack.enter_async_context(
             await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
@@ -126,6 +127,22 @@ async def test_one_who_shared_knows_when_the_record_was_taken_while_its_connecti
         await taking
         async with asyncio.timeout(30):
             await ownership.lost()
+
+
+async def test_who_stages_content_elsewhere_than_those_who_share_the_record_is_refused(
+    record: Record, conninfo: str
+) -> None:
+    async with share_record(conninfo, staging=PLACE), share_record(conninfo, staging=PLACE):
+        with pytest.raises(Rejected, match="APEX_STAGING") as refused:
+            async with share_record(conninfo, staging="mark of another"):
+                pass
+        assert refused.value.code == Code.SETTINGS_INVALID
+        # Whoever was refused is in nobody's way.
+        async with share_record(conninfo, staging=PLACE):
+            pass
+    # It can be moved while nobody works.
+    async with share_record(conninfo, staging="mark of another"):
+        pass
 
 
 async def test_an_owner_whose_connection_broke_knows_that_it_may_be_none(

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import LiteralString
 from uuid import uuid4
 
-from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
+from apex_mcp.errors import ApexError, Code, Conflict, Rejected, Unavailable
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.session_lock import SessionLock, session_lock
 
 _log = logging.getLogger(__name__)
 
 _OWNER: LiteralString = "apex-mcp owner"
+_STAGING: LiteralString = "apex-mcp staging"
 # Whoever is stopping lets go in a moment.
 _PATIENCE_SECONDS = 3.0
 _POLL_SECONDS = 0.25
@@ -61,13 +62,18 @@ async def own_record(conninfo: str) -> AsyncGenerator[Ownership]:
 
 
 @asynccontextmanager
-async def share_record(conninfo: str) -> AsyncGenerator[Ownership]:
+async def share_record(conninfo: str, *, staging: str) -> AsyncGenerator[Ownership]:
     """Work on the record together with others who share it.
 
     With a connection that broke it is not lost yet: it is when somebody else owns the record by then.
 
+    Args:
+        conninfo: the database.
+        staging: the mark of the place where this process stages content.
+
     Raises:
         Conflict: a process owns it (`record_owned`).
+        Rejected: those who share it stage content elsewhere (`settings_invalid`).
         Unavailable: the database does not answer.
     """
 
@@ -76,15 +82,17 @@ async def share_record(conninfo: str) -> AsyncGenerator[Ownership]:
         while True:
             try:
                 async with _held(conninfo, shared=True) as again:
+                    await _require_alike(again, staging)
                     await again.lost()
             except Unavailable:
                 await asyncio.sleep(_RETRY_SECONDS)
             except ApexError:
-                _log.warning("the record is another process's by now")
+                _log.warning("the record is another process's by now, or others share it with other settings")
                 ownership.lose()
                 return
 
     async with _held(conninfo, shared=True) as lock:
+        await _require_alike(lock, staging)
         ownership = Ownership()
         keeping = asyncio.create_task(keep(lock, ownership))
         try:
@@ -117,6 +125,18 @@ async def _held(conninfo: str, *, shared: bool) -> AsyncGenerator[SessionLock]:
         if not lock:
             raise _refused(shared=shared)
         yield lock
+
+
+async def _require_alike(lock: SessionLock, staging: str) -> None:
+    if not await lock.alike(_STAGING, staging):
+        raise Rejected(
+            "APEX_STAGING names another place here than for the processes that work on this memory now: "
+            "what one puts there, the others would miss",
+            code=Code.SETTINGS_INVALID,
+            unchanged="nothing was started",
+            next_step="let all name the same folder or bucket; to move it, stop all of them first",
+            details={"settings": ["staging"]},
+        )
 
 
 def _refused(*, shared: bool) -> Conflict:

@@ -20,6 +20,17 @@ _SESSION: LiteralString = (
 )
 _ALONE: LiteralString = "SELECT pg_try_advisory_lock(hashtext(%s))"
 _SHARED: LiteralString = "SELECT pg_try_advisory_lock_shared(hashtext(%s))"
+# Of two keys: what all who share must have alike, and what this one has of it.
+_ALIKE: LiteralString = "SELECT pg_try_advisory_lock_shared(hashtext(%s), hashtext(%s))"
+_UNLIKE: LiteralString = """
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid::bigint = hashtext(%s)::bigint & 4294967295
+        AND objid::bigint <> hashtext(%s)::bigint & 4294967295
+)
+"""
 
 
 class SessionLock:
@@ -40,6 +51,20 @@ class SessionLock:
         except (psycopg.Error, OSError, TimeoutError):
             self._held = False
         return self._held
+
+    async def alike(self, what: str, mine: str) -> bool:
+        """Say until this lock ends what `what` is here; whether it is the same for all others who say so.
+
+        Of two that differ and ask at once, both may be told that they do.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        with translated(), _unanswered():
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._session.execute(_ALIKE, (what, mine))
+                row = await (await self._session.execute(_UNLIKE, (what, mine))).fetchone()
+        return not (row and row[0])
 
     async def lost(self) -> None:
         """Return when it is held no more, which is noticed at once where the session's end is said."""
