@@ -5,6 +5,7 @@ import base64
 from apex_mcp.errors import InputError
 
 _MAX_LIMIT = 100
+_BEYOND_ALL = 2**63  # PostgreSQL's numbers end there
 
 
 def checked_limit(limit: int) -> int:
@@ -35,7 +36,10 @@ def from_cursor(cursor: str | None) -> int | None:
     if not cursor:
         return None
     try:
-        return int(base64.urlsafe_b64decode(cursor.encode()).decode())
+        number = int(base64.urlsafe_b64decode(cursor.encode()).decode())
+        if to_cursor(number) != cursor or not 0 < number < _BEYOND_ALL:
+            raise ValueError
+        return number
     except ValueError:
         raise InputError(
             "the cursor is not one that an answer gave", next_step="start again without a cursor"

@@ -13,7 +13,8 @@ from uuid import uuid4
 from apex_mcp import ids
 from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, InputError
-from apex_mcp.ingestion.decoding import clean_text
+from apex_mcp.ingestion.decoding import clean_text, says_nothing
+from apex_mcp.ingestion.detection import MediaType
 from apex_mcp.ingestion.sources.local import LocalFile, find_file, read_file
 from apex_mcp.models import EntityInput, FactInput, IngestionRequest, Lane, SourceType
 from apex_mcp.settings import Settings
@@ -27,6 +28,8 @@ _MAX_SENTENCE = 4000
 # Text that needs no parser worth speaking of; small ones go together in a group.
 _QUICK_SUFFIXES = frozenset({".txt", ".md", ".markdown", ".html", ".htm", ".json", ".csv", ".eml"})
 _QUICK_BYTES = 256_000
+# Beside all of text/.
+_TYPES_OF_TEXT = frozenset({MediaType.JSON, MediaType.EMAIL})
 _NOTHING = "nothing was accepted"
 
 
@@ -125,7 +128,7 @@ class Door:
                 next_step="save it as a file and ingest that, split it, or raise APEX_MAX_INLINE_CHARS",
             )
         text = clean_text(text)
-        if not text.strip():
+        if says_nothing(text):
             raise InputError(
                 "the text is empty",
                 code=Code.EMPTY_CONTENT,
@@ -142,9 +145,27 @@ class Door:
             lane=Lane.FAST if len(content) <= _QUICK_BYTES else Lane.OWN,
             uri=f"apex://documents/{ids.document_id(given.namespace, key)}",
             text=text,
-            media_type=given.media_type or "text/markdown",
+            media_type=_type_of_text(given.media_type) or MediaType.MARKDOWN,
             size_bytes=len(content),
         )
+
+
+def _type_of_text(declared: str) -> str:
+    """What a text is said to be, if a text can be that.
+
+    Raises:
+        InputError: it can't (`unsupported_type`).
+    """
+    plain = declared.partition(";")[0].strip().lower()
+    if plain and not plain.startswith("text/") and plain not in _TYPES_OF_TEXT:
+        raise InputError(
+            "no text is of that `media_type`",
+            code=Code.UNSUPPORTED_TYPE,
+            unchanged=_NOTHING,
+            next_step="leave it out, or give text/plain, text/markdown, text/html, text/csv, application/json or "
+            "message/rfc822; name a file of another type by `source`",
+        )
+    return plain
 
 
 def _checked(given: Given, content: Sequence[str]) -> dict[str, Any]:

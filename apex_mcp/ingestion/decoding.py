@@ -38,6 +38,11 @@ def clean_text(text: str) -> str:
     return unicodedata.normalize("NFC", _DROPPED.sub("", _LINE_ENDS.sub("\n", text)))
 
 
+def says_nothing(text: str) -> bool:
+    """Whether a text is of spaces and of characters without a shape (zero-width ones, marks of direction) only."""
+    return all(one.isspace() or unicodedata.category(one) == "Cf" for one in text)
+
+
 def decode_text(data: bytes, *, markup: bool = False) -> str:
     """Decode a text file, without ever failing: what doesn't decode becomes the replacement character.
 

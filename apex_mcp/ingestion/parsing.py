@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from apex_mcp.errors import ApexError, Code, InputError
+from apex_mcp.ingestion.decoding import says_nothing
 from apex_mcp.ingestion.detection import SUPPORTED_EXTENSIONS, MediaType, detect
 from apex_mcp.ingestion.formats.books import read_epub
 from apex_mcp.ingestion.formats.mail import read_email
@@ -31,6 +32,8 @@ _READERS: dict[MediaType, Callable[[bytes], Reading]] = {
     MediaType.TEXT: read_text,
 }
 _TEXTS = frozenset((MediaType.TEXT, MediaType.MARKDOWN, MediaType.CSV, MediaType.JSON))
+# What others may have made of scanned pages.
+_SCANS = frozenset((MediaType.PDF, MediaType.DOCX, MediaType.PPTX, MediaType.EPUB, MediaType.RTF))
 # Titles that programs put there by themselves.
 _NO_TITLE = re.compile(
     r"untitled.*|document\s?\d*|microsoft \w+ - .*|(powerpoint )?presentation\s?\d*|slide \d+|"
@@ -67,7 +70,7 @@ def parse(data: bytes, *, name: str, media_type: str = "", max_text_chars: int) 
         raise malformed(kind.label, f"it is damaged or unusual ({type(error).__name__})") from error
     if len(reading.text) > max_text_chars:
         raise _too_large(f"{len(reading.text):,}", max_text_chars)
-    if not reading.text.strip():
+    if says_nothing(reading.text):
         raise _without_text(kind, len(reading.pages))
     return ParsedDocument(
         text=reading.text,
@@ -119,6 +122,13 @@ def _without_text(kind: MediaType, pages: int) -> InputError:
             code=Code.EMPTY_CONTENT,
             unchanged="nothing was stored",
             next_step="check that the right file was given and that it is complete",
+        )
+    if kind not in _SCANS:
+        return InputError(
+            f"there is no text in {kind.label}; pictures and attachments are not read",
+            code=Code.NO_TEXT,
+            unchanged="nothing was stored",
+            next_step="check that the right file was given; save attachments as files of their own and ingest these",
         )
     counted = f" of {pages} page{'s' if pages > 1 else ''}" if pages else ""
     return InputError(

@@ -354,7 +354,17 @@ def test_structure_without_text_is_refused(data: bytes, name: str) -> None:
     assert refused(data, name).code is Code.NO_TEXT
 
 
-@pytest.mark.parametrize("data", [b"\xef\xbb\xbf", "\ufeff \n".encode("utf-16-le"), b"\x07 \x1b"])
+def test_an_email_without_text_is_not_sent_to_a_text_recognition() -> None:
+    error = refused(b"Content-Type: image/png\nSubject:\n\n", "x.eml")
+    assert error.code is Code.NO_TEXT
+    assert "OCR" not in str(error)
+    assert "attachments" in error.next_step
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xef\xbb\xbf", "\ufeff \n".encode("utf-16-le"), b"\x07 \x1b", "\u200b\u200d \u2060\n\u202e".encode()],
+)
 def test_a_text_of_nothing_readable_is_empty(data: bytes) -> None:
     assert refused(data, "x.txt").code is Code.EMPTY_CONTENT
 
