@@ -238,10 +238,15 @@ class ExtractedFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
-    """What was extracted from one document; every name in `facts` is in `entities` too, or is a plain value."""
+    """What was extracted from one document; every name in `facts` is in `entities` too, or is a plain value.
+
+    Attributes:
+        ungrounded: number of entities and facts that a model gave and the text does not hold; they are left out.
+    """
 
     entities: tuple[ExtractedEntity, ...] = ()
     facts: tuple[ExtractedFact, ...] = ()
+    ungrounded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

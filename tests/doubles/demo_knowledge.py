@@ -61,11 +61,11 @@ KNOWN: tuple[tuple[str, Said], ...] = (
              "Odile Marchbanks is managing director of Tarnwell Instruments.")),
     # the notes
     ("engineering is led by Solveig Aldane (head of engineering)",
-     _person("Solveig Aldane", "HEAD_OF_ENGINEERING_AT", _TARNWELL, "Organization",
-             "In March 2026 engineering at Tarnwell Instruments is led by Solveig Aldane.", "2026-03-01T00:00:00Z")),
+     _person("Solveig Aldane", "LEADS", "engineering", "Topic",
+             "In March 2026 engineering is led by Solveig Aldane.", "2026-03-01T00:00:00Z")),
     ("Kept by Mina Fairholt",
-     _person("Mina Fairholt", "WORKS_FOR", _TARNWELL, "Organization",
-             "Mina Fairholt keeps the engineering notes of Tarnwell Instruments.")),
+     _person("Mina Fairholt", "KEEPS", "engineering notes", "Document",
+             "Mina Fairholt keeps the engineering notes of March 2026.")),
     # the minutes
     ("Henrik Vasstrand (finance)",
      _person("Henrik Vasstrand", "WORKS_FOR", _TARNWELL, "Organization",

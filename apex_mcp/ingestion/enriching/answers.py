@@ -99,6 +99,7 @@ def to_answer(extraction: Extraction, passages: Sequence[Passage]) -> dict[str, 
     """An extraction as plain data; passages by their position in the group, not in the document."""
     positions = {passage.ordinal: position for position, passage in enumerate(passages)}
     return {
+        "ungrounded": extraction.ungrounded,
         "entities": [
             {
                 "name": entity.name,
@@ -131,6 +132,7 @@ def from_answer(answer: dict[str, Any], passages: Sequence[Passage]) -> Extracti
         return passages[position].ordinal
 
     return Extraction(
+        ungrounded=answer["ungrounded"],
         entities=tuple(
             ExtractedEntity(
                 name=entity["name"],

@@ -23,7 +23,9 @@ def combine(parts: Sequence[Extraction]) -> Extraction:
             )  # fmt: skip
             if key[0] in groups:
                 facts.setdefault(key, fact)
-    return Extraction(entities=entities, facts=tuple(facts.values()))
+    return Extraction(
+        entities=entities, facts=tuple(facts.values()), ungrounded=sum(part.ungrounded for part in parts)
+    )
 
 
 def _one(same: Sequence[ExtractedEntity]) -> ExtractedEntity:

@@ -134,6 +134,7 @@ class Enricher:
                 **asdict(reading.budget.usage),
                 "groups": len(found),
                 "groups_without_answer": found.count(None),
+                "ungrounded": extraction.ungrounded,
             },
         )
         if not await self._store.publish(version_id, claim, enriched):

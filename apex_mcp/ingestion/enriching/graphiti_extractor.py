@@ -40,7 +40,7 @@ class GraphitiExtractor:
             return Extraction(), Usage()
         answer, usage = await self._endpoint.ask(self._model, extraction_question(group, self._ontology))
         # A long answer takes a while to read, and others are waiting for the loop.
-        found = await asyncio.to_thread(read_extraction, answer, group.passages, self._ontology)
+        found = await asyncio.to_thread(read_extraction, answer, group, self._ontology)
         return found, usage
 
     async def same(self, doubts: Sequence[Doubt]) -> tuple[list[bool], Usage]:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from apex_mcp.ids import normalise_name
+from apex_mcp.ingestion.enriching.grounding import Grounding
 from apex_mcp.ingestion.enriching.ontology import Ontology
-from apex_mcp.ingestion.enriching.protocol import Passage
+from apex_mcp.ingestion.enriching.protocol import Passage, PassageGroup
 from apex_mcp.ingestion.extraction.money import find_money
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 
@@ -43,11 +44,12 @@ class _Entity:
     ordinals: set[int] = field(default_factory=set[int])
 
 
-def read_extraction(answer: Mapping[str, Any], passages: Sequence[Passage], ontology: Ontology) -> Extraction:
-    """The entities and facts of an answer to `extraction_question`."""
-    reader = _Reader(passages, ontology)
+def read_extraction(answer: Mapping[str, Any], group: PassageGroup, ontology: Ontology) -> Extraction:
+    """The entities and facts of an answer to `extraction_question` that the passages hold."""
+    reader = _Reader(group, ontology)
     for item in _items(answer.get("extracted_entities"))[:_MOST_ENTITIES]:
         reader.take_entity(item)
+    reader.drop_ungrounded()
     for item in _items(answer.get("edges"))[:_MOST_FACTS]:
         reader.take_fact(item)
     return reader.extraction()
@@ -78,9 +80,16 @@ def read_ended(answer: Mapping[str, Any], olders: Sequence[int]) -> list[tuple[i
 
 
 class _Reader:
-    def __init__(self, passages: Sequence[Passage], ontology: Ontology) -> None:
+    def __init__(self, group: PassageGroup, ontology: Ontology) -> None:
         self._ontology = ontology
-        self._places = _Places(passages)
+        self._places = _Places(group.passages)
+        self._grounding = Grounding(
+            [" ".join((*passage.heading_path, passage.text)) for passage in group.passages],
+            above=group.title,
+            known_names=group.known_names,
+        )
+        self._ungrounded: dict[str, _Entity] = {}
+        self._dropped_facts = 0
         self._entities: dict[str, _Entity] = {}
         self._by_alias: dict[str, str] = {}
         self._facts: dict[tuple[object, ...], ExtractedFact] = {}
@@ -100,6 +109,17 @@ class _Reader:
         for alias in cast("list[Any]", given)[:_MOST_ALIASES] if isinstance(given, list) else []:
             self._add_alias(entity, key, _text(alias, _LONGEST_NAME))
 
+    def drop_ungrounded(self) -> None:
+        """Leave out what the passages do not name: a model was talked into it, or knows it from elsewhere."""
+        for key, entity in list(self._entities.items()):
+            # An alias was taken only where a passage has it.
+            if not (
+                entity.aliases
+                or self._places.naming(entity.name)
+                or self._grounding.holds(entity.name, entity.type)
+            ):
+                self._ungrounded[key] = self._entities.pop(key)
+
     def take_fact(self, item: Mapping[str, Any]) -> None:
         sentence = _text(item.get("fact"), _LONGEST_SENTENCE)
         relation = _text(item.get("relation_type"), _LONGEST_NAME)
@@ -108,6 +128,9 @@ class _Reader:
             return
         if self._ontology.turned(relation):
             ends.reverse()
+        if any(normalise_name(_amount(end) or end) in self._ungrounded for end in ends):
+            self._dropped_facts += 1
+            return
         subject, target = self._named(ends[0]), self._named(ends[1])
         predicate = self._ontology.predicate_of(relation) or self._stated(sentence, *ends)
         value = "" if target else self._value(ends[1], predicate)
@@ -156,7 +179,11 @@ class _Reader:
             )
             for entity in self._entities.values()
         ]
-        return Extraction(entities=tuple(entities), facts=tuple(self._facts.values()))
+        return Extraction(
+            entities=tuple(entities),
+            facts=tuple(self._facts.values()),
+            ungrounded=len(self._ungrounded) + self._dropped_facts,
+        )
 
     def _add_alias(self, entity: _Entity, key: str, alias: str) -> None:
         """An alias that the passages hold: others are what a model knows, or thinks to know."""

@@ -1,0 +1,62 @@
+"""Whether a text holds a name: what a model names that stands nowhere in what it read is not the text's."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from apex_mcp.ids import core_name, normalise_name
+from apex_mcp.ingestion.enriching.names import PERSON, person_words
+
+_WORD = re.compile(r"[^\W_]+")
+_SMALL = frozenset(
+    "a an the of and for in on at to by s de la le der die das und von für et du des el los y".split()
+)
+# Of shorter words an ending is too much of the word.
+_INFLECTED = 5
+_ENDING = 2
+# Scripts that write no spaces between words come behind these.
+_FIRST_WITHOUT_SPACES = "\u0e00"
+
+
+class Grounding:
+    """The words of passages, each with the title of their document.
+
+    Args:
+        texts: the passages.
+        above: the document's title.
+        known_names: names that earlier passages gave: these may be cut to their last word.
+    """
+
+    def __init__(self, texts: Sequence[str], *, above: str = "", known_names: Sequence[str] = ()) -> None:
+        self._texts = [_folded(f"{above}\n{text}") for text in texts]
+        self._words = [frozenset(_WORD.findall(text)) for text in self._texts]
+        self._known = frozenset(map(normalise_name, known_names))
+
+    def holds(self, name: str, type_: str) -> bool:
+        """Whether one passage has all words of the name, in any order and inflected; of a person's, the last one."""
+        core = _WORD.findall(_folded(core_name(name)))
+        words = [word for word in core if word not in _SMALL] or core
+        if type_ == PERSON and len(person := person_words(name)) > 1:
+            words = _WORD.findall(_folded(person[-1])) or words
+        elif normalise_name(name) in self._known:
+            words = words[-1:]
+        return bool(words) and any(
+            all(self._has(place, word) for word in words) for place in range(len(self._texts))
+        )
+
+    def _has(self, place: int, word: str) -> bool:
+        words = self._words[place]
+        if word in words:
+            return True
+        if max(word) >= _FIRST_WITHOUT_SPACES:
+            return word in self._texts[place]
+        if len(word) < _INFLECTED or not word.isalpha():
+            return f"{word}s" in words or (len(word) > 2 and word.removesuffix("s") in words)
+        stem = word[:-_ENDING]
+        return any(other.startswith(stem) and len(other) <= len(word) + _ENDING for other in words)
+
+
+def _folded(text: str) -> str:
+    """In small letters, without accents and quotes."""
+    apart = unicodedata.normalize("NFKD", normalise_name(re.sub(r"['\u2019]s\b", "", text)))
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))
