@@ -429,6 +429,7 @@ class Memory:
     ) -> EntityList:
         """Entities by name, id or type, with their facts and sources; `as_of` says which facts are current.
 
+        It leaves out sources that are dated later; mentions are counted in all.
         With `hops` (1 to 3) also the entities that so many facts join to them; `as_of` passes facts only that were true then.
 
         Raises:
@@ -459,7 +460,7 @@ class Memory:
                 )
             wanted = [row["id"] for row in rows]
             facts = await view.facts_of(wanted, limit=50 * max(1, len(wanted)))
-            sources = await view.sources_of(wanted)
+            sources = await view.sources_of(wanted, until=_aware(as_of))
         neighbours: list[NeighbourView] = []
         if hops and wanted:
             neighbours, more = await self._neighbours(name, wanted, hops, _aware(as_of), known_at)

@@ -14,7 +14,7 @@ from apex_mcp.app import App
 from apex_mcp.batches import batches
 from apex_mcp.errors import Code, Conflict
 from apex_mcp.ingestion.contract import RollbackInput, StepInput
-from apex_mcp.models import IndexFilter, IngestionState, Lane
+from apex_mcp.models import EntityInput, IndexFilter, IngestionState, Lane
 from tests.e2e.apps import CALLER, app_without_worker, ended, remember, working
 
 pytestmark = pytest.mark.anyio
@@ -112,10 +112,16 @@ async def test_known_at_shows_what_was_known_then(app: App, namespace: str) -> N
 @pytest.mark.usefixtures("worker")
 async def test_as_of_leaves_out_what_is_dated_later(app: App, namespace: str) -> None:
     old, new = datetime(2020, 5, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=UTC)
-    await remember(app, "Ann led the lovage project.", namespace=namespace, document_time=old)
-    await remember(app, "Bob leads the lovage project.", namespace=namespace, document_time=new)
+    herb = [EntityInput(name="Lovage", type="herb", aliases=())]
+    await remember(app, "Ann led the lovage project.", namespace=namespace, document_time=old, entities=herb)
+    await remember(
+        app, "Bob leads the lovage project.", namespace=namespace, document_time=new, entities=herb
+    )
     between = datetime(2022, 1, 1, tzinfo=UTC)
     assert await texts(app, "lovage", namespace, as_of=between) == ["Ann led the lovage project."]
+    for as_of, times in ((between, [old]), (None, [new, old])):
+        found = await app.memory.get_entities(CALLER, query="Lovage", namespace=namespace, as_of=as_of)
+        assert [[source.document_time for source in entity.sources] for entity in found.entities] == [times]
     assert len(await texts(app, "lovage", namespace)) == 2
 
 

@@ -107,7 +107,7 @@ class SearchingTools:
         """Tell what is known of people, organisations and other named things, and since when.
 
         Use it for "who is", "what do we know of", "where did X work in 2024"; search finds what a text says.
-        Returns entities with their facts (with the time each was true) and sources.
+        Returns entities with their facts (with the time each was true) and sources (until `as_of`; mentions count all).
         """
         as_of_moment = moment("as_of", as_of, end_of_day=True)
         known_at_moment = moment("known_at", known_at, end_of_day=True)

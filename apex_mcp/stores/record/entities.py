@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -82,7 +83,9 @@ SELECT n.root AS entity_id, {SOURCE} FROM (
     SELECT r.root, v.id, dense_rank() OVER (PARTITION BY r.root ORDER BY v.ingestion_seq DESC) AS place
     FROM unnest(%(members)s::uuid[], %(roots)s::uuid[]) AS r(member, root)
     JOIN entity_sources s ON s.entity_id = r.member JOIN versions v ON v.id = s.version_id
-    WHERE {VISIBLE_SOURCE} GROUP BY r.root, v.id
+    WHERE {VISIBLE_SOURCE}
+      AND (%(until)s::timestamptz IS NULL OR coalesce(v.document_time, v.committed_at) <= %(until)s)
+    GROUP BY r.root, v.id
 ) AS n JOIN versions v ON v.id = n.id JOIN documents d ON d.id = v.document_id
 WHERE n.place <= %(most)s ORDER BY n.root, n.place
 """
@@ -192,10 +195,15 @@ def _most(rows: Sequence[dict[str, Any]], what: str) -> str:
     return min(counts, key=lambda value: (-counts[value], value))
 
 
-async def sources_of(snapshot: Snapshot, entities: Collection[UUID]) -> list[dict[str, Any]]:
-    """The newest documents that name these entities or those linked with them, under the shown ids; 100 of each at most."""
+async def sources_of(
+    snapshot: Snapshot, entities: Collection[UUID], *, until: datetime | None
+) -> list[dict[str, Any]]:
+    """The newest documents that name these entities or those linked with them, under the shown ids; 100 of each at most.
+
+    With `until` only those dated no later; an undated one counts as of the time when it was stored.
+    """
     members, roots = await _members(snapshot, entities)
-    return await snapshot.rows(_SOURCES, members=members, roots=roots, most=_MOST_SOURCES)
+    return await snapshot.rows(_SOURCES, members=members, roots=roots, most=_MOST_SOURCES, until=until)
 
 
 async def chunks_naming(

@@ -100,9 +100,11 @@ class View(Snapshot):
         """Facts about these entities and those linked with them, from `limit` sources at most."""
         return await facts_of(self, entity_ids, exclusive=self.exclusive, limit=limit)
 
-    async def sources_of(self, entity_ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    async def sources_of(
+        self, entity_ids: Sequence[UUID], *, until: datetime | None = None
+    ) -> list[dict[str, Any]]:
         """Documents that name these entities or those linked with them, newest first."""
-        return await entities.sources_of(self, entity_ids)
+        return await entities.sources_of(self, entity_ids, until=until)
 
     async def list_documents(
         self, *, source_types: Sequence[str], limit: int, before: int | None
