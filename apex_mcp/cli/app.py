@@ -8,9 +8,11 @@ from apex_mcp.cli.memory import add, cancel, ingestions, retry
 from apex_mcp.cli.reading import entities, link, ls, search, show, unlink
 from apex_mcp.cli.serve import serve
 from apex_mcp.cli.service import enrich, logs, reindex, status, stop, ui, version, workflows
+from apex_mcp.cli.usage import Group
 
 app = typer.Typer(
     name="apex-mcp",
+    cls=Group,
     help="A memory for AI assistants. Without a command it is an MCP server on stdin and stdout.",
     no_args_is_help=True,
     add_completion=False,

@@ -20,6 +20,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing el
 
 _PIPE_WIDTH = 1000
 
+_IN_A_TERMINAL = {
+    "the client's first root": "the current folder",
+    "get_ingestion without an id": "get_ingestion",
+    "get_document without `version` gives": "get_document gives",
+}
+_COMMANDS = {
+    "add_memory": "add",
+    "cancel_ingestion": "cancel",
+    "get_document": "show",
+    "get_entities": "entities",
+    "get_ingestion": "ingestions",
+    "get_stats": "status",
+    "ingest_document": "ingest",
+    "list_memories": "ls",
+    "retry_ingestion": "retry",
+}
+_TOOL = re.compile(rf"\b(?:{'|'.join(_COMMANDS)})\b")
+
 # Stored texts come from anywhere; none of them may move the cursor or change the terminal's title.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -73,7 +91,14 @@ class Output:
         """Report an error: on stderr for people, and as JSON if that was asked for."""
         if self.as_json:
             typer.echo(json.dumps({"error": error.to_dict()}))
-        self.errors.print(Text(f"error: {error}", style="red"), soft_wrap=True)
+        self.errors.print(Text(f"error: {for_terminal(str(error))}", style="red"), soft_wrap=True)
+
+
+def for_terminal(words: str) -> str:
+    """An error's words, which speak to assistants of tools, as they mean something in a terminal."""
+    for said, meant in _IN_A_TERMINAL.items():
+        words = words.replace(said, meant)
+    return _TOOL.sub(lambda found: f"`apex-mcp {_COMMANDS[found[0]]}`", words)
 
 
 def plain(words: str) -> Text:

@@ -14,6 +14,7 @@ from apex_mcp import __version__
 from apex_mcp.caller import Caller
 from apex_mcp.cli import rendering
 from apex_mcp.cli.health import table
+from apex_mcp.cli.output import for_terminal
 from apex_mcp.errors import Unavailable
 from apex_mcp.models import Step
 from apex_mcp.runtime.client import DaemonClient
@@ -257,6 +258,34 @@ def test_reindex_says_what_is_done_and_what_goes_on(
     }
 
 
+@pytest.mark.parametrize(
+    "arguments", [("search", "x", "--limit", "0"), ("show", "12"), ("nonsense",), ("ingest",)]
+)
+def test_a_wrong_command_line_is_said_as_json_where_that_was_asked_for(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert (error["code"], error["unchanged"]) == ("invalid_argument", "nothing was done")
+    assert "--help" in error["next_step"]
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("check the spelling; a relative path starts from the client's first root",
+         "check the spelling; a relative path starts from the current folder"),
+        ("get_ingestion without an id lists the recent ones", "`apex-mcp ingestions` lists the recent ones"),
+        ("ask a question, or use list_memories to see what is there",
+         "ask a question, or use `apex-mcp ls` to see what is there"),
+    ],
+)  # fmt: skip
+def test_errors_speak_of_commands_in_a_terminal(words: str, shown: str) -> None:
+    assert for_terminal(words) == shown
+
+
 def test_version_and_logs(run: Run, home: Path) -> None:
     assert run("version").stdout == f"apex-mcp {__version__}\n"
     assert run("logs").exit_code == 1
@@ -264,6 +293,33 @@ def test_version_and_logs(run: Run, home: Path) -> None:
     (home / "logs" / "daemon.log").write_text("one\ntwo [x]\nthree\n", encoding="utf-8")
     assert run("logs", "-n", "2").stdout == "two [x]\nthree\n"
     assert json.loads(run("logs", "-n", "1", "--json").stdout)["lines"] == ["three"]
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"DATABASE_URL": "postgresql://x/y", "QDRANT_URL": "http://q"}, True),
+        ({"DATABASE_URL": "postgresql://x/y"}, False),
+        (
+            {
+                "DATABASE_URL": "postgresql://x/y",
+                "QDRANT_URL": "http://q",
+                "APEX_DATABASE_URL": "postgresql://x/y",
+            },
+            False,
+        ),
+    ],
+)
+def test_who_names_servers_for_the_server_profile_only_is_told_which_memory_this_is(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], *, told: bool
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    result = run("ls", "--json")
+    assert result.exit_code == 0
+    assert (f"this is the embedded memory in {home}" in result.stderr.replace("\n", " ")) == told
+    json.loads(result.stdout)
 
 
 @pytest.mark.usefixtures("connected")
