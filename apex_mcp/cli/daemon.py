@@ -1,5 +1,6 @@
 """The way to the daemon, for commands."""
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING
 from apex_mcp.cli.output import Output
 from apex_mcp.errors import ApexError, Code
 from apex_mcp.runtime.wire import home_folder
+
+_SERVERS = ("DATABASE_URL", "QDRANT_URL", "TEMPORAL_ADDRESS")
 
 if TYPE_CHECKING:
     from apex_mcp.runtime.client import DaemonClient
@@ -30,9 +33,31 @@ def daemon(output: Output, *, start: bool = True, notices: bool = True) -> "Gene
     with waits:
         client = DaemonClient.connect(home_folder(), start=start, vouched=True)
     with client:
-        for notice in client.notices if notices else ():
+        for notice in (*client.notices, *_other_memory()) if notices else ():
             output.note(f"note: {notice}")
         yield client
+
+
+def _other_memory() -> list[str]:
+    """That this is not the memory of the servers which the environment names, where somebody may think so.
+
+    A DATABASE_URL alone is some other program's as a rule.
+    """
+    names = [name for name in _SERVERS if os.environ.get(name)]
+    if len(names) < 2 or "DATABASE_URL" not in names:
+        return []
+    from apex_mcp.settings import load_settings  # takes a moment to load
+
+    try:
+        settings = load_settings()
+    except ApexError:
+        return []  # which the daemon says
+    if settings.database_url is not None:
+        return []
+    return [
+        f"this is the embedded memory in {settings.home}: {', '.join(names)} count for `apex-mcp serve` and `apex-worker` "
+        "only; to reach the memory of these, set them as APEX_DATABASE_URL and so on"
+    ]
 
 
 def is_absent(error: ApexError) -> bool:

@@ -35,6 +35,11 @@ _PATIENCE_SECONDS = 20.0
 _COMFORTABLE_BYTES = 2_000_000_000
 _SAMPLE = "# A heading\n\nA paragraph of a small file that every parser can read.\n"
 
+# Name, address, and a question that raises where it does not answer.
+Server = tuple[str, str, Callable[[], Awaitable[object]]]
+# Those that come on top; the others are looked at whether they are the user's or not.
+_EXTRA_SERVERS = {"neo4j": "Neo4j", "redis": "Redis"}
+
 
 class Check(BaseModel):
     """One thing that was looked at.
@@ -71,6 +76,7 @@ class Checked(Protocol):
     def task_queue(self) -> str: ...
     @property
     def pool(self) -> "ChildPool": ...
+    def servers(self) -> list[Server]: ...
 
 
 async def checks(app: Checked) -> list[Check]:
@@ -83,6 +89,11 @@ async def checks(app: Checked) -> list[Check]:
             _guarded("embedder", lambda: _embedder(app.embedder)),
             *([_guarded("model", partial(_model, app.extractor, app.settings))] if app.extractor else []),
             _guarded("parsers", lambda: _parsers(app)),
+            *(
+                _guarded(_EXTRA_SERVERS[name], partial(_server, _EXTRA_SERVERS[name], where, ask))
+                for name, where, ask in app.servers()
+                if name in _EXTRA_SERVERS
+            ),
         )
     )
     try:
@@ -122,6 +133,11 @@ async def _guarded(name: str, look: Callable[[], Awaitable[Check]]) -> Check:
 async def _postgres(record: "Record") -> Check:
     row = await record.database.fetch_one("SELECT current_setting('server_version') AS version")
     return Check(name="PostgreSQL", state="ok", detail=f"version {row['version']}" if row else "")
+
+
+async def _server(name: str, where: str, ask: Callable[[], Awaitable[object]]) -> Check:
+    await ask()
+    return Check(name=name, state="ok", detail=f"{where} answers")
 
 
 async def _greeting(client: "Client", task_queue: str) -> Check:

@@ -296,33 +296,6 @@ def test_version_and_logs(run: Run, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("connected")
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"DATABASE_URL": "postgresql://x/y", "QDRANT_URL": "http://q"}, True),
-        ({"DATABASE_URL": "postgresql://x/y"}, False),
-        (
-            {
-                "DATABASE_URL": "postgresql://x/y",
-                "QDRANT_URL": "http://q",
-                "APEX_DATABASE_URL": "postgresql://x/y",
-            },
-            False,
-        ),
-    ],
-)
-def test_who_names_servers_for_the_server_profile_only_is_told_which_memory_this_is(
-    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], *, told: bool
-) -> None:
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    result = run("ls", "--json")
-    assert result.exit_code == 0
-    assert (f"this is the embedded memory in {home}" in result.stderr.replace("\n", " ")) == told
-    json.loads(result.stdout)
-
-
-@pytest.mark.usefixtures("connected")
 def test_doctor_lists_every_check_and_passes_without_a_fault(run: Run) -> None:
     result = run("doctor", "--json")
     checks = {check["name"]: check["state"] for check in json.loads(result.stdout)}

@@ -110,6 +110,18 @@ async def test_a_wrong_password_is_said_and_costs_speed_only(redis_server: Redis
     assert "other" not in health.of("redis").detail
 
 
+async def test_a_redis_that_does_not_let_us_in_is_said_once_at_the_start(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health()
+    async with opened(redis_server.url.replace("rd%3F", "WRONG"), health=health):
+        assert health.of("redis").state == "degraded"
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        f"redis: {health.of('redis').detail}"
+    ]
+    assert "WRONG" not in caplog.text
+
+
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://host:port"])
 async def test_an_address_that_is_none_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(Rejected) as caught:

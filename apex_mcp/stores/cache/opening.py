@@ -1,7 +1,8 @@
 """What processes share for speed: in Redis where the settings name one, else in the process."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from apex_mcp.stores.cache.process import ProcessCache, ProcessLock, ProcessRate
 from apex_mcp.stores.cache.protocol import Cache, Lock, RateLimit
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import ProcessProgress, Progress
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +64,10 @@ async def open_shared(
     client = RedisClient(settings.redis_url.get_secret_value(), record_id=record_id, health=health)
     progress = RedisProgress(client)
     try:
-        with suppress(Unavailable):
+        try:
             await client.verify()
+        except Unavailable as error:
+            _log.warning("redis: %s", error.message)
         yield Shared(
             cache=RedisCache(client),
             lock=RedisLock(client),
