@@ -203,10 +203,7 @@ class DataFolder:
         Raises:
             Rejected: the short folder exists and belongs to someone else (`data_folder_unusable`).
         """
-        folder = self.path / "postgres.socket"
-        if len(os.fsencode(folder / SOCKET_NAME)) > SOCKET_PATH_BYTES:
-            base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-            folder = Path(base) / f"apex-mcp-{self.fingerprint}"
+        folder = self._socket_folder()
         with storage_errors():
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
@@ -215,6 +212,20 @@ class DataFolder:
             if os.name == "posix" and folder.stat().st_uid not in (os.geteuid(), owner):
                 raise _unusable("the place of PostgreSQL's socket is taken by another user")
         return folder
+
+    def forget_postgres_socket(self) -> None:
+        """Remove the socket's folder where it is outside of the data folder, unless something is in it."""
+        folder = self._socket_folder()
+        if folder.parent != self.path:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _socket_folder(self) -> Path:
+        folder = self.path / "postgres.socket"
+        if len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES:
+            return folder
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        return Path(base) / f"apex-mcp-{self.fingerprint}"
 
 
 def write_json(path: Path, data: dict[str, Any], *, replace: bool = True, durable: bool = False) -> None:

@@ -169,6 +169,7 @@ class EmbeddedPostgres:
         if self._child is not None:
             await self._child.end(self._ask_to_stop, grace_seconds=grace_seconds)
             self._child = None
+        self._home.forget_postgres_socket()
 
     def conninfo(self, *, database: str = DATABASE, role: str = ROLE) -> str:
         """How to connect. The password is the data folder's; only `apex` is for daily use."""

@@ -178,9 +178,14 @@ def test_a_long_path_gets_a_short_and_private_socket_folder(
         assert len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES
         assert folder.parent == short
         assert mode(folder) == 0o700
+        (folder / "used").touch()
+        home.forget_postgres_socket()
+        assert folder.exists()
+        (folder / "used").unlink()
+        home.forget_postgres_socket()
+        assert not folder.exists()
         other = DataFolder(tmp_path / ("long" * 20) / "other").prepare()
         assert other.postgres_socket() != folder
-        folder.rmdir()
         folder.symlink_to(tmp_path)
         with pytest.raises(ApexError) as caught:
             home.postgres_socket()

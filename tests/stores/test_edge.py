@@ -62,6 +62,22 @@ async def test_what_was_flushed_is_there_after_reopening(tmp_path: Path) -> None
     await index.close()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="stops a process with a signal")
+async def test_a_read_over_which_the_engine_dies_is_answered_by_the_next_one(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    index = await open_index(tmp_path)
+    [engine] = [
+        each for each in psutil.Process().children() if "apex_mcp.stores.vectors.edge_child" in each.cmdline()
+    ]
+    engine.suspend()
+    searching = asyncio.create_task(index.search_words("heron", MINE, limit=10))
+    await asyncio.sleep(0)
+    engine.kill()
+    assert len(await searching) == 1
+    assert index.generation > 0
+    await index.close()
+
+
 async def test_closing_flushes_without_moving_the_position(tmp_path: Path) -> None:
     await filled(tmp_path)
     index = await open_index(tmp_path)

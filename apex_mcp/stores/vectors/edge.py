@@ -31,7 +31,7 @@ from apex_mcp.batches import batches
 from apex_mcp.errors import Invariant, Unavailable
 from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors.edge_build import build_in_child
-from apex_mcp.stores.vectors.edge_errors import unavailable
+from apex_mcp.stores.vectors.edge_errors import DIED, unavailable
 from apex_mcp.stores.vectors.edge_files import State, copy_shard, sync_files
 from apex_mcp.stores.vectors.edge_process import EngineProcess
 
@@ -158,7 +158,7 @@ class EdgeVectorIndex:
         """Candidates by BM25."""
         if limit <= 0:
             return []
-        return _candidates(await self._ask("search_words", query, where, limit, max(offset, 0)))
+        return _candidates(await self._read("search_words", query, where, limit, max(offset, 0)))
 
     async def search_dense(
         self, vector: Sequence[float], where: IndexFilter, *, limit: int, offset: int = 0
@@ -168,11 +168,11 @@ class EdgeVectorIndex:
             return []
         if len(vector) != self.dimension:
             raise Invariant("a query's vector does not have the index's dimension")
-        return _candidates(await self._ask("search_dense", vector, where, limit, max(offset, 0)))
+        return _candidates(await self._read("search_dense", vector, where, limit, max(offset, 0)))
 
     async def count(self, *, namespace: str | None = None, version_id: UUID | None = None) -> int:
         """Number of points, retired ones included."""
-        return await self._ask("count", namespace, version_id)
+        return await self._read("count", namespace, version_id)
 
     async def version_ids(self) -> set[UUID]:
         """Every version that has a point."""
@@ -282,6 +282,15 @@ class EdgeVectorIndex:
     async def _write(self, command: str, *arguments: Any) -> Any:
         """Apply one slice."""
         async with self._writing:
+            return await self._ask(command, *arguments)
+
+    async def _read(self, command: str, *arguments: Any) -> Any:
+        """Ask what changes nothing; of the next process, should this one die over it, which takes a moment."""
+        try:
+            return await self._ask(command, *arguments)
+        except Unavailable as error:
+            if error.details.get("cause") != DIED:
+                raise
             return await self._ask(command, *arguments)
 
     async def _ask(self, command: str, *arguments: Any, **named: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from apex_mcp.errors import Code, Unavailable
 
+DIED = "died"
+"""The cause where the engine's process ended over a command."""
+
 
 def unavailable(cause: str) -> Unavailable:
     """What callers get when the engine, its process or the disk fails; `cause` is a word without content."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apex_mcp.child_process import Child
-from apex_mcp.stores.vectors.edge_errors import unavailable
+from apex_mcp.stores.vectors.edge_errors import DIED, unavailable
 from apex_mcp.stores.vectors.edge_files import State
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class EngineProcess:
         answer = child.exchange(message)
         if answer is None:
             self._bury(child)
-            raise unavailable("died")
+            raise unavailable(DIED)
         worked, value = pickle.loads(answer)
         if not worked:
             raise value
