@@ -255,7 +255,12 @@ async def test_a_fact_that_a_later_text_ends_is_past(app: App, model: OpenAIServ
     shown = await entity(app, "Jane Doe", "ended")
     assert shown is not None
     (past,) = [fact for fact in shown.facts if fact.predicate == "works_at"]
-    assert not past.current
+    # Neither text has a date of its own: the end is the day that is told, not that of the ingestion.
+    assert (past.current, past.invalid_at) == (False, datetime(2024, 5, 1, tzinfo=UTC))
+    clashes = [
+        words for chat in model.chats() if "<CLASHES>" in (words := chat.body["messages"][1]["content"])
+    ]
+    assert '"older": ["Jane Doe works at Initech."]' in clashes[-1]
     # Asked about once: the same statement in another document finds the answer.
     asked = len(model.chats())
     await enriched(app, "As everybody knows, Jane Doe left Initech in May 2024.", namespace="ended")

@@ -168,6 +168,31 @@ async def test_a_models_word_ends_a_fact_while_its_version_is_visible(record: Re
     assert objects(ann) == [("the pilot", True)]
 
 
+async def test_an_end_before_an_undated_text_was_accepted_counts_and_nothing_begins_with_it(
+    record: Record,
+) -> None:
+    await tell(record, "joined", works_at("Ann Lee", "Globex", since="2025-02-01"), dated="2025-03-01")
+    await tell(record, "undated", ACME)
+    await tell(record, "ended", Extraction(), enrich=True)
+    known = await record.enrichments.facts_of_subject("default", "Ann Lee")
+    (acme,) = known
+    assert (acme.object, acme.known_since) == ("Acme", None)
+    left = fact("Ann Lee", "left", "Acme", since="2024-05-01")
+    said = Extraction(entities=(entity("Ann Lee", "Person"), entity("Acme")), facts=(left,))
+    ended = (End(by_id=fact_id("default", left), ended_id=acme.id, at=day("2024-05-01")),)
+    work = await begin(record)
+    enriched = Enriched(extraction=said, ends=ended)
+    assert await record.enrichments.publish(work.version_id, work.claim, enriched)
+    (ann,) = await look(record, "Ann Lee")
+    assert {(one.predicate, one.object, one.valid_at, one.invalid_at, one.current) for one in ann.facts} == {
+        ("works_at", "Acme", None, day("2024-05-01"), False),
+        ("works_at", "Globex", day("2025-02-01"), None, True),
+        ("left", "Acme", day("2024-05-01"), None, True),
+    }
+    (then,) = await look(record, "Ann Lee", as_of="2023-01-01")
+    assert [one.object for one in then.facts if one.current] == ["Acme"]
+
+
 NAMESPACE = UUID(int=0)
 TIMES = st.integers(0, 12).map(lambda number: day("2020-01-01") + timedelta(days=number))
 

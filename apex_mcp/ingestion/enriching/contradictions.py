@@ -44,6 +44,7 @@ async def find_contradictions(
     namespace: str,
     *,
     said_at: datetime | None,
+    dated: bool,
     exclusive: Exclusive,
 ) -> list[Contradiction]:
     """The questions that are worth asking, in the order of the facts.
@@ -53,6 +54,7 @@ async def find_contradictions(
         store: knows the other facts.
         namespace: where.
         said_at: the version's own date, else when it was accepted.
+        dated: whether it has one of its own.
         exclusive: predicates of which readers derive the ends.
     """
     of_subject: dict[str, list[KnownFact]] = {}
@@ -61,7 +63,7 @@ async def find_contradictions(
         subject = normalise_name(fact.subject)
         if subject not in of_subject:
             of_subject[subject] = await store.facts_of_subject(namespace, fact.subject)
-        ours = _as_known(namespace, fact, said_at)
+        ours = _as_known(namespace, fact, said_at, dated=dated)
         found += _questions(fact, ours, of_subject[subject], said_at, exclusive)
         if len(found) >= _MAX_CLASHES:
             break
@@ -93,7 +95,7 @@ def _questions(
     ]
     if newer:
         begins, one = min(newer, key=lambda pair: (pair[0], pair[1].id))
-        found.append(_contradiction(one, begins, [(ours, begins)]))
+        found.append(_contradiction(one, one.known_since, [(ours, begins)]))
     return found
 
 
@@ -107,7 +109,7 @@ def _contradiction(
     )
 
 
-def _as_known(namespace: str, fact: ExtractedFact, said_at: datetime | None) -> KnownFact:
+def _as_known(namespace: str, fact: ExtractedFact, said_at: datetime | None, *, dated: bool) -> KnownFact:
     return KnownFact(
         id=fact_id(namespace, fact),
         subject=fact.subject,
@@ -115,6 +117,7 @@ def _as_known(namespace: str, fact: ExtractedFact, said_at: datetime | None) -> 
         object=fact.object,
         sentence=fact.sentence,
         begins=fact.valid_at or said_at,
+        known_since=fact.valid_at or (said_at if dated else None),
     )
 
 
@@ -129,12 +132,12 @@ def _may_end(fact: KnownFact, older: KnownFact, exclusive: Exclusive) -> bool:
 
 def _ends_at(fact: ExtractedFact, older: KnownFact, said_at: datetime | None) -> datetime | None:
     """When the older one would end: as the new one begins, else as it was said; None where it began only after both."""
-    for time in (fact.valid_at, said_at):
-        if time is not None and (older.begins is None or older.begins < time):
+    for time, since in ((fact.valid_at, older.known_since), (said_at, older.begins)):
+        if time is not None and (since is None or since < time):
             return time
     return None
 
 
 def _words(fact: KnownFact) -> str:
-    since = f" (since {fact.begins.date().isoformat()})" if fact.begins is not None else ""
+    since = f" (since {fact.known_since.date().isoformat()})" if fact.known_since is not None else ""
     return f"{fact.sentence}{since}"

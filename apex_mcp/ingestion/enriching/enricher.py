@@ -257,6 +257,7 @@ class Enricher:
             self._store,
             reading.work.namespace,
             said_at=reading.said_at,
+            dated=reading.dated,
             exclusive=self._exclusive,
         )
         answers: list[list[int] | None] = await self._small(
@@ -324,7 +325,7 @@ class _Reading:
         self.answers = answers
         self.budget = budget
         self._model = model
-        self._dated = text.dated
+        self.dated = text.dated
         self.said_at = text.reference_time
         self.groups = [
             PassageGroup(title=text.title, passages=tuple(passages), reference_time=text.reference_time)
@@ -335,4 +336,4 @@ class _Reading:
         ]
 
     def key(self, group: PassageGroup) -> str:
-        return group_key(self._model, group, dated=self._dated)
+        return group_key(self._model, group, dated=self.dated)

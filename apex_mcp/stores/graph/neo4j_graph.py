@@ -38,7 +38,7 @@ UNWIND $frontier AS id
 MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid)
 MATCH (n)-[r:RELATES_TO]-(o:Entity)
 WHERE n.group_id = $namespace AND o.group_id = $namespace AND NOT o.value AND NOT o.uuid IN $seen
-  AND ($as_of IS NULL OR ((r.valid_at IS NULL OR r.valid_at <= $as_of)
+  AND ($as_of IS NULL OR ((r.begins IS NULL OR r.begins <= $as_of)
                           AND (r.invalid_at IS NULL OR r.invalid_at > $as_of)))
 UNWIND r.fact_ids AS fact
 RETURN o.uuid AS id, collect(DISTINCT fact) AS facts ORDER BY id LIMIT $limit

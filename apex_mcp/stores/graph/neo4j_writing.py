@@ -94,8 +94,8 @@ UNWIND row.edges AS edge
 MATCH (o:Entity {record: $record, uuid: edge.object}) USING INDEX SEEK o:Entity(record, uuid)
 CREATE (s)-[:RELATES_TO {
     uuid: edge.uuid, name: edge.name, fact: edge.fact, group_id: $namespace, episodes: edge.episodes, fact_ids: edge.fact_ids,
-    created_at: $times[edge.created_at], valid_at: $times[edge.valid_at], invalid_at: $times[edge.invalid_at],
-    expired_at: $times[edge.expired_at]}]->(o)
+    created_at: $times[edge.created_at], valid_at: $times[edge.valid_at], begins: $times[edge.begins],
+    invalid_at: $times[edge.invalid_at], expired_at: $times[edge.expired_at]}]->(o)
 """
 _DELETE_LONELY_VALUES: LiteralString = """
 UNWIND $rows AS id MATCH (n:Entity {record: $record, uuid: id}) USING INDEX SEEK n:Entity(record, uuid)
@@ -349,7 +349,9 @@ def _edges(facts: Iterable[Fact], times: Times) -> list[dict[str, Any]]:
             "episodes": list(dict.fromkeys(str(row["chunk_id"]) for row in fact.sources)),
             "fact_ids": sorted({str(row["id"]) for row in fact.sources}),
             "created_at": times.place(_learnt(fact)),
-            "valid_at": times.place(fact.begins if fact.exclusive else fact.valid_at),
+            # Not when an undated source was accepted: that is what `begins` is for, by which it is read as of a time.
+            "valid_at": times.place(fact.known_since if fact.exclusive else fact.valid_at),
+            "begins": times.place(fact.begins if fact.exclusive else fact.valid_at),
             "invalid_at": times.place(fact.invalid_at),
             "expired_at": times.place(ended_at if fact.invalid_at else None),
         })

@@ -9,12 +9,12 @@ from uuid import UUID
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.components import Component
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.timeline import End, Statement, ends
+from apex_mcp.stores.record.timeline import End, Statement, ends, over_before_begun
 from apex_mcp.stores.record.visibility import NAMED, SOURCE, VISIBLE, VISIBLE_SOURCE
 
 _COLUMNS: LiteralString = f"""
 f.id, f.subject_id, f.predicate, f.object_id, f.object_text, s.sentence, s.valid_at, s.invalid_at, s.chunk_id,
-coalesce(v.document_time, i.accepted_at) AS said_at, v.ingestion_seq, {SOURCE},
+coalesce(v.document_time, i.accepted_at) AS said_at, v.document_time IS NOT NULL AS dated, v.ingestion_seq, {SOURCE},
 (SELECT n.name FROM entity_sources n WHERE n.entity_id = f.subject_id AND n.version_id = v.id
  ORDER BY n.layer LIMIT 1) AS subject_name,
 (SELECT {NAMED} FROM entities e WHERE e.id = f.object_id) AS object_named
@@ -42,7 +42,7 @@ WHERE {VISIBLE_SOURCE}
 # its own.
 _STATEMENTS: LiteralString = f"""
 SELECT f.id, f.subject_id, f.predicate, f.object_id, s.version_id, s.layer, s.valid_at, s.invalid_at,
-       coalesce(v.document_time, i.accepted_at) AS said_at
+       coalesce(v.document_time, i.accepted_at) AS said_at, v.document_time IS NOT NULL AS dated
 FROM (SELECT * FROM facts WHERE subject_id = ANY(%(subjects)s) AND predicate = ANY(%(of_subjects)s)
       UNION SELECT * FROM facts WHERE object_id = ANY(%(objects)s) AND predicate = ANY(%(of_objects)s)) AS f
 JOIN fact_sources s ON s.fact_id = f.id JOIN versions v ON v.id = s.version_id
@@ -68,6 +68,7 @@ class Fact:
         object_named: whether the object is an entity.
         valid_at: since when, where a source says so.
         begins: the same, else the time of its earliest source; None where the sources tell of the past only.
+        known_since: the same, where a source or its own date says so; not when one was accepted.
         invalid_at: when it ended.
         ended_by: the fact that ended it, where it was one.
         exclusive: whether its predicate has one object, or one subject, at a time.
@@ -84,6 +85,7 @@ class Fact:
     sentence: str
     valid_at: datetime | None
     begins: datetime | None
+    known_since: datetime | None
     invalid_at: datetime | None
     ended_by: UUID | None
     exclusive: bool
@@ -121,10 +123,11 @@ async def _as_shown(snapshot: Snapshot, rows: Sequence[dict[str, Any]], exclusiv
     if not rows:
         return []
     shown = await snapshot.components({row[side] for row in rows for side in ("subject_id", "object_id")})
-    told: dict[UUID, list[End]] = {}
-    for row in await snapshot.rows(_TOLD, facts=list({row["id"] for row in rows})):
-        told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
     statements = await _statements(snapshot, rows, shown, exclusive)
+    of_facts = {*(row["id"] for row in rows), *(one.fact_id for one in statements)}
+    told: dict[UUID, list[End]] = {}
+    for row in await snapshot.rows(_TOLD, facts=list(of_facts)):
+        told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
     return _joined(rows, shown, _ends(rows, shown, statements, told, exclusive), exclusive)
 
 
@@ -157,6 +160,7 @@ def _statement(row: Mapping[str, Any], shown: Mapping[UUID, Component]) -> State
         said_at=row["said_at"],
         valid_at=row["valid_at"],
         invalid_at=row["invalid_at"],
+        dated=row["dated"],
     )
 
 
@@ -197,7 +201,9 @@ def _fact(
 ) -> Fact:
     newest_first = sorted(group, key=lambda pair: pair[0]["ingestion_seq"], reverse=True)
     row, _ = newest_first[0]
-    begins = [since for _, one in group if (since := one.begins) is not None]
+    begins = [
+        since for _, one in group if (since := one.begins) is not None and not over_before_begun(one, end)
+    ]
     stated = [one.valid_at for _, one in group if one.valid_at is not None]
     return Fact(
         id=row["id"],
@@ -210,6 +216,7 @@ def _fact(
         sentence=row["sentence"],
         valid_at=min(stated, default=None),
         begins=min(begins) if len(begins) == len(group) else None,
+        known_since=min((since for _, one in group if (since := one.known_since) is not None), default=None),
         invalid_at=end.at if end else None,
         ended_by=end.by if end else None,
         exclusive=row["predicate"] in exclusive,

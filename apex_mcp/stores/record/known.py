@@ -58,7 +58,7 @@ class KnownEntity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFact:
-    """A visible fact that has not ended."""
+    """A visible fact that has not ended; it is `known_since` a time that a source says, not when one was accepted."""
 
     id: UUID
     subject: str
@@ -66,6 +66,7 @@ class KnownFact:
     object: str
     sentence: str
     begins: datetime | None
+    known_since: datetime | None
 
 
 async def known_by_name(
@@ -146,6 +147,7 @@ async def facts_of_subject(snapshot: Snapshot, subject: str, exclusive: Exclusiv
             object=fact.object,
             sentence=fact.sentence,
             begins=fact.begins,
+            known_since=fact.known_since,
         )
         for fact in await facts_of(snapshot, [id_], exclusive=exclusive, limit=_MOST_FACTS)
         if fact.subject_id == shown and (fact.invalid_at is None or fact.invalid_at > now)

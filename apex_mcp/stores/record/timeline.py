@@ -31,6 +31,7 @@ class Statement:
     Attributes:
         subject, predicate, object: what it says, by what its entities are shown as.
         said_at: the time of the source: its own date, else when it was accepted.
+        dated: whether it has a date of its own.
     """
 
     fact_id: UUID
@@ -40,6 +41,7 @@ class Statement:
     said_at: datetime
     valid_at: datetime | None = None
     invalid_at: datetime | None = None
+    dated: bool = True
 
     @property
     def begins(self) -> datetime | None:
@@ -47,6 +49,11 @@ class Statement:
         if self.valid_at is None and self.invalid_at is not None and self.invalid_at <= self.said_at:
             return None
         return self.valid_at or self.said_at
+
+    @property
+    def known_since(self) -> datetime | None:
+        """The same, where the source says when: that it was accepted at some time tells nothing of what it says."""
+        return self.begins if self.dated or self.valid_at is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,9 @@ def ends(
     by_subject: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
     by_object: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
     for one in statements:
+        given = _end(one, explicit.get(_same(one, exclusive), ()), told.get(one.fact_id, ()))
+        if over_before_begun(one, given):
+            continue
         if one.predicate in exclusive.objects:
             by_subject.setdefault((one.predicate, one.subject), []).append((one.object, one))
         if one.predicate in exclusive.subjects:
@@ -99,11 +109,17 @@ def ends(
 def _end(one: Statement, explicit: Iterable[datetime], others: Iterable[End]) -> End | None:
     if one.invalid_at is not None:
         return End(at=one.invalid_at)
-    begins = one.begins
-    assert begins is not None  # only one that gives its end may lack a beginning
-    if later := [time for time in explicit if time > begins]:
+    since = one.known_since
+    if later := [time for time in explicit if since is None or time > since]:
         return End(at=min(later))
-    return min((end for end in others if end.at > begins), key=lambda end: end.at, default=None)
+    return min(
+        (end for end in others if since is None or end.at > since), key=lambda end: end.at, default=None
+    )
+
+
+def over_before_begun(one: Statement, end: End | None) -> bool:
+    """Whether an undated source tells of what had ended before it was accepted: it began some time before that."""
+    return end is not None and one.known_since is None and one.begins is not None and end.at <= one.begins
 
 
 def _same(one: Statement, exclusive: Exclusive) -> Hashable:
