@@ -66,6 +66,7 @@ class App:
         extractor, enricher: where this process works and a model is set.
         temporal_client: for asking; a worker needs `worker_client`.
         ownership: of the record, alone or shared, where that is not the data folder's own.
+        verify_qdrant: raises where the server does not answer, whatever is in it; None where there is none.
         projector: writes the graph, where it is on a server.
     """
 
@@ -75,6 +76,7 @@ class App:
     ownership: Ownership | None
     sole: bool
     index: IndexKeeper
+    verify_qdrant: Callable[[], Awaitable[None]] | None
     embedder: Embedder | None
     extractor: Extractor | None
     enricher: Enricher | None
@@ -122,7 +124,8 @@ class App:
                 partial(self.temporal.verify, self.temporal_client),
             ))
         if settings.qdrant_url is not None:
-            servers.append(("qdrant", _host(settings.qdrant_url), self.vectors.count))
+            assert self.verify_qdrant is not None
+            servers.append(("qdrant", _host(settings.qdrant_url), self.verify_qdrant))
         if settings.neo4j_uri is not None and self.projector is not None:
             servers.append(("neo4j", _host(settings.neo4j_uri), self.projector.verify))
         if settings.redis_url is not None and self.shared.verify_redis is not None:
@@ -205,7 +208,9 @@ async def open_app(
         graph, projector = await _graph(
             stack, settings, record, record_id, health, sole=sole, working=working
         )
-        home = await stack.enter_async_context(_index_home(settings, folder, record_id, health))
+        home, verify_qdrant = await stack.enter_async_context(
+            _index_home(settings, folder, record_id, health)
+        )
         index = await IndexKeeper.open(record=record, home=home, embedder=embedder)
         stack.push_async_callback(index.close)
 
@@ -218,6 +223,7 @@ async def open_app(
             ownership=ownership,
             sole=sole,
             index=index,
+            verify_qdrant=verify_qdrant,
             embedder=embedder,
             extractor=extractor,
             enricher=enricher,
@@ -266,17 +272,18 @@ async def open_server_app(settings: Settings, *, working: bool = True) -> AsyncG
 @asynccontextmanager
 async def _index_home(
     settings: Settings, folder: DataFolder, record_id: UUID, health: Health
-) -> AsyncGenerator[IndexHome]:
-    """Where the vector index is: on the server that is set, else in the data folder."""
+) -> AsyncGenerator[tuple[IndexHome, Callable[[], Awaitable[None]] | None]]:
+    """Where the vector index is: on the server that is set, and what asks for it, else in the data folder."""
     if settings.qdrant_url is None:
-        yield EdgeHome(folder.vectors)
+        yield EdgeHome(folder.vectors), None
         return
     from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client  # takes a moment to load
 
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key is not None else None
     async with qdrant_client(settings.qdrant_url, key) as client:
         breaker = CircuitBreaker("vectors", Code.VECTORS_UNAVAILABLE, health)
-        yield QdrantHome(client, record_id, breaker=breaker)
+        home = QdrantHome(client, record_id, breaker=breaker)
+        yield home, home.verify
 
 
 async def _graph(

@@ -119,6 +119,15 @@ async def test_a_server_that_fails_is_unavailable_and_the_same_call_works_later(
         assert await index.count() == 1
 
 
+async def test_a_server_without_any_collection_is_there_all_the_same(server: QdrantServer) -> None:
+    async with qdrant_client(server.url, None) as client:
+        home = QdrantHome(client, uuid4())
+        await home.verify()
+        server.faults.append(503)
+        with pytest.raises(Unavailable):
+            await home.verify()
+
+
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with QdrantServer() as server:
         url = server.url

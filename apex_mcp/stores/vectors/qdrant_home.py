@@ -79,6 +79,16 @@ class QdrantHome:
             on_lost=on_lost,
         )
 
+    async def verify(self) -> None:
+        """Ask the server whether it is there; of its collections nothing.
+
+        Raises:
+            Unavailable: it does not answer.
+            Rejected: it is too old, or does not let us in (`settings_invalid`).
+        """
+        with self._guarded():
+            await check_version(self._client)
+
     async def remove_others(self, name: str) -> None:
         """Remove the record's other collections, each when it was seen unused for a while."""
         with self._guarded(), translated():
