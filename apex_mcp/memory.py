@@ -333,7 +333,7 @@ class Memory:
         Raises:
             NotFound: no ingestion of the namespace has this id.
             InputError: its file can't be read for this caller.
-            Conflict: it did not fail, or a later one of the same document stands.
+            Conflict: it did not fail, is enriched already, or a later one of the same document stands.
         """
         known = await self._ingestion(caller, ingestion_id, namespace)
         if known.state in (IngestionState.ROLLED_BACK, IngestionState.CANCELLED) and (
@@ -343,9 +343,18 @@ class Memory:
         try:
             again = await self._record.ingestions.retry(ingestion_id)
         except Conflict:
-            if not await self._record.enrichments.retry(ingestion_id):
-                raise
+            tried = await self._record.enrichments.retry(ingestion_id)
             again = await self._record.ingestions.get_one(ingestion_id)
+            # What waits for the model, or is read by it now, is on its way, as an ingestion that is not over is.
+            on_its_way = again.enrichment in (EnrichmentState.PENDING, EnrichmentState.RUNNING)
+            if again.enrichment == EnrichmentState.DONE:
+                raise Conflict(
+                    "the ingestion is done: its text is searchable, and the model has read it",
+                    code=Code.NOT_RETRYABLE,
+                    next_step="nothing is left to retry; ingest the document again where it has changed",
+                ) from None
+            if not tried and not on_its_way:
+                raise
         self._bell.ring()
         return self._present(again)
 

@@ -186,8 +186,18 @@ async def test_a_careless_answer_loses_what_is_wrong_with_it_and_no_more(
 
 async def test_a_finished_enrichment_is_not_retried(app: App) -> None:
     view = await enriched(app, TEXT, namespace="finished")
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as caught:
         await app.memory.retry_ingestion(CALLER, ingestion_id=view.ingestion_id)
+    assert caught.value.code == Code.NOT_RETRYABLE
+    assert "the model has read it" in caught.value.message
+
+
+async def test_an_enrichment_that_is_on_its_way_is_answered_as_it_is(app: App, model: OpenAIServer) -> None:
+    model.latency_seconds = 2
+    view = await remember(app, TEXT, namespace="on-its-way")
+    again = await app.memory.retry_ingestion(CALLER, ingestion_id=view.ingestion_id)
+    assert again.enrichment in (PENDING, EnrichmentState.RUNNING)
+    await until(app, view, DONE)
 
 
 async def test_what_a_later_version_replaced_is_not_published(app: App, model: OpenAIServer) -> None:
