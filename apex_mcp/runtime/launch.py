@@ -8,7 +8,7 @@ import time
 from typing import IO, Any, cast
 
 from apex_mcp import __version__
-from apex_mcp.errors import Code, Invariant, Rejected, Unavailable
+from apex_mcp.errors import ApexError, Code, Invariant, Rejected, Unavailable
 from apex_mcp.runtime import wire
 from apex_mcp.runtime.lock import is_held
 
@@ -152,6 +152,26 @@ def open_link(
             next_start = time.monotonic() + _RESTART_SECONDS
         else:
             time.sleep(_POLL_SECONDS)
+
+
+def require_answer(home: str) -> None:
+    """Pass unless the daemon of `home` runs and does not answer.
+
+    Raises:
+        Unavailable: so it is (`daemon_unavailable`).
+    """
+    info = wire.read_info(home)
+    if info is None:
+        return
+    hello: dict[str, Any] = {"mode": wire.MODE_CONTROL, "version": __version__, "env": {}, "cwd": ""}
+    try:
+        link = _knock(home, info, hello)
+    except ApexError:
+        return  # a refusal is an answer
+    if link is None:
+        _require_none(home)
+    else:
+        link.close()
 
 
 def _require_none(home: str) -> None:

@@ -47,6 +47,9 @@ _RESENDABLE = frozenset({
 _MAX_CRASHES = 2
 # A daemon that lived shorter than this is not replaced before somebody asks for something.
 _STABLE_SECONDS = 5.0
+# A daemon that is silent for so long while a request waits is asked whether it is there, which takes up to 10 s more.
+_SILENCE_SECONDS = 12.0
+_LOOK_SECONDS = 1.0
 
 # After the client closed its side: MCP clients give a server 2 s before they end it. Who pipes a few lines in and
 # closes, perhaps with no daemon up yet, waits for the stores to open, and whoever ends this process is obeyed at once.
@@ -63,13 +66,14 @@ _SERVER_ERROR = -32000
 class _Request:
     """A client's request without an answer yet."""
 
-    __slots__ = ("crashes", "key", "line", "method")
+    __slots__ = ("asked_at", "crashes", "key", "line", "method")
 
     def __init__(self, key: object, method: str, line: bytes) -> None:
         self.key = key
         self.method = method
         self.line = line
         self.crashes = 0
+        self.asked_at = time.monotonic()
 
 
 class Pump:
@@ -114,10 +118,12 @@ class Pump:
         self._writing = False
         self._stores_answered = False
         self._told: set[str] = set()
+        self._heard_at = 0.0
 
     def run(self) -> None:
         """Serve until the client closes its side."""
         threading.Thread(target=self._keep_connected, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
         with open(self._stdin, "rb", buffering=1 << 18, closefd=False) as lines:
             for line in lines:
                 if line.strip():
@@ -357,7 +363,28 @@ class Pump:
         for line in unread:
             self._from_daemon(line)
         while line := link.receive():
+            self._heard_at = time.monotonic()
             self._from_daemon(line)
+
+    def _watch(self) -> None:
+        """Refuse what waits for a daemon that hangs, before clients give up; its late answers are dropped."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._link is not None and self._waiting())
+                since = max(self._heard_at, min(each.asked_at for each in self._waiting()))
+            left = since + _SILENCE_SECONDS - time.monotonic()
+            if left > 0:
+                time.sleep(min(left, _LOOK_SECONDS))
+                continue
+            try:
+                launch.require_answer(self._home)
+            except ApexError as error:
+                error.unchanged = "what was asked may or may not be carried out"
+                self._fail(error)
+            self._heard_at = time.monotonic()
+
+    def _waiting(self) -> list[_Request]:
+        return [each for each in self._requests.values() if each.method != _ENDLESS]
 
     def _after_loss(self, *, lived_seconds: float) -> None:
         """Decide which requests the next daemon gets, and whether it is needed at once."""

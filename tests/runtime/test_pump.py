@@ -279,6 +279,24 @@ def test_settings_that_differ_are_named_to_the_model_and_on_stderr_without_their
             assert "APEX_EMBEDDER" in other.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="stops a process with a signal")
+def test_a_daemon_that_hangs_is_named_in_an_open_session_which_goes_on_when_it_wakes_up(home: Path) -> None:
+    with Session(home, TINY_PATIENCE_SECONDS="1") as session:
+        session.initialize()
+        assert "result" in session.call("search", query="anything")
+        pid: int = info(home)["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            error = session.call("search", query="anything")["error"]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (error["data"]["code"], error["data"]["retryable"]) == ("daemon_unavailable", True)
+        assert f"process {pid}" in error["message"]
+        # Its late answer is dropped.
+        assert "result" in session.call("search", query="anything")
+        assert info(home)["pid"] == pid
+
+
 def test_settings_that_are_not_valid_are_refused_by_name(home: Path) -> None:
     with Session(home, APEX_IDLE_STOP_SECONDS="soon") as session:
         error = session.request("initialize", {})["error"]
