@@ -38,8 +38,9 @@ _MOST_SAID = 5
 
 # Where a bracket begins what could be read as a tag of the prompt or the head of an episode, however it is spaced or cased.
 _FRAME = re.compile(
-    r"[<\uff1c\ufe64\u2039](?=[\W_]{0,20}(?:current|previous|custom|entity|fact|messages?|types?|instructions?|doubts|clashes))"
-    r"|[\[\uff3b](?=[\W_]{0,20}(?:context[\W_]{1,20})?episode)",
+    r"[<\uff1c\ufe64\u2039](?=(?:[^\w<]|_){0,200}(?:current|previous|custom|entity|fact|messages?|types?|instructions?|doubts|clashes)"
+    r"(?:messages?|types?|instructions?)?(?:[\W_]|$))"
+    r"|[\[\uff3b](?=(?:[^\w[]|_){0,200}(?:context(?:[^\w[]|_){0,200})?episode)",
     re.IGNORECASE,
 )
 
