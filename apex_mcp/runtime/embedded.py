@@ -173,6 +173,8 @@ class Embedded:
             self._states["worker"] = "ok"
             try:
                 await run_worker(self.app)
+            except ApexError as error:
+                logger.error("worker failed: %s", error)
             except Exception as error:  # noqa: BLE001  (ingestions wait; reading goes on)
                 logger.error("worker failed: %s", type(error).__name__)
             self._states["worker"] = "down"

@@ -58,6 +58,21 @@ def test_status_and_doctor_say_where_the_servers_are(mixed: Home, own: Stores) -
     assert Code.NOT_RETRYABLE in mixed.run("ui").stderr
 
 
+async def test_a_daemon_whose_temporal_lacks_the_namespace_says_so(stores: Stores) -> None:
+    servers = stores.with_database()
+    with new_home(
+        APEX_DATABASE_URL=servers.database_url,
+        APEX_TEMPORAL_ADDRESS=servers.temporal_address,
+        APEX_TEMPORAL_NAMESPACE="nope",
+    ) as home:
+        home.run("ls")
+
+        def degraded() -> list[str]:
+            return json.loads(home.run("status", "--json").stdout)["stats"]["degraded"]
+
+        await eventually(lambda: "temporal: Temporal has no namespace nope" in degraded())
+
+
 async def test_one_daemon_owns_the_record_and_another_may_follow_it(mixed: Home, own: Stores) -> None:
     """The other one's index is rebuilt in its own data folder."""
     async with session(mixed) as first:

@@ -135,7 +135,11 @@ async def run_worker(
 
 
 async def _connected(app: App, stopping: asyncio.Event | None) -> Client | None:
-    """Wait for Temporal: what is accepted meanwhile waits, and says for what. None when it is time to stop."""
+    """Wait for Temporal: what is accepted meanwhile waits, and says for what. None when it is time to stop.
+
+    Raises:
+        Rejected: it has no such namespace.
+    """
     while stopping is None or not stopping.is_set():
         try:
             client = await app.worker_client()
@@ -143,6 +147,9 @@ async def _connected(app: App, stopping: asyncio.Event | None) -> Client | None:
             _log.warning("no work yet: %s", error.code)
             app.health.note("temporal", "down", "Temporal does not answer")
             await asyncio.sleep(_RETRY_SECONDS)
+        except ApexError as error:
+            app.health.note("temporal", "down", error.message)
+            raise
         else:
             app.health.note("temporal", "ok")
             return client
