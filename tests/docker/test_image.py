@@ -75,7 +75,9 @@ def test_it_runs_as_a_user_of_its_own_who_owns_the_folders_that_volumes_come_to(
     owned = re.search(r"install -d -o apex -g apex -m 0700 (.+)$", setup)
     assert owned
     for name in ("server", "worker"):
-        mounted = {volume.split(":")[1] for volume in services()[name]["volumes"]}
+        # Folders of the machine are the user's, and only read.
+        volumes = [volume for volume in services()[name]["volumes"] if not volume.endswith(":ro")]
+        mounted = {volume.split(":")[1] for volume in volumes}
         assert mounted == set(owned[1].split())
 
 
