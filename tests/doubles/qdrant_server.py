@@ -37,7 +37,7 @@ class QdrantServer:
         api_key: the only key that is let in; None lets everyone in.
         faults: statuses that the next requests get instead of an answer; 0 cuts the connection.
         requests: method and path of every request so far.
-        held: requests wait while it is cleared.
+        held: requests wait while it is cleared, those whose method and path `holding` matches.
     """
 
     path: Path | None = None
@@ -47,6 +47,7 @@ class QdrantServer:
     faults: deque[int] = field(default_factory=deque[int])
     requests: list[str] = field(default_factory=list[str])
     held: threading.Event = field(default_factory=threading.Event)
+    holding: str = ".*"
 
     def __enter__(self) -> Self:
         self.held.set()
@@ -114,7 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urlsplit(self.path).path
         state.requests.append(f"{self.command} {path}")
-        state.held.wait()
+        if re.match(state.holding, f"{self.command} {path}"):
+            state.held.wait()
         if state.faults and (status := state.faults.popleft()) != 200:
             if not status:
                 self.close_connection = True
