@@ -15,6 +15,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, LiteralString, Self
+from unittest.mock import patch
 
 import httpx2
 import psycopg
@@ -25,7 +26,7 @@ from mcp_types import ListRootsResult, Root
 from pydantic import FileUrl
 
 from apex_mcp.runtime.home import DataFolder
-from apex_mcp.runtime.postgres import EmbeddedPostgres
+from apex_mcp.runtime.postgres import SETTINGS, EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
 from tests.e2e.demo import DEMO
 from tests.e2e.homes import ERAS, Session
@@ -236,6 +237,8 @@ def running_stores(redis: RedisServer, **more: str) -> Generator[Stores]:
     with asyncio.Runner() as runner, ExitStack() as stack:
         # A short path: PostgreSQL's socket lies in it.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apex"))).resolve()
+        # One daemon needs few connections, a server with several workers more.
+        stack.enter_context(patch.dict(SETTINGS, max_connections="150"))
         postgres = EmbeddedPostgres(DataFolder(folder / "postgres").prepare())
         temporal = EmbeddedTemporal(DataFolder(folder / "temporal").prepare())
         stack.callback(lambda: runner.run(postgres.stop()))
