@@ -47,9 +47,9 @@ def chunk_id(version: UUID, ordinal: int) -> UUID:
     return uuid5(version, f"chunk\x1f{ordinal}")
 
 
-def entity_id(namespace: str, name: str, disambiguator: str = "") -> UUID:
+def entity_id(namespace: str, name: str) -> UUID:
     """Id of the entity with this name; the type is an attribute, not part of the identity."""
-    return uuid5(APEX, f"entity\x1f{namespace}\x1f{normalise_name(name)}\x1f{disambiguator}")
+    return uuid5(APEX, f"entity\x1f{namespace}\x1f{normalise_name(name)}\x1f")
 
 
 def fact_id(namespace: str, subject: UUID, predicate: str, object_key: str, valid_at: str) -> UUID:
