@@ -169,6 +169,17 @@ class Settings(BaseSettings):
         ge=0,
         description="How long a failed ingestion's staged content is kept for a retry.",
     )
+    keep_past_days: float | None = Field(
+        default=None,
+        ge=0,
+        description="How long versions that were replaced stay readable for `known_at`, in days; not set keeps them for ever.",
+    )
+    erase_hours: float = Field(
+        default=24,
+        ge=0,
+        description="How long after `forget` at most the data folder's files may still hold what was forgotten, in hours, "
+        "while the daemon runs.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
         description="Level of the daemon's log. With `DEBUG` it holds stack traces, which may quote content.",

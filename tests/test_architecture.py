@@ -16,10 +16,10 @@ PACKAGES = {"apex_mcp": REPOSITORY / "apex_mcp", "apex_worker": REPOSITORY / "wo
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("apex_mcp", "apex_mcp.errors", "apex_mcp.models", "apex_mcp.ids", "apex_mcp.times", "apex_mcp.batches",
      "apex_mcp.settings", "apex_mcp.config_file", "apex_mcp.caller", "apex_mcp.views", "apex_mcp.paging",
-     "apex_mcp.child_process", "apex_mcp.logs", "apex_mcp.signals", "apex_mcp.addresses"),
+     "apex_mcp.child_process", "apex_mcp.faults", "apex_mcp.logs", "apex_mcp.signals", "apex_mcp.addresses"),
     ("apex_mcp.stores",),
     ("apex_mcp.ingestion", "apex_mcp.retrieval", "apex_mcp.presenting"),
-    ("apex_mcp.memory", "apex_mcp.stats"),
+    ("apex_mcp.memory", "apex_mcp.operations", "apex_mcp.stats"),
     ("apex_mcp.server", "apex_mcp.cli", "apex_mcp.runtime", "apex_mcp.app", "apex_mcp.entry", "apex_worker"),
 )  # fmt: skip
 
@@ -35,6 +35,7 @@ STRANGERS: dict[str, tuple[str, ...]] = {
         "apex_mcp.cli",
         "apex_mcp.server",
         "apex_mcp.memory",
+        "apex_mcp.operations",
         "apex_mcp.runtime",
         "apex_mcp.retrieval",
     ),

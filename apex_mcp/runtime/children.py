@@ -59,8 +59,8 @@ class Child:
         if popen is not None:
             if popen.poll() is None:
                 return True
+            # Once it is reaped, its id may be another process's, whom we may have found again.
             _started.pop(self.pid, None)
-            return False
         try:
             return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:

@@ -10,7 +10,7 @@ from apex_mcp.errors import Code, Rejected
 from apex_mcp.stores.record.address import refusal
 from apex_mcp.stores.record.database import translated
 
-HEAD = "0002"
+HEAD = "0003"
 # One migration at a time per database, whatever number of processes start at once.
 _LOCK: LiteralString = "SELECT pg_advisory_lock(hashtext('apex-mcp migrations'))"
 _CURRENT: LiteralString = "SELECT version_num FROM alembic_version"

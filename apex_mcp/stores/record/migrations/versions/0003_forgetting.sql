@@ -1,0 +1,49 @@
+-- What was forgotten, without saying what: a keyed hash keeps an import or a sync from bringing it back. The user's own hand may.
+CREATE TABLE forget_keys (
+    id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    secret     bytea NOT NULL,                  -- of HMAC-SHA256
+    own        boolean NOT NULL DEFAULT false,  -- new tombstones are made with it; the others came with archives
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE UNIQUE INDEX forget_keys_own ON forget_keys (own) WHERE own;
+INSERT INTO forget_keys (secret, own) VALUES
+    (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'), true);
+
+CREATE TABLE tombstones (
+    key_id       uuid NOT NULL REFERENCES forget_keys ON DELETE CASCADE,
+    digest       bytea NOT NULL,
+    kind         text NOT NULL,                 -- document, entity
+    forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (key_id, digest)
+);
+
+-- Each request to forget: counts and times. Invisible at once; `removed_at` says when rows and indexes were rid of it, and
+-- `erased_at` when the files were.
+CREATE TABLE forgettings (
+    id           uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    kind         text NOT NULL,                 -- documents, entity, time_range, namespace
+    forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    documents    int NOT NULL,
+    versions     int NOT NULL,
+    entities     int NOT NULL,
+    facts        int NOT NULL,
+    removed_at   timestamptz,
+    erased_at    timestamptz
+);
+CREATE INDEX forgettings_open ON forgettings (forgotten_at) WHERE erased_at IS NULL;
+
+-- A purge of what was forgotten also takes what is staged for a retry.
+ALTER TABLE purges ADD COLUMN forgets boolean NOT NULL DEFAULT false;
+
+-- Replaced versions older than this were pruned, so what was known before it cannot be told in full any more.
+ALTER TABLE namespaces ADD COLUMN known_from timestamptz;
+
+-- Archives and backups that were made: they hold what was forgotten after, and can only be named, not reached.
+CREATE TABLE archives (
+    id        uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    kind      text NOT NULL,                    -- export, backup
+    name      text NOT NULL,                    -- the file's, without its folder
+    namespace text,                             -- null: all of them
+    made_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    documents bigint NOT NULL
+);
