@@ -55,7 +55,7 @@ def present_ingestion(
         pages=result.get("pages"),
         entities=result.get("entities"),
         facts=result.get("facts"),
-        warnings=[*(result.get("warnings") or []), *_unread(ingestion.enrichment_usage or {})],
+        warnings=[*(result.get("warnings") or []), *_left_out(ingestion.enrichment_usage or {})],
         waiting_for=_waiting_for(ingestion, health),
         failure=_present_failure(failure) if failure and finished else None,
         enrichment=EnrichmentState(ingestion.enrichment or EnrichmentState.NONE),
@@ -73,15 +73,20 @@ def _enrichment_failure(ingestion: Ingestion, reads_with_model: bool) -> Failure
     return _present_failure(ingestion.enrichment_failure) if ingestion.enrichment_failure else None
 
 
-def _unread(usage: dict[str, float]) -> list[str]:
-    """What of the text the model gave no usable answer about."""
-    lacking = usage.get("groups_without_answer", 0)
-    if not lacking:
-        return []
-    return [
-        f"the model gave no usable answer about {lacking} of {usage['groups']} parts of the text: entities and facts of these "
-        "come from rules only"
-    ]
+def _left_out(usage: dict[str, float]) -> list[str]:
+    """What the model gave no usable answer about, and what of its answers was not kept."""
+    said: list[str] = []
+    if lacking := usage.get("groups_without_answer", 0):
+        said.append(
+            f"the model gave no usable answer about {lacking} of {usage['groups']} parts of the text: entities and facts of "
+            "these come from rules only"
+        )
+    if ungrounded := usage.get("ungrounded", 0):
+        said.append(
+            f"{ungrounded} {'entity or fact' if ungrounded == 1 else 'entities and facts'} that the model gave "
+            f"{'is' if ungrounded == 1 else 'are'} not in the text, and not kept"
+        )
+    return said
 
 
 def _present_failure(failure: dict[str, Any]) -> FailureView:

@@ -25,6 +25,16 @@ def shared_queue(record_id: str) -> str:
     return f"{TASK_QUEUE}-{record_id[:8]}"
 
 
+def model_queue(task_queue: str) -> str:
+    """Where what a model reads waits: for a worker that has one, beside others that have none."""
+    return f"{task_queue}-model"
+
+
+def graph_queue(task_queue: str) -> str:
+    """Where what the graph on a server is to be told waits: for a worker that is told of that server."""
+    return f"{task_queue}-graph"
+
+
 def graph_workflow_id(record_id: str) -> str:
     """Of the one run that brings a memory's graph on a server up to date."""
     return f"graph-projection-{record_id[:8]}"

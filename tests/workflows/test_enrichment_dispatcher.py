@@ -12,10 +12,12 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from apex_mcp.app import App
+from apex_mcp.ingestion.contract import GREETING_WORKFLOW
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record.enrichments import Enrichment, EnrichmentStore
+from apex_worker.embedded import make_enrichment_dispatcher, make_special_workers, make_worker
 from apex_worker.enrichment import EnrichmentDispatcher, workflow_id
 from apex_worker.graph import GraphDispatcher
 from tests.doubles.openai_server import OpenAIServer
@@ -101,6 +103,30 @@ async def test_of_two_workers_that_take_back_one_enrichment_the_slower_leaves_th
                     "SELECT state, lease_owner, losses FROM enrichments"
                 )
                 assert rows == [{"state": "running", "lease_owner": quicker.owner, "losses": 1}]
+
+
+async def test_a_worker_without_a_model_takes_nothing_from_those_that_have_one() -> None:
+    with OpenAIServer() as model, TemporaryDirectory(prefix="apex") as folder:
+        home = Path(folder) / "home"
+        async with app_without_worker(home) as app, working(app):
+            await remember(app, "Jane Doe works at Initech.")
+        async with app_without_worker(home, **asking(model)) as app:
+            client, store = app.temporal_client, app.record.enrichments
+            assert await store.want(None) == 1
+            [version] = await app.record.database.fetch_all("SELECT version_id AS id FROM enrichments")
+            handle = client.get_workflow_handle(workflow_id(version["id"]))
+            async with make_worker(app), running(make_enrichment_dispatcher(app, client)):
+                await eventually(lambda: run_of(client, handle.id))
+                # Whatever that worker can do is done by now, in the order of its queue.
+                await client.execute_workflow(
+                    GREETING_WORKFLOW, "x", id="greeting", task_queue=app.task_queue
+                )
+                assert [event.event_id for event in (await handle.fetch_history()).events] == [1, 2]
+                [with_model] = make_special_workers(app, client)
+                async with with_model:
+                    await handle.result()
+            rows = await app.record.database.fetch_all("SELECT state, losses FROM enrichments")
+            assert (rows, len(model.chats())) == ([{"state": "done", "losses": 0}], 1)
 
 
 class NeverDone:

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -11,7 +13,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from apex_mcp.app import App
 from apex_mcp.errors import ApexError, Unavailable
-from apex_mcp.ingestion.contract import graph_workflow_id
+from apex_mcp.ingestion.contract import graph_queue, graph_workflow_id, model_queue
 from apex_worker.activities import Activities
 from apex_worker.dispatcher import CONCURRENCY, Dispatcher
 from apex_worker.enrichment import FLIGHTS, EnrichmentActivities, EnrichmentDispatcher
@@ -44,23 +46,45 @@ _log = logging.getLogger(__name__)
 
 
 def make_worker(app: App, client: Client | None = None, *, concurrency: int = CONCURRENCY) -> Worker:
-    """A worker for all workflows and activities."""
+    """The worker of all that every process can do."""
     activities = Activities(app.steps, app.record, app.maintenance).all()
+    return _worker(
+        client or app.temporal_client, app.task_queue, WORKFLOWS, activities, concurrency=2 * concurrency
+    )
+
+
+def make_special_workers(app: App, client: Client) -> list[Worker]:
+    """Workers with queues of their own, of what only a process with a model, or with a graph's server, can do."""
+    workers: list[Worker] = []
     if app.enricher is not None:
-        activities += EnrichmentActivities(app.enricher, app.health).all()
+        activities = EnrichmentActivities(app.enricher, app.health).all()
+        queue = model_queue(app.task_queue)
+        workers.append(_worker(client, queue, [EnrichmentWorkflow], activities, concurrency=FLIGHTS))
     if app.projector is not None:
-        activities += GraphActivities(app.projector, app.health).all()
+        activities = GraphActivities(app.projector, app.health).all()
+        queue = graph_queue(app.task_queue)
+        workers.append(_worker(client, queue, [GraphProjectionWorkflow], activities, concurrency=1))
+    return workers
+
+
+def _worker(
+    client: Client,
+    queue: str,
+    workflows: Sequence[type],
+    activities: Sequence[Callable[..., Any]],
+    *,
+    concurrency: int,
+) -> Worker:
     return Worker(
-        client or app.temporal_client,
-        task_queue=app.task_queue,
-        workflows=WORKFLOWS,
+        client,
+        task_queue=queue,
+        workflows=workflows,
         activities=activities,
         # The sandbox takes a fifth of the daemon's time under load. The tests run and replay the same workflows in it.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        # Those that wait for a model take no place from the text's.
-        max_concurrent_activities=2 * concurrency + FLIGHTS,
-        max_concurrent_local_activities=4 * concurrency,
-        max_concurrent_workflow_tasks=max(2, 2 * concurrency),
+        max_concurrent_activities=concurrency,
+        max_concurrent_local_activities=2 * concurrency,
+        max_concurrent_workflow_tasks=max(2, concurrency),
         graceful_shutdown_timeout=_STEP_GRACE,
     )
 
@@ -83,7 +107,7 @@ def make_enrichment_dispatcher(app: App, client: Client) -> EnrichmentDispatcher
     """The dispatcher of what a model is to read; it does nothing where none is asked."""
     return EnrichmentDispatcher(
         client=client,
-        task_queue=app.task_queue,
+        task_queue=model_queue(app.task_queue),
         store=app.record.enrichments,
         bell=app.bell,
         health=app.health,
@@ -96,7 +120,7 @@ def make_graph_dispatcher(app: App, client: Client) -> GraphDispatcher:
     """The dispatcher of what the graph on a server is to be told; it does nothing where there is none."""
     return GraphDispatcher(
         client=client,
-        task_queue=app.task_queue,
+        task_queue=graph_queue(app.task_queue),
         workflow_id=graph_workflow_id(app.record_id.hex),
         projector=app.projector,
         bell=app.bell,
@@ -117,7 +141,12 @@ async def run_worker(
         make_graph_dispatcher(app, client),
     ]
     try:
-        async with make_worker(app, client, concurrency=concurrency), asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as workers, asyncio.TaskGroup() as tasks:
+            for worker in (
+                make_worker(app, client, concurrency=concurrency),
+                *make_special_workers(app, client),
+            ):
+                await workers.enter_async_context(worker)
             tasks.create_task(_keep_schedules(client, app.task_queue))
             dispatching = [tasks.create_task(dispatcher.run()) for dispatcher in dispatchers]
             if stopping is not None:
