@@ -39,6 +39,10 @@ class IngestionState(StrEnum):
         return self not in (IngestionState.PENDING, IngestionState.RUNNING)
 
 
+# Ended so that it may be tried again: what is staged for it is kept for some time.
+RETRYABLE = (IngestionState.ROLLED_BACK, IngestionState.CANCELLED)
+
+
 class EnrichmentState(StrEnum):
     """Whether a model's entities and facts are part of a version; `none` where no model is asked."""
 

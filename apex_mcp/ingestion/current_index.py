@@ -3,8 +3,8 @@
 import asyncio
 import copy
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import LiteralString
 
@@ -37,6 +37,7 @@ class CurrentIndex:
         dirty: set when something was written since it was cleared last.
         written: set with it, for whoever waits for new passages.
         last_write: when.
+        rewriting: see `Replay`.
     """
 
     vectors: KeptIndex
@@ -48,6 +49,7 @@ class CurrentIndex:
         self.dirty = asyncio.Event()
         self.written = asyncio.Event()
         self.last_write = 0.0
+        self.rewriting = asyncio.Lock()
         self._record = record
         self._home = home
         self._following = asyncio.Lock()
@@ -91,9 +93,14 @@ class CurrentIndex:
         await self._let_go(before)
         return True
 
-    async def switch(self, use: IndexUse, vectors: KeptIndex, *, whole: int) -> None:
-        """Go on with an index that this process has just put in use, whole in this generation."""
+    @asynccontextmanager
+    async def switching(self, use: IndexUse, vectors: KeptIndex, *, whole: int) -> AsyncGenerator[None]:
+        """Around putting in use an index that this process has open already, whole in this generation; it goes on with it then.
+
+        Nobody here opens it a second time meanwhile: an embedded one takes one process alone.
+        """
         async with self._following:
+            yield
             before = self._take(use, vectors)
             self.whole = whole
         await self._let_go(before)
@@ -113,7 +120,7 @@ class CurrentIndex:
 
     def replay(self) -> Replay:
         """From the record's log to this index."""
-        return Replay(self._record.index_log, self.vectors, self.use.embedder)
+        return Replay(self._record.index_log, self.vectors, self.use.embedder, self.rewriting)
 
     @contextmanager
     def writing(self) -> Generator[None]:

@@ -1,5 +1,6 @@
 """Bringing a vector index to what the record says of some versions."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -20,12 +21,17 @@ class Replay:
         log: the record's side.
         index: what is written to.
         embedder: whose vectors go with the points, where the index takes vectors.
+        rewriting: held from reading points in the record until they are written. Whoever gives both a passage's vector holds it
+            too: else points that were read before it are written after it.
     """
 
-    def __init__(self, log: IndexLog, index: KeptIndex, embedder: str | None) -> None:
+    def __init__(
+        self, log: IndexLog, index: KeptIndex, embedder: str | None, rewriting: asyncio.Lock
+    ) -> None:
         self._log = log
         self._index = index
         self._embedder = embedder
+        self._rewriting = rewriting
 
     async def everything(self) -> AsyncGenerator[int]:
         """Write every version of the record; yields the number of versions done."""
@@ -55,7 +61,7 @@ class Replay:
         return start, len(changed)
 
     async def add_vectors(self, chunks: Sequence[OwedChunk], vectors: Sequence[list[float]]) -> None:
-        """Write passages again, now with vectors that the record is given afterwards."""
+        """Write passages again, now with vectors that the record is given afterwards; with `rewriting` held for both."""
         by_id = {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
         points = await self._log.points_of(list(by_id), None)
         await self._index.upsert([replace(point, dense=by_id[point.id]) for point in points])
@@ -65,7 +71,8 @@ class Replay:
         standing = await self._log.standing(version_ids)
         embedder = self._embedder if self._index.dimension is not None else None
         for some in batches(standing.present, _WRITTEN_AT_ONCE):
-            await self._index.upsert(await self._log.points(some, embedder))
+            async with self._rewriting:
+                await self._index.upsert(await self._log.points(some, embedder))
         # What became past or was purged meanwhile was just written as current.
         await self._settle(version_ids)
 

@@ -135,7 +135,7 @@ class IndexUpkeep:
             if embedder is not None and dimension is not None:
                 await fresh.enable_dense(embedder, dimension)
             generation = await fresh.ready()
-            replay = Replay(log, fresh, embedder)
+            replay = Replay(log, fresh, embedder, current.rewriting)
             start = await log.position()
             async for done in replay.everything():
                 yield done
@@ -143,14 +143,13 @@ class IndexUpkeep:
                 start, changed = await replay.changes(start)
                 if changed <= _FEW:
                     break
-            async with log.replacing() as connection:
+            async with current.switching(use, fresh, whole=generation), log.replacing() as connection:
                 start, _ = await replay.changes(start)
                 await fresh.flush(start, generation=generation)
                 await log.put_in_use(connection, use)
         except BaseException:
             await fresh.abandon()
             raise
-        await current.switch(use, fresh, whole=generation)
         if embedder is not None:
             await log.drop_vectors_of_others(embedder)
         await log.begin_at(start)

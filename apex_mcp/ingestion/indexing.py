@@ -35,6 +35,7 @@ _RETRY_SECONDS = 60.0
 _COUNTING_SHARE = 50
 _EMBED_BATCH = 64
 _OWED_LOOK_SECONDS = 0.5
+_TIDYING_SECONDS = 3.0
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 
@@ -233,7 +234,8 @@ class IndexKeeper:
             Conflict: one is under way, in whatever process.
             Unavailable: the record or the index does not answer; nothing has changed.
         """
-        async with self._record.index_log.alone(REBUILDING) as alone:
+        # Removing old indexes takes the same lock, for a moment.
+        async with self._record.index_log.alone(REBUILDING, wait_seconds=_TIDYING_SECONDS) as alone:
             if not alone:
                 raise Conflict(
                     "the index is being rebuilt already",
@@ -296,10 +298,16 @@ class IndexKeeper:
         if owed:
             vectors = await embedder.embed_documents([chunk.text for chunk in owed])
             packed = [pack(vector) for vector in vectors]
+            current = self._current
             with self.writing():
-                await self._current.replay().add_vectors(owed, vectors)
-                await self._record.versions.add_vectors(embedder.name, owed, packed)
-            self.owed = max(0, self.owed - len(owed))
+                async with current.rewriting:
+                    use = current.use
+                    await current.replay().add_vectors(owed, vectors)
+                    stored = await self._record.versions.add_vectors(embedder.name, owed, packed, index=use)
+            if stored:
+                self.owed = max(0, self.owed - len(owed))
+            else:
+                await current.refresh()
         return bool(owed)
 
     def _ready_embedder(self) -> Embedder | None:

@@ -5,7 +5,7 @@ Each can be repeated safely, acts only on what its claim still owns, and ends on
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from apex_mcp.ingestion.prepare import Item, Outcome, prepare_together
 from apex_mcp.ingestion.room import require_room
 from apex_mcp.ingestion.sources.local import read_file
 from apex_mcp.ingestion.staging import Staging
-from apex_mcp.models import IndexPoint, IngestionState, Lane, Step
+from apex_mcp.models import RETRYABLE, IndexPoint, IngestionState, Lane, Step
 from apex_mcp.settings import Settings
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
@@ -161,6 +161,7 @@ class Steps:
         if not ingestion_ids:
             return []
         owned = await self._record.ingestions.owned(ingestion_ids, claim)
+        await self._drop_left_over(set(ingestion_ids) - {one.id for one in owned})
         texts = await self._record.ingestions.contents([one.id for one in owned])
         drafts = [
             Draft(ingestion=one, request=request_of(one, texts.get(one.id)), claim=claim) for one in owned
@@ -354,6 +355,18 @@ class Steps:
             # One that was cancelled may be tried again, and one of another claim is under way.
             if result.states.get(draft.id) not in (None, IngestionState.CANCELLED):
                 await self._drop_upload(draft)
+
+    async def _drop_left_over(self, ingestion_ids: Collection[UUID]) -> None:
+        """Of those that are searchable already: a run that was killed after its commit could not."""
+        if ingestion_ids:
+            for one in await self._record.ingestions.get(list(ingestion_ids)):
+                if (
+                    one.state.finished
+                    and one.state not in RETRYABLE
+                    and request_of(one, None).upload is not None
+                ):
+                    with suppress(ApexError):
+                        await self._staging.delete(one.id)
 
     async def _drop_upload(self, draft: Draft) -> None:
         """Remove what a request brought, now that the record has it. What this misses goes when its time is over."""

@@ -10,6 +10,7 @@ from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, Conflict
 from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.models import (
+    RETRYABLE,
     EnrichmentState,
     IngestionState,
 )
@@ -123,9 +124,7 @@ class Following(Operations):
             Conflict: it did not fail, is enriched already, or a later one of the same document stands.
         """
         known = await self._ingestion(caller, ingestion_id, namespace)
-        if known.state in (IngestionState.ROLLED_BACK, IngestionState.CANCELLED) and (
-            path := path_to_read(known)
-        ):
+        if known.state in RETRYABLE and (path := path_to_read(known)):
             self._door.check_again(caller, path)
         try:
             again = await self._record.ingestions.retry(ingestion_id)

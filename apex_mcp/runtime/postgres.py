@@ -90,7 +90,6 @@ _PROGRESS_SECONDS = 2
 _STOP_SECONDS = 30
 _LEFT_OVER_SECONDS = 10
 _CONNECT_SECONDS = 10
-_REFUSED_PAUSES = (0.2, 1.0, 0)
 
 
 class EmbeddedPostgres:
@@ -380,23 +379,14 @@ class EmbeddedPostgres:
         if running is not None and fits and await self._wait_ready(running):
             self._child = running
             self._port = self._pid_file_port()
-            if await self._answers():
-                self.adopted = True
-                return True
-            self._on_progress("the PostgreSQL that runs on the data folder does not answer; it is replaced")
-            self._child = None
-        await self._end_leftovers()
-        return False
-
-    async def _answers(self) -> bool:
-        """Whether a server that says it is ready lets us in; a busy machine may refuse a connection or two."""
-        for pause in _REFUSED_PAUSES:
             try:
                 await asyncio.to_thread(self._require_database)
             except ApexError:
-                await asyncio.sleep(pause)
+                self._child = None
             else:
+                self.adopted = True
                 return True
+        await self._end_leftovers()
         return False
 
     async def _end_leftovers(self) -> None:

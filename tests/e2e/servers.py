@@ -38,6 +38,17 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
 
 
+class PostgresForMany(EmbeddedPostgres):
+    """One daemon needs few connections, a server with several workers more.
+
+    Set for its own start only: by its settings a daemon knows whether a server that runs is one that it would start.
+    """
+
+    async def start(self) -> str:
+        with patch.dict(SETTINGS, max_connections="150"):
+            return await super().start()
+
+
 @dataclass(frozen=True)
 class Stores:
     """Addresses of stores that run."""
@@ -237,9 +248,7 @@ def running_stores(redis: RedisServer, **more: str) -> Generator[Stores]:
     with asyncio.Runner() as runner, ExitStack() as stack:
         # A short path: PostgreSQL's socket lies in it.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apex"))).resolve()
-        # One daemon needs few connections, a server with several workers more.
-        stack.enter_context(patch.dict(SETTINGS, max_connections="150"))
-        postgres = EmbeddedPostgres(DataFolder(folder / "postgres").prepare())
+        postgres = PostgresForMany(DataFolder(folder / "postgres").prepare())
         temporal = EmbeddedTemporal(DataFolder(folder / "temporal").prepare())
         stack.callback(lambda: runner.run(postgres.stop()))
         stack.callback(lambda: runner.run(temporal.stop()))

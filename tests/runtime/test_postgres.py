@@ -142,11 +142,10 @@ async def test_the_users_own_postgres_variables_change_nothing(
 async def test_the_server_of_a_killed_owner_is_adopted_with_its_data(home: DataFolder) -> None:
     start_and_kill_owner("postgres", "EmbeddedPostgres", home.path)
     record = read_json(home.child_json("postgres"))
-    said: list[str] = []
-    postgres = EmbeddedPostgres(home, on_progress=said.append)
+    postgres = EmbeddedPostgres(home)
     conninfo = await postgres.start()
     assert record is not None
-    assert (postgres.adopted, postgres.pid, said) == (True, record["pid"], [])
+    assert (postgres.adopted, postgres.pid) == (True, record["pid"])
     assert execute(conninfo, "SELECT 1") == [(1,)]
 
 

@@ -67,7 +67,9 @@ async def test_a_read_over_which_the_engine_dies_is_answered_by_the_next_one(tmp
     await filled(tmp_path)
     index = await open_index(tmp_path)
     [engine] = [
-        each for each in psutil.Process().children() if "apex_mcp.stores.vectors.edge_child" in each.cmdline()
+        each
+        for each in psutil.Process().children()
+        if each.status() != psutil.STATUS_ZOMBIE and "apex_mcp.stores.vectors.edge_child" in each.cmdline()
     ]
     engine.suspend()
     searching = asyncio.create_task(index.search_words("heron", MINE, limit=10))

@@ -278,15 +278,24 @@ class VersionStore:
         rows = await self._database.fetch_all(_OWED, {"embedder": embedder, "limit": limit})
         return [OwedChunk(**row) for row in rows]
 
-    async def add_vectors(self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes]) -> None:
-        """Store vectors of chunks, and note which versions lack none any more."""
+    async def add_vectors(
+        self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes], *, index: IndexUse
+    ) -> bool:
+        """Store vectors of chunks, and note which versions lack none any more.
+
+        Returns:
+            False where nothing was stored, because the index that they were written to is not the one in use.
+        """
         versions = list({chunk.version_id for chunk in chunks})
         async with self._database.transaction() as connection:
+            if not await is_in_use(connection, index):
+                return False
             await connection.execute(
                 _INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors))
             )
             await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
             await connection.execute(LOG, (versions,))
+        return True
 
 
 def content_hash(raw_hash: str, given: Any) -> str:
