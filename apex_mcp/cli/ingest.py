@@ -80,9 +80,11 @@ class Run:
 
 
 class Progress(Protocol):
-    """Told about each path that is over, once."""
+    """Told about each path that is over, once, and what was left out of it."""
 
     def over(self, path: Path, line: str, *, good: bool) -> None: ...
+
+    def warn(self, line: str) -> None: ...
 
 
 @reports_errors
@@ -155,7 +157,9 @@ def _note(run: Run, progress: Progress, path: Path, view: IngestionView) -> None
     run.views[path] = view
     if view.finished:
         good = view.state in _GOOD
-        progress.over(path, f"{view.state}  {path}{rendering.reason(view)}", good=good)
+        progress.over(path, f"{view.state}  {path}{rendering.reason(view)}", good=good and not view.warnings)
+        for warning in view.warnings:
+            progress.warn(f"  {warning}")
 
 
 def _look(client: "DaemonClient", run: Run, progress: Progress) -> None:
@@ -189,9 +193,12 @@ class _Lines:
     def over(self, path: Path, line: str, *, good: bool) -> None:
         self._output.say(line)
 
+    def warn(self, line: str) -> None:
+        self._output.say(line)
+
 
 class _Bar:
-    """For a terminal: a bar, and a line for each failure."""
+    """For a terminal: a bar, and a line for each failure, or file that is not read whole."""
 
     def __init__(self, output: Output, advance: "_Advance") -> None:
         self._output = output
@@ -201,6 +208,9 @@ class _Bar:
         if not good:
             self._output.say(line)
         self._advance(path.name)
+
+    def warn(self, line: str) -> None:
+        self._output.say(line)
 
 
 class _Advance(Protocol):

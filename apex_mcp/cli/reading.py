@@ -1,6 +1,6 @@
 """Commands that find and show what is stored."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -116,28 +116,33 @@ def show(
     page: Annotated[int | None, typer.Option(min=1, help="Start at this page.")] = None,
     start: Annotated[int, typer.Option(min=0, help="Start at this character.")] = 0,
     length: Annotated[int, typer.Option(min=1, help="How many characters.")] = 8000,
+    namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a document, a passage in its place, or an ingestion."""
     output = Output(as_json=as_json)
+    part = {"version": version, "page": page, "start": start, "length": length, "namespace": namespace}
     with daemon(output) as client:
-        view = _document(client, id_, version=version, page=page, start=start, length=length)
+        view = _document(client, id_, part)
         if view is not None:
             output.show(view, lambda: rendering.document(view))
             return
-        ingestion = IngestionView.model_validate(client.call("get_ingestion", ingestion_id=str(id_)))
+        try:
+            answer = client.call("get_ingestion", ingestion_id=str(id_), namespace=namespace)
+        except NotFound:
+            raise NotFound(
+                f"no document, passage or ingestion has the id {id_}",
+                next_step="list_memories shows what is there; --namespace looks in another memory",
+            ) from None
+        ingestion = IngestionView.model_validate(answer)
         output.show(ingestion, lambda: rendering.ingestion(ingestion))
 
 
-def _document(
-    client: "DaemonClient", id_: UUID, *, version: int | None, page: int | None, start: int, length: int
-) -> DocumentView | None:
+def _document(client: "DaemonClient", id_: UUID, part: dict[str, Any]) -> DocumentView | None:
     """The document with this id, or the one with this passage; the ids themselves do not tell."""
     for name in ("chunk_id", "document_id"):
         try:
-            answer = client.call(
-                "get_document", **{name: str(id_)}, version=version, page=page, start=start, length=length
-            )
+            answer = client.call("get_document", **{name: str(id_)}, **part)
         except NotFound:
             continue
         return DocumentView.model_validate(answer)

@@ -11,6 +11,7 @@ from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.operations.base import Operations, aware
 from apex_mcp.paging import checked_limit
 from apex_mcp.presenting import present_entities
+from apex_mcp.retrieval.naming import possible_names
 from apex_mcp.views import (
     EntityList,
     NeighbourView,
@@ -36,7 +37,7 @@ class Entities(Operations):
         known_at: datetime | None = None,
         hops: int = 0,
     ) -> EntityList:
-        """Entities by name, id or type, with their facts and sources; `as_of` says which facts are current.
+        """Entities by name, by a question that names them, by id or type; `as_of` says which of their facts are current.
 
         It leaves out sources that are dated later; mentions are counted in all.
         With `hops` (1 to 3) also the entities that so many facts join to them; `as_of` passes facts only that were true then.
@@ -62,6 +63,10 @@ class Entities(Operations):
                 rows = await view.find_entities(
                     query=words, entity_id=entity_id, type_=type or None, limit=limit
                 )
+            if words and not rows:
+                # Not a name, so a question: by the names in it, the longest first.
+                names = sorted(possible_names(words), key=len, reverse=True)
+                rows = await view.entities_named(names, type_=type or None, limit=limit)
             if entity_id is not None and not rows:
                 raise NotFound(
                     f"no entity has the id {entity_id}",

@@ -46,6 +46,17 @@ def test_ingest_makes_a_folder_searchable_and_says_what_it_did(run: Run, tmp_pat
 
 
 @pytest.mark.usefixtures("connected")
+def test_ingest_says_what_was_left_out_of_a_file(run: Run, tmp_path: Path, notebook: Notebook) -> None:
+    notebook.warnings = ["2 of 400 pages without text"]
+    write(tmp_path, a="Sales rose.")
+    assert run("ingest", tmp_path).stdout.splitlines() == [
+        f"ready  {tmp_path / 'a.md'}",
+        "  2 of 400 pages without text",
+        "1 searchable",
+    ]
+
+
+@pytest.mark.usefixtures("connected")
 def test_ingest_waits_for_what_is_not_ready_at_once(run: Run, tmp_path: Path, notebook: Notebook) -> None:
     notebook.show_steps = (Step.PARSE,)
     write(tmp_path, a="Sales rose.")
@@ -138,9 +149,11 @@ def test_entities_are_split_and_joined_by_their_ids(
 
 @pytest.mark.usefixtures("connected")
 def test_an_error_says_what_to_do_and_never_shows_a_trace(run: Run) -> None:
-    result = run("show", uuid4())
+    unknown = uuid4()
+    result = run("show", unknown)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: not_found: no ingestion has this id; nothing was changed; ")
+    said = f"error: not_found: no document, passage or ingestion has the id {unknown}; nothing was changed; `apex-mcp ls` shows"
+    assert result.stderr.startswith(said)
     as_json = run("cancel", uuid4(), "--json")
     assert json.loads(as_json.stdout)["error"]["code"] == "not_found"
 

@@ -34,6 +34,12 @@ async def test_two_spellings_are_one_until_the_user_says_otherwise(tmp_path: Pat
         hits = (await app.memory.search(CALLER, query="anvils rockets", entity="ACME Corporation")).hits
         assert len(hits) == 2
 
+        for question in ("Who runs ACME Corporation?", "what does acme make"):
+            (named,) = (await app.memory.get_entities(CALLER, query=question)).entities
+            assert named.entity_id == acme.entity_id
+        assert (await app.memory.get_entities(CALLER, query="Who runs it?")).entities == []
+        assert (await app.memory.get_entities(CALLER, query="Who runs ACME?", type="Person")).entities == []
+
         split = partial(app.memory.split_entity, CALLER, entity_id=acme.entity_id, other_id=merged.entity_id)
         join = partial(app.memory.join_entity, CALLER, entity_id=acme.entity_id, other_id=merged.entity_id)
         apart = await split()

@@ -95,6 +95,17 @@ async def test_a_cancelled_ingestion_can_be_retried_and_runs_alone(record: Recor
     assert (await claim(record, lane=Lane.OWN))[1] == [ingestion]
 
 
+async def test_one_that_is_being_cancelled_is_not_retried_before_it_is_cancelled(record: Record) -> None:
+    (ingestion,) = await record.ingestions.accept([note()])
+    token, _ = await claim(record)
+    await record.ingestions.request_cancel(ingestion)
+    with pytest.raises(Conflict, match="being cancelled") as raised:
+        await record.ingestions.retry(ingestion)
+    assert raised.value.code is Code.NOT_RETRYABLE
+    await record.ingestions.finish(ingestion, IngestionState.CANCELLED, claim=token)
+    assert (await record.ingestions.retry(ingestion)).state is IngestionState.PENDING
+
+
 async def test_a_failed_ingestion_is_not_retried_over_a_later_one_of_the_same_document(
     record: Record,
 ) -> None:

@@ -42,6 +42,7 @@ class Notebook:
         self.calls: list[tuple[str, Caller, dict[str, Any]]] = []
         self.show_steps: tuple[Step, ...] = ()
         self.stuck = False
+        self.warnings: list[str] = []
         self.crash: Exception | None = None
 
     @wraps(Memory.ingest_document)
@@ -116,6 +117,7 @@ class Notebook:
             finished=not waits,
             version=None if waits else 1,
             chunks=None if waits else 1,
+            warnings=self.warnings,
             accepted_at=NOON,
         )
         self.ingestions[view.ingestion_id] = view

@@ -51,7 +51,8 @@ def find_file(source: str, caller: Caller, *, home: Path, max_bytes: int) -> Loc
             f"there is no file {given.name!r} at that path",
             code=Code.PATH_NOT_FOUND,
             unchanged=_NOTHING,
-            next_step="check the spelling; a relative path starts from the client's first root",
+            next_step="check the spelling"
+            + ("" if Path(source).is_absolute() else "; a relative path starts from the client's first root"),
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
         raise _unreadable(given) from error

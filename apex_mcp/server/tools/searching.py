@@ -94,7 +94,8 @@ class SearchingTools:
         self,
         ctx: Context[Any, Any],
         query: Annotated[
-            Text, Field(description="A name or words, e.g. 'Ada'; without it the most mentioned.")
+            Text,
+            Field(description="A name, or a question with names, e.g. 'Ada'; without it the most mentioned."),
         ] = "",
         entity_id: Annotated[Id, Field(description="Exactly this one.")] = None,
         type: Annotated[Text, Field(description="e.g. person, organisation.")] = "",

@@ -384,7 +384,7 @@ class IngestionStore:
 
         Raises:
             NotFound: no ingestion has this id.
-            Conflict: it did not fail, or a later one of the same document stands (`not_retryable`).
+            Conflict: it did not fail, is being cancelled, or a later one of the same document stands (`not_retryable`).
         """
         try:
             row = await self._database.fetch_one(_RETRY, {"id": ingestion_id})
@@ -393,6 +393,12 @@ class IngestionStore:
                 raise
             row = None
         found = await self.get_one(ingestion_id)
+        if row is None and found.cancel_requested_at is not None and not found.state.finished:
+            raise Conflict(
+                "the ingestion is being cancelled",
+                code=Code.NOT_RETRYABLE,
+                next_step="try again when get_ingestion says that it is cancelled",
+            )
         if row is None and found.state.finished:
             raise Conflict(
                 f"the ingestion ended as {found.state}; its text is gone, or a later one of the document took its place",

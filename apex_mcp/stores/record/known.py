@@ -73,6 +73,13 @@ async def known_by_name(
     snapshot: Snapshot, names: Sequence[str], exclusive: Exclusive
 ) -> dict[str, list[KnownEntity]]:
     """For each name the visible entities, as they are shown, that share it, an alias or its core."""
+    found = await ids_by_name(snapshot, names)
+    known = await _known(snapshot, {one for some in found.values() for one in some}, exclusive)
+    return {name: [known[one] for one in sorted(some) if one in known] for name, some in found.items()}
+
+
+async def ids_by_name(snapshot: Snapshot, names: Sequence[str]) -> dict[str, set[UUID]]:
+    """For each name the ids, as they are shown, of visible entities that share it, an alias or its core."""
     rows = await snapshot.rows(
         _BY_NAME,
         names=list(names),
@@ -83,8 +90,7 @@ async def known_by_name(
     found: dict[str, set[UUID]] = {name: set() for name in names}
     for row in rows:
         found[row["name"]].add(shown[row["id"]].id)
-    known = await _known(snapshot, {one for some in found.values() for one in some}, exclusive)
-    return {name: [known[one] for one in sorted(some) if one in known] for name, some in found.items()}
+    return found
 
 
 async def known(snapshot: Snapshot, entity_ids: Collection[UUID], exclusive: Exclusive) -> list[KnownEntity]:

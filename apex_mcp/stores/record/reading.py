@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp import ids
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import entities
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.facts import Fact, facts_of
 from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.record.known import ids_by_name
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, SOURCE, VISIBLE, VISIBLE_SOURCE
 
@@ -84,6 +86,15 @@ class View(Snapshot):
     ) -> list[dict[str, Any]]:
         """Entities by id, by name or alias (exact first), by type; the most mentioned first. See `entities.described`."""
         return await entities.find_entities(self, query=query, entity_id=entity_id, type_=type_, limit=limit)
+
+    async def entities_named(
+        self, names: Sequence[str], *, type_: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Entities as they are shown that have one of these names, an alias or an organisation's core; in the names' order."""
+        found = await ids_by_name(self, names)
+        rows = await self.entities_of([one for name in names for one in sorted(found[name])])
+        wanted = ids.normalise_type(type_).casefold() if type_ else None
+        return [row for row in rows if wanted is None or row["type"].casefold() == wanted][:limit]
 
     async def entities_of(self, entity_ids: Sequence[UUID]) -> list[dict[str, Any]]:
         """These entities as they are shown, in this order; those that are not visible are left out."""
