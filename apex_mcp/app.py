@@ -24,6 +24,7 @@ from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.staging import Staging, open_staging
 from apex_mcp.ingestion.steps import Steps
+from apex_mcp.ingestion.verifying import Verifier
 from apex_mcp.memory import Memory
 from apex_mcp.models import EnrichmentState
 from apex_mcp.retrieval.cached import AnswerCache
@@ -216,6 +217,13 @@ async def open_app(
 
         bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
         await stack.enter_async_context(_background(index.run(upkeep=working)))
+        verifier = Verifier(
+            record=record,
+            index=index,
+            staging=staging,
+            staging_ttl_seconds=settings.staging_ttl_seconds,
+            on_redis=settings.redis_url is not None,
+        )
         yield App(
             settings=settings,
             record=record,
@@ -253,6 +261,7 @@ async def open_app(
                 bell=bell,
                 health=health,
                 staging=staging,
+                verifier=verifier,
                 answers=_answers(shared, record, embedder),
             ),
             temporal=temporal,

@@ -18,6 +18,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from apex_mcp import ids
+from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
@@ -34,6 +35,7 @@ _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 60.0
 _COUNTING_SHARE = 50
 _EMBED_BATCH = 64
+_WRITTEN_AGAIN_AT_ONCE = 20
 _OWED_LOOK_SECONDS = 0.5
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -201,6 +203,33 @@ class IndexKeeper:
         version_id = ids.version_id(document_id, ingestion_id, claim)
         if await self._record.purges.tombstone(version_id, ingestion_id):
             await self._upkeep.purge([Purge(version_id=version_id, ingestion_id=ingestion_id)])
+
+    # --- comparing and mending ---------------------------------------------------------------------------------------
+
+    async def now_in_use(self) -> tuple[KeptIndex, IndexUse]:
+        """The index that the record names at this moment.
+
+        Raises:
+            Unavailable: the record or that index cannot be used.
+        """
+        await self._current.refresh()
+        return self._current.vectors, self._current.use
+
+    async def settle(self, version_ids: Sequence[UUID]) -> None:
+        """Bring to the index what follows the commits of these versions: that they are past, or gone. Raises Unavailable."""
+        with self.writing():
+            await self._current.replay().settle(version_ids)
+
+    async def write_again(self, version_ids: Sequence[UUID]) -> None:
+        """Make the index hold of these versions exactly what the record does; searches may miss them for a moment.
+
+        Raises:
+            Unavailable: the record or the index does not answer.
+        """
+        for some in batches(version_ids, _WRITTEN_AGAIN_AT_ONCE):
+            with self.writing():
+                await self.vectors.delete_versions(some)
+                await self._current.replay().write(some)
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 

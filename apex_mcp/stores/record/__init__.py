@@ -5,9 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from apex_mcp.models import Exclusive
+from apex_mcp.stores.record.checking import RecordChecks
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
+from apex_mcp.stores.record.holdings import Holdings
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.purging import PurgeStore
@@ -33,6 +35,8 @@ class Record:
     enrichments: EnrichmentStore
     splits: SplitStore
     graph_queue: GraphQueue
+    checks: RecordChecks
+    holdings: Holdings
 
 
 @asynccontextmanager
@@ -61,6 +65,8 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             EnrichmentStore(database, exclusive),
             SplitStore(database),
             GraphQueue(database),
+            RecordChecks(database),
+            Holdings(database),
         )
     finally:
         await database.close()
