@@ -49,6 +49,7 @@ from apex_mcp.stores.vectors.protocol import VectorIndex
 # Loads Neo4j's driver, so only where a server is set.
 if TYPE_CHECKING:
     from apex_mcp.ingestion.projecting import Projector
+    from apex_mcp.ingestion.verifying.of_graph import GraphVerifier
 
 # Names of what one process does at a time.
 _MARKING: LiteralString = "apex-mcp staging mark"
@@ -206,7 +207,7 @@ async def open_app(
         quick_pool = ChildPool(size=1, memory_mb=settings.parse_memory_mb, name="quick-parser")
         stack.push_async_callback(quick_pool.close)
 
-        graph, projector = await _graph(
+        graph, projector, graph_verifier = await _graph(
             stack, settings, record, record_id, health, sole=sole, working=working
         )
         home, verify_qdrant = await stack.enter_async_context(
@@ -222,6 +223,7 @@ async def open_app(
             index=index,
             staging=staging,
             staging_ttl_seconds=settings.staging_ttl_seconds,
+            graph=graph_verifier,
             on_redis=settings.redis_url is not None,
         )
         yield App(
@@ -304,7 +306,7 @@ async def _graph(
     *,
     sole: bool,
     working: bool,
-) -> tuple[BestGraph, "Projector | None"]:
+) -> tuple[BestGraph, "Projector | None", "GraphVerifier | None"]:
     """The graph, and who writes it where it is on a server. One that does not answer yet is waited for by nobody."""
     of_record = RecordGraph(record.reader)
     if settings.neo4j_uri is None:
@@ -312,11 +314,13 @@ async def _graph(
             await record.graph_queue.end()
         elif working:
             await end_unused_graph(record.database.conninfo, record.graph_queue)
-        return BestGraph(of_record, record.graph_queue), None
+        return BestGraph(of_record, record.graph_queue), None, None
     # These load the driver, which takes a moment.
     from apex_mcp.ingestion.projecting import Projector
+    from apex_mcp.ingestion.verifying.of_graph import GraphVerifier
     from apex_mcp.stores.graph.neo4j_client import Neo4jClient
     from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
+    from apex_mcp.stores.graph.neo4j_inventory import Neo4jInventory
 
     client = Neo4jClient.connect(
         settings.neo4j_uri,
@@ -333,7 +337,8 @@ async def _graph(
     except Unavailable as error:
         health.note("graph", "down", error.message)
     graph = BestGraph(of_record, record.graph_queue, Neo4jGraph(client, record_id))
-    return graph, Projector(record, client, record_id)
+    verifier = GraphVerifier(record, Neo4jInventory(client, record_id))
+    return graph, Projector(record, client, record_id), verifier
 
 
 def _answers(shared: Shared, record: Record, embedder: Embedder | None) -> AnswerCache | None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from apex_mcp.models import IngestionState, Retirement
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import IndexHome
-from apex_mcp.stores.vectors.packing import pack
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.embedders import embedder_of, owed_none
@@ -146,7 +145,7 @@ async def lose_vectors(memory: Memory, past: UUID, current: UUID) -> None:
     ],
 )
 async def test_what_the_index_has_or_lacks_is_named_and_mended_without_computing_anything(
-    memory: Memory, spoil: Callable[[Memory, UUID, UUID], AsyncGenerator[None]], what: str
+    memory: Memory, spoil: Callable[[Memory, UUID, UUID], Awaitable[None]], what: str
 ) -> None:
     past, current = await memory.store("note", "heron first", "heron second")
     embedder = memory.keeper.embedder_name

@@ -9,6 +9,7 @@ from apex_mcp.stores.record.checking import RecordChecks
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
+from apex_mcp.stores.record.graph_pages import GraphPages
 from apex_mcp.stores.record.holdings import Holdings
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
@@ -37,6 +38,7 @@ class Record:
     graph_queue: GraphQueue
     checks: RecordChecks
     holdings: Holdings
+    graph_pages: GraphPages
 
 
 @asynccontextmanager
@@ -67,6 +69,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             GraphQueue(database),
             RecordChecks(database),
             Holdings(database),
+            GraphPages(database),
         )
     finally:
         await database.close()

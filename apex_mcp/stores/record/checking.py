@@ -39,7 +39,7 @@ class RecordChecks:
             Unavailable: the database does not answer.
         """
         row = await self._database.fetch_one(
-            f"SELECT (SELECT count(*) FROM {check.of}) AS compared, count(*) AS differs, "  # noqa: S608  (constants)
+            f"SELECT (SELECT count(*) FROM {check.of}) AS compared, count(*) AS differs, "
             f"(array_agg(q.id::text))[1:5] AS examples FROM ({check.differing}) AS q"
         )
         assert row is not None

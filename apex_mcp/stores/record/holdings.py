@@ -32,7 +32,7 @@ _RUNNING: LiteralString = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What an index must hold of one version: its points, at least so many with vectors, and when it was current if it is past."""
+    """What an index must hold of one version: its points, so many at least with vectors; if it is past, when it was current."""
 
     version_id: UUID
     points: int
