@@ -19,6 +19,7 @@ from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.enriching import Extractor, open_extractor
 from apex_mcp.ingestion.enriching.enricher import Enricher
 from apex_mcp.ingestion.enriching.ontology import load_ontology
+from apex_mcp.ingestion.erasing import Eraser
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
@@ -249,7 +250,15 @@ async def open_app(
                 quick_pool=quick_pool,
                 progress=shared.progress,
             ),
-            maintenance=Maintenance(settings, record, staging),
+            maintenance=Maintenance(
+                settings=settings,
+                record=record,
+                index=index,
+                verifier=verifier,
+                eraser=Eraser(settings, record, index, bundled=bundled),
+                cache=shared.cache,
+                bell=bell,
+            ),
             bell=bell,
             health=health,
             shared=shared,

@@ -13,7 +13,7 @@ The rules on which everything rests, for one process as for many:
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -204,6 +204,10 @@ class IndexKeeper:
         if await self._record.purges.tombstone(version_id, ingestion_id):
             await self._upkeep.purge([Purge(version_id=version_id, ingestion_id=ingestion_id)])
 
+    async def purge(self, purges: Sequence[Purge]) -> None:
+        """Remove versions that have a tombstone from the index and from the record. Raises Unavailable."""
+        await self._upkeep.purge(purges)
+
     # --- comparing and mending ---------------------------------------------------------------------------------------
 
     async def now_in_use(self) -> tuple[KeptIndex, IndexUse]:
@@ -262,13 +266,7 @@ class IndexKeeper:
             Conflict: one is under way, in whatever process.
             Unavailable: the record or the index does not answer; nothing has changed.
         """
-        async with self._record.index_log.alone(REBUILDING) as alone:
-            if not alone:
-                raise Conflict(
-                    "the index is being rebuilt already",
-                    code=Code.ALREADY_RUNNING,
-                    next_step="wait until it is done",
-                )
+        async with self._alone_rebuilding():
             await self._current.refresh()
             embedder = self._embedder
             name, dimension = (
@@ -278,6 +276,29 @@ class IndexKeeper:
                 yield "passages", done
         if self._embedder is not None:
             yield "passages that wait for vectors", await self._count_owed()
+
+    async def renew(self) -> None:
+        """Make the index anew from the record, for the vectors that it has: nothing that was removed is in its files then.
+
+        Raises:
+            Conflict: it is being made anew already.
+            Unavailable: the record or the index does not answer; the one in use goes on.
+        """
+        async with self._alone_rebuilding():
+            await self._current.refresh()
+            async for _ in self._upkeep.replace(self.embedder_name, None):
+                pass
+
+    @asynccontextmanager
+    async def _alone_rebuilding(self) -> AsyncGenerator[None]:
+        async with self._record.index_log.alone(REBUILDING) as alone:
+            if not alone:
+                raise Conflict(
+                    "the index is being rebuilt already",
+                    code=Code.ALREADY_RUNNING,
+                    next_step="wait until it is done",
+                )
+            yield
 
     async def vectors_to_come(self) -> AsyncGenerator[int]:
         """How many passages wait for their vectors, until none does, or the embedder cannot be asked.

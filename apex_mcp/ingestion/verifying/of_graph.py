@@ -113,6 +113,27 @@ class GraphVerifier:
                 examples=tuple(examples[:_EXAMPLES]),
             )
 
+    async def remove_orphans(self) -> int:
+        """Have nodes and passages removed whose ids the record does not know; the number of those.
+
+        Raises:
+            Unavailable: the record or Neo4j does not answer.
+        """
+        removed = 0
+        if await self._record.graph_queue.has_work():
+            # What waits may be of them.
+            return removed
+        pages = self._record.graph_pages
+        async for namespace, entities in self._graph.entity_ids():
+            unknown = await pages.unknown_entities(namespace, entities)
+            await pages.put(namespace, entities=unknown)
+            removed += len(unknown)
+        async for namespace, passages in self._graph.passage_ids():
+            unknown = await pages.unknown_passages(passages)
+            await pages.put(namespace, passages=unknown)
+            removed += len(unknown)
+        return removed
+
     async def _told(self) -> str | None:
         """Why the graph cannot be compared, once it was waited for."""
         if not await self._settled():

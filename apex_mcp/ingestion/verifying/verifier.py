@@ -44,6 +44,15 @@ class Verifier:
         self._graph = graph
         self._on_redis = on_redis
 
+    async def remove_orphans(self) -> int:
+        """Remove from every index what is of nothing that the record holds; of how many things there was something.
+
+        Raises:
+            Unavailable: the record or an index does not answer.
+        """
+        of_graph = await self._graph.remove_orphans() if self._graph is not None else 0
+        return await self.vectors.remove_orphans() + of_graph
+
     async def run(self, *, repair: bool) -> AsyncGenerator[Finding]:
         """Yield each comparison with its outcome; with `repair` what differed was mended, and compared again.
 

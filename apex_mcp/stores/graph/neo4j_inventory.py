@@ -1,7 +1,7 @@
 """What Neo4j holds of one record, by ranges of ids, in the few words by which it can be compared."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from math import floor
 from typing import LiteralString, NamedTuple
@@ -10,6 +10,8 @@ from uuid import UUID
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.record.facts import Fact
 from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
+
+_IDS_AT_ONCE = 2000
 
 _NODES: LiteralString = """
 MATCH (n:Entity {record: $record}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
@@ -30,6 +32,15 @@ RETURN e.uuid AS id, e.name AS name, COLLECT { MATCH (e)-[:MENTIONS]->(n:Entity)
 _NAMESPACES: LiteralString = """
 MATCH (n:Entity {record: $record}) RETURN DISTINCT n.group_id AS namespace
 UNION MATCH (e:Episodic {record: $record}) RETURN DISTINCT e.group_id AS namespace
+"""
+
+_ENTITY_IDS: LiteralString = """
+MATCH (n:Entity {record: $record}) WHERE n.uuid > $after
+RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
+"""
+_PASSAGE_IDS: LiteralString = """
+MATCH (n:Episodic {record: $record}) WHERE n.uuid > $after
+RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
 """
 
 _TOKEN: LiteralString = "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token"
@@ -78,6 +89,21 @@ class Neo4jInventory:
     async def namespaces(self) -> set[str]:
         """Where it holds something. Raises Unavailable."""
         return {row["namespace"] for row in await self._client.read(_NAMESPACES, record=self._record)}
+
+    def entity_ids(self) -> AsyncGenerator[tuple[str, list[UUID]]]:
+        """The ids of all nodes, in pages of one namespace each. Raises Unavailable."""
+        return self._ids(_ENTITY_IDS)
+
+    def passage_ids(self) -> AsyncGenerator[tuple[str, list[UUID]]]:
+        """The ids of all passages, in pages of one namespace each. Raises Unavailable."""
+        return self._ids(_PASSAGE_IDS)
+
+    async def _ids(self, query: LiteralString) -> AsyncGenerator[tuple[str, list[UUID]]]:
+        after = str(UUID(int=0))
+        while found := await self._client.read(query, record=self._record, after=after, limit=_IDS_AT_ONCE):
+            for namespace in {row["namespace"] for row in found}:
+                yield namespace, [UUID(row["id"]) for row in found if row["namespace"] == namespace]
+            after = found[-1]["id"]
 
     async def entities(self, namespace: str, after: UUID, upto: UUID | None) -> Portion:
         """Nodes in a range of ids, and the relations that begin at them. Raises Unavailable."""

@@ -25,6 +25,15 @@ _STATED: LiteralString = """
 SELECT DISTINCT subject_id, predicate, object_id FROM facts WHERE subject_id = ANY(%(entities)s)
 """
 
+_UNKNOWN_ENTITIES: LiteralString = """
+SELECT u.id FROM unnest(%(ids)s::uuid[]) AS u(id)
+WHERE NOT EXISTS (SELECT 1 FROM entities e WHERE e.id = u.id AND e.namespace = %(namespace)s)
+  AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.object_id = u.id AND f.namespace = %(namespace)s)
+"""
+_UNKNOWN_PASSAGES: LiteralString = """
+SELECT u.id FROM unnest(%(ids)s::uuid[]) AS u(id) WHERE NOT EXISTS (SELECT 1 FROM chunks c WHERE c.id = u.id)
+"""
+
 # Whatever is wrong with these, the next run of the projector writes them as they are now.
 _PUT_ENTITIES: LiteralString = """
 INSERT INTO graph_changes (namespace, kind, id) SELECT %(namespace)s, 'entity', u.id FROM unnest(%(ids)s::uuid[]) AS u(id)
@@ -65,6 +74,15 @@ class GraphPages:
         rows = await self._database.fetch_all(query, {"namespace": namespace, "after": after, "limit": limit})
         ids = tuple(row["id"] for row in rows)
         return IdRange(after=after, upto=ids[-1] if len(ids) == limit else None, ids=ids)
+
+    async def unknown_entities(self, namespace: str, ids: Sequence[UUID]) -> list[UUID]:
+        """Of these ids those that no entity of the namespace has, and no fact names. Raises Unavailable."""
+        rows = await self._database.fetch_all(_UNKNOWN_ENTITIES, {"namespace": namespace, "ids": list(ids)})
+        return [row["id"] for row in rows]
+
+    async def unknown_passages(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Of these ids those that no passage of any version has. Raises Unavailable."""
+        return [row["id"] for row in await self._database.fetch_all(_UNKNOWN_PASSAGES, {"ids": list(ids)})]
 
     async def put(
         self,

@@ -1,4 +1,4 @@
-"""`verify`: is everything as the record says."""
+"""`verify` and `maintain`: is everything as the record says, and what is done now and then."""
 
 from typing import Annotated
 
@@ -59,3 +59,29 @@ def verdict(found: list[FindingView]) -> str:
     if any(one.note for one in found if one.left):
         return f"{differing} differ{mended}: the notes above say what helps"
     return f"{differing} differ{mended}: `apex-mcp verify --repair` mends what can be"
+
+
+_DONE = {
+    "stuck": "ingestions that were stuck go on",
+    "staged": "ingestions' staged content was past its time",
+    "pruned": "replaced versions were past the time that they are kept",
+    "orphans": "left-overs were removed from indexes",
+    "expired": "entries of the cache were past their time",
+    "dropped": "notes of old removals were dropped",
+    "erased": "requests to forget were erased from files",
+}
+
+
+@reports_errors
+def maintain(
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Rid files of what was forgotten now, not only when it is due.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Do now what is done once an hour: remove what is past its time, mend what a crash left behind."""
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        done: dict[str, int] = client.call("maintain", erase=erase)
+    told = [f"{number} {_DONE[name]}" for name, number in done.items() if number]
+    output.show(done, lambda: "\n".join(told) or "nothing was to be done")
