@@ -27,6 +27,11 @@ UPDATE forgettings SET erased_at = clock_timestamp() WHERE removed_at <= %s AND 
 _TABLES: LiteralString = """
 SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' ORDER BY relname
 """
+# The planner's samples of a table stay when it is analysed with no row in it.
+_CLEAR_SAMPLES: LiteralString = """
+SELECT pg_clear_attribute_stats(schemaname, tablename, attname, inherited) FROM pg_stats
+WHERE schemaname = current_schema()
+"""
 # Rows that one of these may still see are kept.
 _OLDER_SNAPSHOTS: LiteralString = """
 SELECT count(*) AS number FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -83,9 +88,10 @@ class ErasureStore:
         """
         async with self._database.connection() as connection:
             await _until_nobody_sees_what_was_removed(connection)
+            await connection.execute(_CLEAR_SAMPLES)
             for table in await _tables(connection):
                 await connection.execute(SQL("VACUUM (FULL, ANALYZE) {}").format(table))
-            # Samples of values; the ones before were replaced just now.
+            # In which the samples were that are cleared by now.
             await connection.execute("VACUUM FULL pg_catalog.pg_statistic")
             await _drop_written_ahead(connection)
 
@@ -121,10 +127,10 @@ async def _until_nobody_sees_what_was_removed(connection: Connection) -> None:
 
 async def _drop_written_ahead(connection: Connection) -> None:
     for _ in range(_MOST_WAL_FILES):
-        # Without a word in it a file is not left for the next one.
+        found = await (await connection.execute(_PREPARED_WAL)).fetchone()
+        # Without a word in it a file is not left for the next one; what is left of one is filled with zeros.
         await connection.execute("SELECT pg_logical_emit_message(false, 'apex-mcp', '')")
         await connection.execute("SELECT pg_switch_wal()")
-        found = await (await connection.execute(_PREPARED_WAL)).fetchone()
         if not found or not found["number"]:
             break
     await connection.execute("CHECKPOINT")
