@@ -19,11 +19,13 @@ from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.enriching import Extractor, open_extractor
 from apex_mcp.ingestion.enriching.enricher import Enricher
 from apex_mcp.ingestion.enriching.ontology import load_ontology
+from apex_mcp.ingestion.erasing import Eraser
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.staging import Staging, open_staging
 from apex_mcp.ingestion.steps import Steps
+from apex_mcp.ingestion.verifying import Verifier
 from apex_mcp.memory import Memory
 from apex_mcp.models import EnrichmentState
 from apex_mcp.retrieval.cached import AnswerCache
@@ -48,6 +50,7 @@ from apex_mcp.stores.vectors.protocol import VectorIndex
 # Loads Neo4j's driver, so only where a server is set.
 if TYPE_CHECKING:
     from apex_mcp.ingestion.projecting import Projector
+    from apex_mcp.ingestion.verifying.of_graph import GraphVerifier
 
 # Names of what one process does at a time.
 _MARKING: LiteralString = "apex-mcp staging mark"
@@ -205,7 +208,7 @@ async def open_app(
         quick_pool = ChildPool(size=1, memory_mb=settings.parse_memory_mb, name="quick-parser")
         stack.push_async_callback(quick_pool.close)
 
-        graph, projector = await _graph(
+        graph, projector, graph_verifier = await _graph(
             stack, settings, record, record_id, health, sole=sole, working=working
         )
         home, verify_qdrant = await stack.enter_async_context(
@@ -216,6 +219,14 @@ async def open_app(
 
         bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
         await stack.enter_async_context(_background(index.run(upkeep=working)))
+        verifier = Verifier(
+            record=record,
+            index=index,
+            staging=staging,
+            staging_ttl_seconds=settings.staging_ttl_seconds,
+            graph=graph_verifier,
+            on_redis=settings.redis_url is not None,
+        )
         yield App(
             settings=settings,
             record=record,
@@ -239,7 +250,15 @@ async def open_app(
                 quick_pool=quick_pool,
                 progress=shared.progress,
             ),
-            maintenance=Maintenance(settings, record, staging),
+            maintenance=Maintenance(
+                settings=settings,
+                record=record,
+                index=index,
+                verifier=verifier,
+                eraser=Eraser(settings, record, index, bundled=bundled),
+                cache=shared.cache,
+                bell=bell,
+            ),
             bell=bell,
             health=health,
             shared=shared,
@@ -253,6 +272,7 @@ async def open_app(
                 bell=bell,
                 health=health,
                 staging=staging,
+                verifier=verifier,
                 answers=_answers(shared, record, embedder),
             ),
             temporal=temporal,
@@ -295,7 +315,7 @@ async def _graph(
     *,
     sole: bool,
     working: bool,
-) -> tuple[BestGraph, "Projector | None"]:
+) -> tuple[BestGraph, "Projector | None", "GraphVerifier | None"]:
     """The graph, and who writes it where it is on a server. One that does not answer yet is waited for by nobody."""
     of_record = RecordGraph(record.reader)
     if settings.neo4j_uri is None:
@@ -303,11 +323,13 @@ async def _graph(
             await record.graph_queue.end()
         elif working:
             await end_unused_graph(record.database.conninfo, record.graph_queue)
-        return BestGraph(of_record, record.graph_queue), None
+        return BestGraph(of_record, record.graph_queue), None, None
     # These load the driver, which takes a moment.
     from apex_mcp.ingestion.projecting import Projector
+    from apex_mcp.ingestion.verifying.of_graph import GraphVerifier
     from apex_mcp.stores.graph.neo4j_client import Neo4jClient
     from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
+    from apex_mcp.stores.graph.neo4j_inventory import Neo4jInventory
 
     client = Neo4jClient.connect(
         settings.neo4j_uri,
@@ -324,7 +346,8 @@ async def _graph(
     except Unavailable as error:
         health.note("graph", "down", error.message)
     graph = BestGraph(of_record, record.graph_queue, Neo4jGraph(client, record_id))
-    return graph, Projector(record, client, record_id)
+    verifier = GraphVerifier(record, Neo4jInventory(client, record_id))
+    return graph, Projector(record, client, record_id), verifier
 
 
 def _answers(shared: Shared, record: Record, embedder: Embedder | None) -> AnswerCache | None:

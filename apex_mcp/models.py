@@ -10,7 +10,7 @@ Offsets count characters (Python string indexes) in the parsed text of a version
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 Scalar = str | int | float | bool
@@ -283,6 +283,19 @@ class Retirement:
     version_id: UUID
     revision_from: int
     revision_to: int
+
+
+class Holding(NamedTuple):
+    """How an index holds points of a version.
+
+    Attributes:
+        retired: the revisions between which they are marked as current; None where they are so now.
+        dense: they have vectors.
+    """
+
+    version_id: UUID
+    retired: tuple[int, int] | None
+    dense: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -262,3 +262,15 @@ class EnrichView(View):
     waiting: int
     done: int
     failed: int
+
+
+class FindingView(View):
+    """One comparison of an index with the record, or of the record with itself."""
+
+    store: Literal["record", "vectors", "graph", "staging", "cache"]
+    what: str = Field(description="What should hold; empty where there is nothing to compare.")
+    compared: int
+    differs: int = Field(description="How many did not fit.")
+    left: int = Field(description="How many still do not, after what was mended.")
+    examples: list[str] = Field(description="Ids of a few that did not fit.")
+    note: str

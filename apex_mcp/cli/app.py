@@ -8,6 +8,7 @@ from apex_mcp.cli.memory import add, cancel, ingestions, retry
 from apex_mcp.cli.reading import entities, link, ls, search, show, unlink
 from apex_mcp.cli.serve import serve
 from apex_mcp.cli.service import enrich, logs, reindex, status, stop, ui, version, workflows
+from apex_mcp.cli.upkeep import maintain, verify
 from apex_mcp.cli.usage import Group
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ for panel, commands in {
     "Memory": (ingest, add, search, entities, unlink, link, show, ls),
     "Ingestions": (ingestions, cancel, retry),
     "Server profile": (serve,),
-    "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, version),
+    "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, verify, maintain, version),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)

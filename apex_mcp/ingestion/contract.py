@@ -35,6 +35,11 @@ def graph_queue(task_queue: str) -> str:
     return f"{task_queue}-graph"
 
 
+def maintenance_workflow_id(task_queue: str, given: "MaintenanceInput") -> str:
+    """Of a run of maintenance that a user asks for; each queue, which is each memory, has its own."""
+    return f"maintain{'-and-erase' if given.erase else ''}{task_queue.removeprefix(TASK_QUEUE)}"
+
+
 def graph_workflow_id(record_id: str) -> str:
     """Of the one run that brings a memory's graph on a server up to date."""
     return f"graph-projection-{record_id[:8]}"
@@ -88,6 +93,40 @@ class RollbackInput:
     ingestion_id: str
     claim: str
     code: str
+
+
+@dataclass(frozen=True)
+class MaintenanceInput:
+    """Input of the maintenance workflow and of its activity.
+
+    Attributes:
+        erase: rid files of what was forgotten now, and not only when it is due.
+    """
+
+    erase: bool = False
+
+
+@dataclass(frozen=True)
+class MaintenanceResult:
+    """What maintenance did: numbers of things.
+
+    Attributes:
+        stuck: ingestions that nobody was waiting for, and that go on now.
+        staged: ingestions whose staged content was past its time.
+        pruned: versions that were replaced longer ago than they are kept.
+        orphans: things of which an index had something, and the record nothing.
+        expired: entries of the process's cache that were past their time.
+        dropped: notes of removals that were over long ago.
+        erased: requests to forget that files are rid of now.
+    """
+
+    stuck: int = 0
+    staged: int = 0
+    pruned: int = 0
+    orphans: int = 0
+    expired: int = 0
+    dropped: int = 0
+    erased: int = 0
 
 
 @dataclass(frozen=True)

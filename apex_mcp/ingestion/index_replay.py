@@ -37,7 +37,7 @@ class Replay:
         """Write every version of the record; yields the number of versions done."""
         done = 0
         async for page in self._log.all_versions(page=_VERSIONS_AT_ONCE):
-            await self._write(page)
+            await self.write(page)
             done += len(page)
             yield done
 
@@ -46,7 +46,7 @@ class Replay:
         start = await self._log.position()
         changed = await self._log.changed_since(position)
         for page in batches(changed, _VERSIONS_AT_ONCE):
-            await self._write(page)
+            await self.write(page)
         return start, len(changed)
 
     async def settle_changes(self, position: str) -> tuple[str, int]:
@@ -57,7 +57,7 @@ class Replay:
         start = await self._log.position()
         changed = await self._log.changed_since(position)
         for page in batches(changed, _VERSIONS_AT_ONCE):
-            await self._settle(page)
+            await self.settle(page)
         return start, len(changed)
 
     async def add_vectors(self, chunks: Sequence[OwedChunk], vectors: Sequence[list[float]]) -> None:
@@ -65,18 +65,20 @@ class Replay:
         by_id = {chunk.id: vector for chunk, vector in zip(chunks, vectors, strict=True)}
         points = await self._log.points_of(list(by_id), None)
         await self._index.upsert([replace(point, dense=by_id[point.id]) for point in points])
-        await self._settle(list({chunk.version_id for chunk in chunks}))
+        await self.settle(list({chunk.version_id for chunk in chunks}))
 
-    async def _write(self, version_ids: Sequence[UUID]) -> None:
+    async def write(self, version_ids: Sequence[UUID]) -> None:
+        """Write these versions, and remove those that the record does not hold."""
         standing = await self._log.standing(version_ids)
         embedder = self._embedder if self._index.dimension is not None else None
         for some in batches(standing.present, _WRITTEN_AT_ONCE):
             async with self._rewriting:
                 await self._index.upsert(await self._log.points(some, embedder))
         # What became past or was purged meanwhile was just written as current.
-        await self._settle(version_ids)
+        await self.settle(version_ids)
 
-    async def _settle(self, version_ids: Sequence[UUID]) -> None:
+    async def settle(self, version_ids: Sequence[UUID]) -> None:
+        """Bring what follows the commits of these versions: that they are past, or gone."""
         standing = await self._log.standing(version_ids)
         gone = set(version_ids) - set(standing.present)
         if gone:

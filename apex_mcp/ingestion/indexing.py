@@ -13,11 +13,12 @@ The rules on which everything rests, for one process as for many:
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from uuid import UUID
 
 from apex_mcp import ids
+from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
@@ -34,6 +35,7 @@ _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 60.0
 _COUNTING_SHARE = 50
 _EMBED_BATCH = 64
+_WRITTEN_AGAIN_AT_ONCE = 20
 _OWED_LOOK_SECONDS = 0.5
 _TIDYING_SECONDS = 3.0
 # Between the tries of a commit while another index takes over.
@@ -203,6 +205,37 @@ class IndexKeeper:
         if await self._record.purges.tombstone(version_id, ingestion_id):
             await self._upkeep.purge([Purge(version_id=version_id, ingestion_id=ingestion_id)])
 
+    async def purge(self, purges: Sequence[Purge]) -> None:
+        """Remove versions that have a tombstone from the index and from the record. Raises Unavailable."""
+        await self._upkeep.purge(purges)
+
+    # --- comparing and mending ---------------------------------------------------------------------------------------
+
+    async def now_in_use(self) -> tuple[KeptIndex, IndexUse]:
+        """The index that the record names at this moment.
+
+        Raises:
+            Unavailable: the record or that index cannot be used.
+        """
+        await self._current.refresh()
+        return self._current.vectors, self._current.use
+
+    async def settle(self, version_ids: Sequence[UUID]) -> None:
+        """Bring to the index what follows the commits of these versions: that they are past, or gone. Raises Unavailable."""
+        with self.writing():
+            await self._current.replay().settle(version_ids)
+
+    async def write_again(self, version_ids: Sequence[UUID]) -> None:
+        """Make the index hold of these versions exactly what the record does; searches may miss them for a moment.
+
+        Raises:
+            Unavailable: the record or the index does not answer.
+        """
+        for some in batches(version_ids, _WRITTEN_AGAIN_AT_ONCE):
+            with self.writing():
+                await self.vectors.delete_versions(some)
+                await self._current.replay().write(some)
+
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     async def run(self, *, upkeep: bool = True) -> None:
@@ -234,14 +267,7 @@ class IndexKeeper:
             Conflict: one is under way, in whatever process.
             Unavailable: the record or the index does not answer; nothing has changed.
         """
-        # Removing old indexes takes the same lock, for a moment.
-        async with self._record.index_log.alone(REBUILDING, wait_seconds=_TIDYING_SECONDS) as alone:
-            if not alone:
-                raise Conflict(
-                    "the index is being rebuilt already",
-                    code=Code.ALREADY_RUNNING,
-                    next_step="wait until it is done",
-                )
+        async with self._alone_rebuilding():
             await self._current.refresh()
             embedder = self._embedder
             name, dimension = (
@@ -251,6 +277,30 @@ class IndexKeeper:
                 yield "passages", done
         if self._embedder is not None:
             yield "passages that wait for vectors", await self._count_owed()
+
+    async def renew(self) -> None:
+        """Make the index anew from the record, for the vectors that it has: nothing that was removed is in its files then.
+
+        Raises:
+            Conflict: it is being made anew already.
+            Unavailable: the record or the index does not answer; the one in use goes on.
+        """
+        async with self._alone_rebuilding():
+            await self._current.refresh()
+            async for _ in self._upkeep.replace(self.embedder_name, None):
+                pass
+
+    @asynccontextmanager
+    async def _alone_rebuilding(self) -> AsyncGenerator[None]:
+        # Removing old indexes takes the same lock, for a moment.
+        async with self._record.index_log.alone(REBUILDING, wait_seconds=_TIDYING_SECONDS) as alone:
+            if not alone:
+                raise Conflict(
+                    "the index is being rebuilt already",
+                    code=Code.ALREADY_RUNNING,
+                    next_step="wait until it is done",
+                )
+            yield
 
     async def vectors_to_come(self) -> AsyncGenerator[int]:
         """How many passages wait for their vectors, until none does, or the embedder cannot be asked.

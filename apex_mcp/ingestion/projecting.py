@@ -99,7 +99,7 @@ class Projector:
         """What to write, and the entities whose facts and passages hang on another node from then on."""
         page = GraphPage(namespace=view.namespace)
         hanging = await self._entities(view, changed.entities, page, embedder)
-        ends = await _facts(view, changed.facts, page) | await _passages(view, changed.chunks, page)
+        ends = await add_facts(view, changed.facts, page) | await add_passages(view, changed.chunks, page)
         written = {one.id for one in page.entities}
         others = ends.keys() - written
         missing = await self._writer.missing(others) if others else set[UUID]()
@@ -127,7 +127,7 @@ class Projector:
         return {one for node in dissolved for one in nodes[node]}
 
 
-async def _facts(view: View, stated: Iterable[Stated], page: GraphPage) -> Groups:
+async def add_facts(view: View, stated: Iterable[Stated], page: GraphPage) -> Groups:
     """Facts that state these, in place of those that the graph has; the entities at their ends.
 
     Of an exclusive predicate all of the subject, or of the object, are written again, because each may end another.
@@ -151,7 +151,7 @@ async def _facts(view: View, stated: Iterable[Stated], page: GraphPage) -> Group
     return {group.id: group for group in ends.values()}
 
 
-async def _passages(view: View, chunk_ids: Sequence[UUID], page: GraphPage) -> Groups:
+async def add_passages(view: View, chunk_ids: Sequence[UUID], page: GraphPage) -> Groups:
     """These passages, and the entities that they name."""
     passages = await shown_passages(view, chunk_ids)
     groups = await view.components(one for passage in passages for one in passage.entities)

@@ -7,6 +7,7 @@ from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.staging import Staging
 from apex_mcp.ingestion.uploading import Uploads
+from apex_mcp.ingestion.verifying import Verifier
 from apex_mcp.presenting import present_ingestion
 from apex_mcp.retrieval.cached import AnswerCache
 from apex_mcp.retrieval.search import Searcher
@@ -34,6 +35,7 @@ class Operations:
         bell: rung when something was accepted.
         health: the components' conditions.
         staging: where files go as they are accepted, if other machines share it.
+        verifier: compares every index with the record.
         answers: given before; None where a search is no dearer than asking whether it was.
     """
 
@@ -49,6 +51,7 @@ class Operations:
         bell: Bell,
         health: Health,
         staging: Staging,
+        verifier: Verifier,
         answers: AnswerCache | None,
     ) -> None:
         self._record = record
@@ -58,6 +61,7 @@ class Operations:
         self._progress = progress
         self._bell = bell
         self._health = health
+        self._verifier = verifier
         self._answers = answers
         self._home = settings.home if settings.stores_at_home else None
         self._door = Door(settings)

@@ -57,6 +57,8 @@ class Entities(Operations):
         if words and self._graph.on_server and entity_id is None and not type and known_at is None:
             named, lacks = await self._graph.find_names(name, words, limit=limit)
         async with self._record.reader.view(name, known_at=known_at) as view:
+            if lack := view.pruned(known_at):
+                lacks = [*lacks, lack]
             if named is not None:
                 rows = await view.entities_of(named)
             else:

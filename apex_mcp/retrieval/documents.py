@@ -42,6 +42,11 @@ async def read_document(view: View, request: DocumentRequest) -> DocumentView:
         else request.document_id or ids.document_id(view.namespace, request.key or "")
     )
     row = await view.document(document_id, chunk["number"] if chunk else request.version)
+    if row is None and request.version and await view.had(document_id, request.version):
+        raise NotFound(
+            f"version {request.version} of the document was pruned: replaced versions are kept for APEX_KEEP_PAST_DAYS",
+            next_step="get_document without `version` gives the current one, and lists those that are kept",
+        )
     if row is None:
         raise NotFound(
             f"there is no such {'version of the ' if request.version else ''}document in the namespace {view.namespace}",

@@ -71,6 +71,8 @@ class Searcher:
         vector = await self._question_vector(request.query, found)
         async with self._snapshot(request, found) as (view, vectors):
             found.revision = view.revision
+            if lack := view.pruned(request.known_at):
+                found.degraded.append(lack)
             lacks = self._index.lacks(view.index)
             where = replace(request.where, revision=view.revision) if view.past else request.where
             await self._collect(view, vectors, request, where, vector, found)

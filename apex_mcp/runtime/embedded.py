@@ -113,6 +113,16 @@ class Embedded:
         """A check of each part."""
         return await checks(self.app)
 
+    async def maintain(self, *, erase: bool) -> dict[str, int]:
+        """Run maintenance through Temporal; what it did.
+
+        Raises:
+            Unavailable: Temporal or a store does not answer.
+        """
+        from apex_mcp.runtime.maintaining import maintain
+
+        return await maintain(self.app.temporal_client, self.app.task_queue, erase=erase)
+
     async def workflows(self, limit: int) -> list[dict[str, Any]]:
         """The most recent workflow runs, newest first.
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import LiteralString
 
 import psutil
 
@@ -53,6 +54,8 @@ SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
+    # Old files of it go, instead of being written over some day: they hold what was forgotten since.
+    "wal_recycle": "off",
     "min_wal_size": "32MB",
     "max_wal_size": "512MB",
     "checkpoint_timeout": "15min",
@@ -83,6 +86,15 @@ SETTINGS = {
     "log_timezone": "UTC",
     "timezone": "UTC",
 }
+
+_MAY_CHECKPOINT: LiteralString = (
+    "SELECT pg_has_role(current_user, 'pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE') "
+    "AND has_function_privilege('pg_ls_waldir()', 'EXECUTE')"
+)
+_LET_CHECKPOINT: LiteralString = (
+    "GRANT pg_checkpoint TO apex; GRANT EXECUTE ON FUNCTION pg_switch_wal() TO apex; "
+    "GRANT EXECUTE ON FUNCTION pg_ls_waldir() TO apex"
+)
 
 _SOCKET_PORT = 5432
 _PORT_ATTEMPTS = 5
@@ -257,11 +269,11 @@ class EmbeddedPostgres:
         import psycopg
 
         try:
-            psycopg.connect(self.conninfo()).close()
+            self._require_rights()
         except psycopg.OperationalError:
             try:
                 self._create_database()
-                psycopg.connect(self.conninfo()).close()
+                self._require_rights()
             except psycopg.OperationalError as error:
                 if "password authentication failed" not in str(error):
                     raise children.cannot_start("PostgreSQL", Code.RECORD_UNAVAILABLE, self._log) from error
@@ -270,6 +282,17 @@ class EmbeddedPostgres:
                     code=Code.DATA_FOLDER_UNUSABLE,
                     next_step="restore secrets.json from the backup that the data is from",
                 ) from error
+
+    def _require_rights(self) -> None:
+        """Make sure that the owner may let go of what was written ahead, also on a cluster of an earlier version."""
+        import psycopg
+
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            granted = connection.execute(_MAY_CHECKPOINT).fetchone()
+        if granted and not granted[0]:
+            admin = self.conninfo(role=ADMIN)
+            with psycopg.connect(admin, autocommit=True) as connection:
+                connection.execute(_LET_CHECKPOINT)
 
     def _create_database(self) -> None:
         import psycopg

@@ -49,6 +49,10 @@ class Services(Opened, Protocol):
         """A `Check` of each part."""
         ...
 
+    async def maintain(self, *, erase: bool) -> dict[str, int]:
+        """Run maintenance; what it did."""
+        ...
+
     async def workflows(self, limit: int) -> list[dict[str, Any]]:
         """The most recent workflow runs."""
         ...

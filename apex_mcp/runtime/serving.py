@@ -264,6 +264,7 @@ class Daemon:
                 "ui": self._ui,
                 "doctor": self._doctor,
                 "workflows": self._workflows,
+                "maintain": self._maintain,
             },
         ).serve()
 
@@ -341,6 +342,9 @@ class Daemon:
 
     async def _ui(self) -> str:
         return await (await self._keeper.services()).ui()
+
+    async def _maintain(self, erase: bool = False) -> dict[str, int]:
+        return await (await self._keeper.services()).maintain(erase=erase)
 
     async def _workflows(self, limit: int = 20) -> list[dict[str, Any]]:
         return await (await self._keeper.services()).workflows(limit)

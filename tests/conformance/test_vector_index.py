@@ -1,13 +1,14 @@
 """What every vector index must do; the contract is `VectorIndex`'s docstring."""
 
 import random
+from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
 
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH, VectorIndex
 from tests.stores.index_points import MINE, retirement, unit_vector, version_of
 
@@ -366,3 +367,39 @@ async def test_the_position_is_noted_by_a_flush_and_stays_until_another(index: V
     assert index.position() == "17"
     await index.flush("18")
     assert index.position() == "18"
+
+
+async def held(index: VectorIndex, version_ids: list[UUID] | None = None) -> dict[Holding, int]:
+    every: Counter[Holding] = Counter()
+    async for page in index.inventory(version_ids):
+        every.update(page)
+    return dict(every)
+
+
+async def test_an_inventory_tells_of_each_version_how_many_points_it_has_and_how_they_are_held(
+    index: VectorIndex,
+) -> None:
+    rng = random.Random(9)
+    assert await held(index) == {}
+    both = version_of("heron", "stork", dense=[unit_vector(rng), None])
+    past = version_of("heron", "stork", "crane", namespace="past times")
+    await index.upsert([*both, *past])
+    await index.retire([retirement(past, 3, 7)])
+    of_both = {Holding(both[0].version_id, None, True): 1, Holding(both[0].version_id, None, False): 1}
+    of_past = {Holding(past[0].version_id, (3, 7), False): 3}
+    assert await held(index) == of_both | of_past
+    assert await held(index, [past[0].version_id, uuid4()]) == of_past
+    assert await held(index, []) == {}
+    await index.upsert([past[0]])
+    assert await held(index, [past[0].version_id]) == {
+        Holding(past[0].version_id, None, False): 1, Holding(past[0].version_id, (3, 7), False): 2,
+    }  # fmt: skip
+
+
+async def test_an_inventory_of_many_points_misses_none(index: VectorIndex) -> None:
+    many = version_of(*[f"heron {number}" for number in range(1_500)])
+    few = version_of("heron", "stork")
+    await index.upsert([*many, *few])
+    assert await held(index) == {
+        Holding(many[0].version_id, None, False): 1_500, Holding(few[0].version_id, None, False): 2,
+    }  # fmt: skip

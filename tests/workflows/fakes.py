@@ -11,6 +11,8 @@ from apex_mcp.errors import Code
 from apex_mcp.ingestion.contract import (
     EnrichmentInput,
     EnrichmentResult,
+    MaintenanceInput,
+    MaintenanceResult,
     RollbackInput,
     StepInput,
     StepResult,
@@ -53,7 +55,15 @@ class Fakes:
 
     def all(self) -> list[Callable[..., Any]]:
         steps = [*map(self._step, STEPS), *map(self._enriching, ENRICHING)]
-        return [*steps, self.rollback_writes, self.send_alone, self.project_graph, self.greet, self.maintain]
+        return [
+            *steps,
+            self.rollback_writes,
+            self.send_alone,
+            self.project_graph,
+            self.greet,
+            self.maintain,
+            self.maintain_stores,
+        ]
 
     def _step(self, name: str) -> Callable[..., Any]:
         @activity.defn(name=name)
@@ -105,6 +115,10 @@ class Fakes:
     @activity.defn(name="maintain")
     async def maintain(self) -> int:
         return 3
+
+    @activity.defn(name="maintain_stores")
+    async def maintain_stores(self, given: MaintenanceInput) -> MaintenanceResult:
+        return MaintenanceResult(staged=3, erased=int(given.erase))
 
 
 def final(code: Code) -> ApplicationError:

@@ -17,6 +17,8 @@ from apex_mcp.ingestion.contract import (
     EnrichmentResult,
     IngestionInput,
     IngestionResult,
+    MaintenanceInput,
+    MaintenanceResult,
     StepResult,
 )
 from apex_mcp.models import EnrichmentState
@@ -206,5 +208,12 @@ async def test_a_greeting_is_answered(run: Run) -> None:
     assert (await run(GREETING_WORKFLOW, "you", str))[0] == "Hello, you"
 
 
-async def test_maintenance_tells_how_much_went(run: Run) -> None:
-    assert (await run(MAINTENANCE_WORKFLOW, None, int))[0] == 3
+async def test_maintenance_tells_what_it_did(run: Run) -> None:
+    done, last = await run(MAINTENANCE_WORKFLOW, None, MaintenanceResult)
+    assert done == MaintenanceResult(staged=3)
+    assert await scheduled(last) == [("maintain_stores", True)]
+
+
+async def test_maintenance_erases_where_it_is_asked_to(run: Run) -> None:
+    done, _ = await run(MAINTENANCE_WORKFLOW, MaintenanceInput(erase=True), MaintenanceResult)
+    assert done == MaintenanceResult(staged=3, erased=1)

@@ -13,7 +13,13 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from apex_mcp.errors import ApexError, Code
-from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
+from apex_mcp.ingestion.contract import (
+    MaintenanceInput,
+    MaintenanceResult,
+    RollbackInput,
+    StepInput,
+    StepResult,
+)
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.steps import Steps
 from apex_mcp.stores.record import Record
@@ -86,7 +92,7 @@ class Activities:
     Args:
         steps: the six steps.
         record: for putting ingestions back to wait.
-        maintenance: what the schedule runs.
+        maintenance: what the schedule runs, and users.
     """
 
     def __init__(self, steps: Steps, record: Record, maintenance: Maintenance) -> None:
@@ -148,7 +154,13 @@ class Activities:
     @activity.defn(name="maintain")
     @_guarded
     async def maintain(self) -> int:
-        return await self.maintenance.run()
+        """Of runs that began before there was `maintain_stores`."""
+        return await self.maintenance.clean_staging()
+
+    @activity.defn(name="maintain_stores")
+    @_guarded
+    async def maintain_stores(self, given: MaintenanceInput) -> MaintenanceResult:
+        return await self.maintenance.run(erase=given.erase)
 
     def all(self) -> list[Callable[..., Any]]:
         """Every activity, for registering."""
@@ -164,4 +176,5 @@ class Activities:
             self.send_alone,
             self.greet,
             self.maintain,
+            self.maintain_stores,
         ]

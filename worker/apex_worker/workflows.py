@@ -19,6 +19,8 @@ with workflow.unsafe.imports_passed_through():
         EnrichmentResult,
         IngestionInput,
         IngestionResult,
+        MaintenanceInput,
+        MaintenanceResult,
         RollbackInput,
         StepInput,
         StepResult,
@@ -214,13 +216,22 @@ class GreetingWorkflow:
 
 @workflow.defn(name=MAINTENANCE_WORKFLOW)
 class MaintenanceWorkflow:
-    """What a schedule runs: staged content past its time goes."""
+    """What a schedule runs, and a user who does not want to wait for it."""
 
     @workflow.run
-    async def run(self) -> int:
+    async def run(self, given: MaintenanceInput | None = None) -> MaintenanceResult | int:
+        if not workflow.patched("maintenance-of-all-stores"):
+            return await workflow.execute_activity(
+                "maintain",
+                result_type=int,
+                start_to_close_timeout=timedelta(minutes=10),
+                retry_policy=RetryPolicy(maximum_attempts=3),
+            )
         return await workflow.execute_activity(
-            "maintain",
-            result_type=int,
-            start_to_close_timeout=timedelta(minutes=10),
+            "maintain_stores",
+            given or MaintenanceInput(),
+            result_type=MaintenanceResult,
+            start_to_close_timeout=_LONG,
+            heartbeat_timeout=_HEARTBEAT,
             retry_policy=RetryPolicy(maximum_attempts=3),
         )

@@ -59,6 +59,14 @@ class ProcessCache:
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._entries)))
 
+    async def tidy(self) -> int:
+        """See `Cache`."""
+        now = self._clock()
+        over = [key for key, entry in self._entries.items() if entry.until <= now]
+        for key in over:
+            self._drop(key)
+        return len(over)
+
     async def close(self) -> None:
         """See `Cache`."""
         self._entries.clear()

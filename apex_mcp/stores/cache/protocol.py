@@ -20,6 +20,10 @@ class Cache(Protocol):
         """Keep values; what is there is replaced."""
         ...
 
+    async def tidy(self) -> int:
+        """Let go of what is past its time; how much that was, which is nothing where a server does it by itself."""
+        ...
+
     async def close(self) -> None:
         """Release connections."""
         ...

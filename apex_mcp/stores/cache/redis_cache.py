@@ -56,6 +56,10 @@ class RedisCache:
                 pipeline.set(self._client.key(key), value, px=max(1, int(ttl_seconds * 1000)))
             await self._client.ask(pipeline.execute, otherwise=[])
 
+    async def tidy(self) -> int:
+        """See `Cache`."""
+        return 0
+
     async def close(self) -> None:
         """See `Cache`."""
         await self._client.close()

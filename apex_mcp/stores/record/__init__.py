@@ -5,13 +5,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from apex_mcp.models import Exclusive
+from apex_mcp.stores.record.checking import RecordChecks
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
+from apex_mcp.stores.record.erasing import ErasureStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
+from apex_mcp.stores.record.graph_pages import GraphPages
+from apex_mcp.stores.record.holdings import Holdings
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.purging import PurgeStore
 from apex_mcp.stores.record.reading import Reader
+from apex_mcp.stores.record.retention import RetentionStore
 from apex_mcp.stores.record.schema import ensure_schema
 from apex_mcp.stores.record.splitting import SplitStore
 from apex_mcp.stores.record.timeline import EXCLUSIVE
@@ -33,6 +38,11 @@ class Record:
     enrichments: EnrichmentStore
     splits: SplitStore
     graph_queue: GraphQueue
+    checks: RecordChecks
+    holdings: Holdings
+    graph_pages: GraphPages
+    retention: RetentionStore
+    erasures: ErasureStore
 
 
 @asynccontextmanager
@@ -61,6 +71,11 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             EnrichmentStore(database, exclusive),
             SplitStore(database),
             GraphQueue(database),
+            RecordChecks(database),
+            Holdings(database),
+            GraphPages(database),
+            RetentionStore(database),
+            ErasureStore(database),
         )
     finally:
         await database.close()

@@ -125,9 +125,10 @@ async def insert_graph(connection: Connection, rows: GraphRows, layer: Layer) ->
     if rows.entities:
         entities = json.dumps(rows.entities)
         await connection.execute(_INSERT_ENTITIES, (entities,))
+        await connection.execute(_ADD_ENTITY_SOURCES if model else _INSERT_ENTITY_SOURCES, (entities,))
+        # After the sources, which hold the entities: a purge that takes an alias away is over by then, or waits.
         if any(row["alias_keys"] for row in rows.entities):
             await connection.execute(_INSERT_ALIASES, (entities,))
-        await connection.execute(_ADD_ENTITY_SOURCES if model else _INSERT_ENTITY_SOURCES, (entities,))
     if rows.facts:
         facts = json.dumps(rows.facts)
         await connection.execute(_INSERT_FACTS, (facts,))

@@ -160,9 +160,12 @@ class IndexLog:
             await connection.execute("UPDATE identity SET embedder = %s", (embedder,))
 
     async def drop_vectors_of_others(self, embedder: str) -> None:
-        """Remove the vectors of every other embedder."""
-        async with self._database.connection() as connection:
+        """Remove the vectors of every other embedder: no version has them any more, should that one be set again."""
+        async with self._database.transaction() as connection:
             await connection.execute("DELETE FROM chunk_vectors WHERE embedder <> %s", (embedder,))
+            await connection.execute(
+                "UPDATE versions SET embedded_with = NULL WHERE embedded_with <> %s", (embedder,)
+            )
 
     async def position(self) -> str:
         """A position up to which an index is complete, once what was written before is flushed."""

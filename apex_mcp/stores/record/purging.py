@@ -46,6 +46,11 @@ DELETE FROM entities e WHERE e.id = ANY(%s)
   AND NOT EXISTS (SELECT 1 FROM entity_sources s WHERE s.entity_id = e.id)
 """
 
+_ALIASES_WITHOUT_SOURCE: LiteralString = """
+DELETE FROM entity_aliases a WHERE a.entity_id = ANY(%s) AND NOT EXISTS (
+    SELECT 1 FROM entity_sources s WHERE s.entity_id = a.entity_id AND a.key = ANY(s.alias_keys))
+"""
+
 # Links are made under this lock only.
 _LOCK_LINKS: LiteralString = """
 SELECT n.name FROM namespaces n WHERE n.name IN (
@@ -109,6 +114,7 @@ class PurgeStore:
             await connection.execute("DELETE FROM versions WHERE id = ANY(%(versions)s)", bound)
             await connection.execute(_FACTS_WITHOUT_SOURCE, (stated,))
             await connection.execute(_ORPHANS, (named,))
+            await connection.execute(_ALIASES_WITHOUT_SOURCE, (named,))
 
     async def _unlink(self, version_ids: Sequence[UUID]) -> None:
         """Remove links of versions, and pairs that nothing else links.

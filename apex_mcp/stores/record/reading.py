@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -60,13 +60,24 @@ class View(Snapshot):
 
     Attributes:
         past: the revision is not the namespace's newest, because the reader asked for an earlier time.
+        known_from: replaced versions of the time before were pruned; None where none was.
         index: the vector index that is in use.
         exclusive: predicates that have one object, or one subject, at a time.
     """
 
     past: bool
+    known_from: datetime | None
     index: IndexUse
     exclusive: Exclusive
+
+    def pruned(self, known_at: datetime | None) -> str | None:
+        """What an answer about this time lacks, because it was pruned."""
+        if known_at is None or self.known_from is None or known_at >= self.known_from:
+            return None
+        return (
+            f"known_at: what was replaced by {self.known_from.astimezone(UTC):%Y-%m-%d %H:%M} UTC was pruned "
+            "(APEX_KEEP_PAST_DAYS), so of what was known before some is missing"
+        )
 
     async def hydrate(self, chunk_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
         """The visible ones of these chunks, with their sources."""
@@ -142,6 +153,16 @@ class View(Snapshot):
         rows = await self.rows(_DOCUMENT, document=document_id, number=number)
         return next((row for row in rows if row["namespace"] == self.namespace), None)
 
+    async def had(self, document_id: UUID, number: int) -> bool:
+        """Whether a document of this namespace has later versions than this number, one of which was this."""
+        rows = await self.rows(
+            "SELECT 1 FROM versions v WHERE v.document_id = %(document)s AND v.namespace = %(namespace)s "
+            "AND v.number > %(number)s AND %(number)s > 0 LIMIT 1",
+            document=document_id,
+            number=number,
+        )
+        return bool(rows)
+
     async def text(self, version_id: UUID, start: int, length: int) -> str:
         """A part of a version's text, by character offsets from 0."""
         rows = await self.rows(
@@ -190,6 +211,7 @@ class Reader:
             row = await (
                 await connection.execute(
                     "SELECT (SELECT revision FROM namespaces WHERE name = %(n)s) AS newest, "
+                    "(SELECT known_from FROM namespaces WHERE name = %(n)s) AS known_from, "
                     "(SELECT max(revision) FROM revisions WHERE namespace = %(n)s "
                     "AND committed_at <= coalesce(%(t)s::timestamptz, 'infinity')) AS asked, "
                     "index_name, embedder, index_whole FROM identity",
@@ -204,6 +226,7 @@ class Reader:
                 namespace=namespace,
                 revision=revision,
                 past=revision < newest,
+                known_from=row["known_from"],
                 index=IndexUse.of(row),
                 exclusive=self._exclusive,
             )

@@ -1,12 +1,12 @@
 """The index on a server that was not there when it was asked for: every call says so, until another takes its place."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NoReturn
 from uuid import UUID
 
 from apex_mcp.errors import Unavailable
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 
 
 class AbsentIndex:
@@ -51,6 +51,10 @@ class AbsentIndex:
         self._fail()
 
     async def version_ids(self) -> set[UUID]:
+        """Raises Unavailable."""
+        self._fail()
+
+    def inventory(self, version_ids: Sequence[UUID] | None = None) -> AsyncIterator[Mapping[Holding, int]]:
         """Raises Unavailable."""
         self._fail()
 

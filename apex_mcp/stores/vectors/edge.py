@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from uuid import UUID
 
 from apex_mcp.batches import batches
 from apex_mcp.errors import Invariant, Unavailable
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors.edge_build import build_in_child
 from apex_mcp.stores.vectors.edge_errors import DIED, unavailable
 from apex_mcp.stores.vectors.edge_files import State, copy_shard, sync_files
@@ -183,6 +183,18 @@ class EdgeVectorIndex:
             versions |= found
             if following is None:
                 return versions
+
+    async def inventory(
+        self, version_ids: Sequence[UUID] | None = None
+    ) -> AsyncGenerator[Mapping[Holding, int]]:
+        """How many points are held how, of every version or of these, in pages."""
+        for some in [None] if version_ids is None else batches(version_ids, _VERSIONS_SLICE):
+            following: UUID | None = None
+            while True:
+                held, following = await self._read("inventory_page", some, following)
+                yield held
+                if following is None:
+                    break
 
     async def flush(self, position: str | None = None, *, generation: int = 0) -> None:
         """Make everything durable, then note `position`.

@@ -4,14 +4,14 @@ Every method is one command of the daemon's, and short: what is long comes in sl
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 from filelock import FileLock
 
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors.edge_errors import unavailable
 from apex_mcp.stores.vectors.edge_files import State, read_state
 from apex_mcp.stores.vectors.edge_shard import Shard, point
@@ -116,6 +116,13 @@ class Engine:
     def version_page(self, start: UUID | None) -> tuple[set[UUID], UUID | None]:
         """The versions of a page of all points, and where the next page starts."""
         return self._shard.version_page(limit=_SCROLL_SLICE, start=start)
+
+    def inventory_page(
+        self, version_ids: Sequence[UUID] | None, start: UUID | None
+    ) -> tuple[Mapping[Holding, int], UUID | None]:
+        """How a slice of the points is held, and where the next one starts."""
+        dense = self._state.dimension is not None
+        return self._shard.inventory_page(version_ids, dense=dense, limit=_SCROLL_SLICE, start=start)
 
     def flush(self, position: str | None) -> State:
         """Make everything durable, then note `position`."""

@@ -5,6 +5,7 @@ crash a shard holds what was flushed, and the record replays the rest. Everythin
 (`Memory.Cold`), which makes a shard of 100,000 points load in a tenth of a second into 25 MB.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -21,6 +22,7 @@ from qdrant_edge import (
     FieldCondition,
     Filter,
     HasIdCondition,
+    HasVectorCondition,
     HnswIndexConfig,
     IdfParams,
     IntegerIndexParams,
@@ -39,7 +41,7 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
 from apex_mcp.stores.vectors.layout import DENSE, HNSW_EF, WORDS
@@ -124,6 +126,33 @@ class Shard:
         records, following = self._engine.scroll(request)
         versions = {UUID(record.payload["version"]) for record in records if record.payload}
         return versions, None if following is None else _uuid(following)
+
+    def inventory_page(
+        self, version_ids: Sequence[UUID] | None, *, dense: bool, limit: int, start: UUID | None = None
+    ) -> tuple[Counter[Holding], UUID | None]:
+        """How the points of a page are held, of all or of these versions, and where the next page starts."""
+        these = (
+            Filter(must=[_condition(layout.of_versions(version_ids))]) if version_ids is not None else None
+        )
+        records, following = self._engine.scroll(
+            ScrollRequest(
+                filter=these, limit=limit, offset=start, with_payload=list(layout.HELD), with_vector=False
+            )
+        )
+        with_vectors: set[UUID] = set()
+        if dense and records:
+            with_vectors = self._with_vectors([_uuid(record.id) for record in records])
+        held = Counter(
+            layout.holding(record.payload or {}, dense=_uuid(record.id) in with_vectors) for record in records
+        )
+        return held, None if following is None else _uuid(following)
+
+    def _with_vectors(self, ids: Sequence[UUID]) -> set[UUID]:
+        both = Filter(must=[HasIdCondition(set(ids)), HasVectorCondition(DENSE)])
+        found, _ = self._engine.scroll(
+            ScrollRequest(filter=both, limit=len(ids), with_payload=False, with_vector=False)
+        )
+        return {_uuid(record.id) for record in found}
 
     def take(self, other: "Shard", ids: Collection[UUID]) -> None:
         """Make these points what they are in the other shard, absence included."""

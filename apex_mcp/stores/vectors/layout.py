@@ -6,13 +6,13 @@ that is matched exactly is in `tags`; `from` and `to` are the revisions between 
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH
 
 DENSE = "dense"
@@ -77,6 +77,17 @@ def payload(source: IndexPoint) -> dict[str, Any]:
 def past_payload(namespace: str, retirement: Retirement) -> dict[str, Any]:
     """What changes in a chunk's payload when its version is past."""
     return {"scope": past(namespace), "from": retirement.revision_from, "to": retirement.revision_to}
+
+
+# What of a payload `holding` reads.
+HELD = ("version", "scope", "from", "to")
+
+
+def holding(payload: Mapping[str, Any], *, dense: bool) -> Holding:
+    """How a point with this payload is held."""
+    past_point = str(payload["scope"]).startswith(past(""))
+    retired = (int(payload["from"]), int(payload["to"])) if past_point else None
+    return Holding(UUID(payload["version"]), retired, dense)
 
 
 def scope(where: IndexFilter) -> list[tuple[Condition, ...]]:

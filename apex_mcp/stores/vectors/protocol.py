@@ -1,10 +1,10 @@
 """What a vector index offers: candidates by words and by meaning, for one namespace at a time."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 
 # Deeper than this no search looks: `offset + limit` is cut to it.
 MAX_DEPTH = 10_000
@@ -54,6 +54,13 @@ class VectorIndex(Protocol):
 
     async def version_ids(self) -> set[UUID]:
         """Every version that has a point; for comparing with the record."""
+        ...
+
+    def inventory(self, version_ids: Sequence[UUID] | None = None) -> AsyncIterator[Mapping[Holding, int]]:
+        """How many points are held how, of every version or of these: in pages, in several of which a version may be.
+
+        What is written meanwhile may be counted or not.
+        """
         ...
 
     def position(self) -> str | None:

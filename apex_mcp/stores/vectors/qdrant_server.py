@@ -9,7 +9,8 @@ shards each shard takes them from its own part of the scope, which differs littl
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from qdrant_client import AsyncQdrantClient, models
 from apex_mcp import ids
 from apex_mcp.batches import batches
 from apex_mcp.errors import Invariant, Unavailable
-from apex_mcp.models import Candidate, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
@@ -253,6 +254,44 @@ class QdrantVectorIndex:
             }
             if following is None:
                 return versions
+
+    async def inventory(
+        self, version_ids: Sequence[UUID] | None = None
+    ) -> AsyncGenerator[Mapping[Holding, int]]:
+        """How many points are held how, of every version or of these, in pages."""
+        for some in [None] if version_ids is None else batches(version_ids, _VERSIONS_BATCH):
+            these = None if some is None else _all(layout.of_versions(some))
+            following: Any = None
+            while True:
+                records, following = await self._asked(
+                    lambda start=following, these=these: self._client.scroll(
+                        self._collection,
+                        scroll_filter=these,
+                        limit=_SCROLL_PAGE,
+                        offset=start,
+                        with_payload=list(layout.HELD),
+                    )
+                )
+                chunks = {
+                    str(one.id): one.payload for one in records if one.payload and str(one.id) != _IDENTITY
+                }
+                dense: set[str] = set()
+                if chunks and self.dimension is not None:
+                    dense = await self._with_vectors(list(chunks))
+                yield Counter(layout.holding(payload, dense=id_ in dense) for id_, payload in chunks.items())
+                if following is None:
+                    break
+
+    async def _with_vectors(self, ids: Sequence[str]) -> set[str]:
+        both = models.Filter(
+            must=[models.HasIdCondition(has_id=list(ids)), models.HasVectorCondition(has_vector=DENSE)]
+        )
+        found, _ = await self._asked(
+            lambda: self._client.scroll(
+                self._collection, scroll_filter=both, limit=len(ids), with_payload=False
+            )
+        )
+        return {str(one.id) for one in found}
 
     async def flush(self, position: str | None = None, *, generation: int | None = None) -> None:
         """Note how far the collection is complete: what was written stands already.

@@ -1,0 +1,87 @@
+"""`verify` and `maintain`: is everything as the record says, and what is done now and then."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from apex_mcp.cli.daemon import daemon
+from apex_mcp.cli.output import AsJson, Output, plain, reports_errors
+from apex_mcp.views import FindingView
+
+
+@reports_errors
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what differs, and compare again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every index with the record; the exit status is 0 only if nothing differs in the end."""
+    output = Output(as_json=as_json)
+    found: list[FindingView] = []
+    with daemon(output) as client:
+        for item in client.stream("verify", repair=repair):
+            found.append(FindingView.model_validate(item))
+            if output.errors.is_terminal and found[-1].compared:
+                output.note(f"{found[-1].store}: {found[-1].what}")
+    left = sum(one.left for one in found)
+    data = {"clean": not left, "findings": [one.model_dump(mode="json") for one in found]}
+    output.show(data, lambda: findings(found))
+    output.say(verdict(found))
+    if left:
+        raise typer.Exit(1)
+
+
+def findings(found: list[FindingView]) -> Table:
+    """What was compared, how many, what differs and what was mended, a line for each comparison."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("store", "what should hold", "compared", "differ", "mended", "ids"):
+        table.add_column(name, overflow="fold")
+    for one in found:
+        style = "red" if one.left else "yellow" if one.differs else ""
+        what = ": ".join(part for part in (one.what, one.note) if part)
+        numbers = (one.compared, one.differs, max(0, one.differs - one.left)) if one.what else ("", "", "")
+        words = plain(what)
+        words.stylize(style)
+        table.add_row(one.store, words, *map(str, numbers), Text(" ".join(one.examples)))
+    return table
+
+
+def verdict(found: list[FindingView]) -> str:
+    """In a sentence, and what to do next."""
+    differing = sum(one.differs for one in found)
+    left = sum(one.left for one in found)
+    if not differing:
+        return "clean: everything is as the record says"
+    if not left:
+        return f"clean now: {differing} differed and {'was' if differing == 1 else 'were'} mended"
+    mended = f", {differing - left} were mended" if differing > left else ""
+    if any(one.note for one in found if one.left):
+        return f"{differing} differ{mended}: the notes above say what helps"
+    return f"{differing} differ{mended}: `apex-mcp verify --repair` mends what can be"
+
+
+_DONE = {
+    "stuck": "ingestions that were stuck go on",
+    "staged": "ingestions' staged content was past its time",
+    "pruned": "replaced versions were past the time that they are kept",
+    "orphans": "left-overs were removed from indexes",
+    "expired": "entries of the cache were past their time",
+    "dropped": "notes of old removals were dropped",
+    "erased": "requests to forget were erased from files",
+}
+
+
+@reports_errors
+def maintain(
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Rid files of what was forgotten now, not only when it is due.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Do now what is done once an hour: remove what is past its time, mend what a crash left behind."""
+    output = Output(as_json=as_json)
+    with daemon(output) as client:
+        done: dict[str, int] = client.call("maintain", erase=erase)
+    told = [f"{number} {_DONE[name]}" for name, number in done.items() if number]
+    output.show(done, lambda: "\n".join(told) or "nothing was to be done")

@@ -1,0 +1,174 @@
+"""What Neo4j holds of one record, by ranges of ids, in the few words by which it can be compared."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+from math import floor
+from typing import LiteralString, NamedTuple
+from uuid import UUID
+
+from apex_mcp.stores.graph.neo4j_client import Neo4jClient
+from apex_mcp.stores.record.facts import Fact
+from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
+
+_IDS_AT_ONCE = 2000
+
+_NODES: LiteralString = """
+MATCH (n:Entity {record: $record}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
+RETURN n.uuid AS id, n.name AS name, n.type AS type, n.value AS value, n.mentions AS mentions, n.members AS members
+"""
+
+_EDGES: LiteralString = """
+MATCH (n:Entity {record: $record}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
+MATCH (n)-[r:RELATES_TO]->(o:Entity)
+RETURN n.uuid AS subject, r.name AS predicate, o.uuid AS object, r.fact_ids AS facts, r.invalid_at.epochSeconds AS ended
+"""
+
+_EPISODES: LiteralString = """
+MATCH (e:Episodic {record: $record}) WHERE e.group_id = $namespace AND e.uuid > $after AND ($upto IS NULL OR e.uuid <= $upto)
+RETURN e.uuid AS id, e.name AS name, COLLECT { MATCH (e)-[:MENTIONS]->(n:Entity) RETURN n.uuid } AS mentions
+"""
+
+_NAMESPACES: LiteralString = """
+MATCH (n:Entity {record: $record}) RETURN DISTINCT n.group_id AS namespace
+UNION MATCH (e:Episodic {record: $record}) RETURN DISTINCT e.group_id AS namespace
+"""
+
+_ENTITY_IDS: LiteralString = """
+MATCH (n:Entity {record: $record}) WHERE n.uuid > $after
+RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
+"""
+_PASSAGE_IDS: LiteralString = """
+MATCH (n:Episodic {record: $record}) WHERE n.uuid > $after
+RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
+"""
+
+_TOKEN: LiteralString = "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token"
+
+
+class Edge(NamedTuple):
+    """A relation, as it is compared."""
+
+    subject: UUID
+    predicate: str
+    object: UUID
+    facts: tuple[str, ...]
+    ended_at: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Portion:
+    """A part of a graph: nodes and passages by id, in a few words each, and relations, each as often as it is there."""
+
+    nodes: dict[UUID, tuple[object, ...]] = field(default_factory=dict[UUID, tuple[object, ...]])
+    edges: Counter[Edge] = field(default_factory=Counter[Edge])
+    passages: dict[UUID, tuple[object, ...]] = field(default_factory=dict[UUID, tuple[object, ...]])
+
+
+class Neo4jInventory:
+    """Reads of one record's graph, by ranges of ids.
+
+    Args:
+        client: the database.
+        record_id: whose graph it is.
+    """
+
+    def __init__(self, client: Neo4jClient, record_id: UUID) -> None:
+        self._client = client
+        self._record = record_id.hex
+
+    async def token(self) -> str | None:
+        """What the graph calls itself; None where there is none.
+
+        Raises:
+            Unavailable: Neo4j does not answer.
+        """
+        found = await self._client.read(_TOKEN, record=self._record)
+        return found[0]["token"] if found else None
+
+    async def namespaces(self) -> set[str]:
+        """Where it holds something. Raises Unavailable."""
+        return {row["namespace"] for row in await self._client.read(_NAMESPACES, record=self._record)}
+
+    def entity_ids(self) -> AsyncGenerator[tuple[str, list[UUID]]]:
+        """The ids of all nodes, in pages of one namespace each. Raises Unavailable."""
+        return self._ids(_ENTITY_IDS)
+
+    def passage_ids(self) -> AsyncGenerator[tuple[str, list[UUID]]]:
+        """The ids of all passages, in pages of one namespace each. Raises Unavailable."""
+        return self._ids(_PASSAGE_IDS)
+
+    async def _ids(self, query: LiteralString) -> AsyncGenerator[tuple[str, list[UUID]]]:
+        after = str(UUID(int=0))
+        while found := await self._client.read(query, record=self._record, after=after, limit=_IDS_AT_ONCE):
+            for namespace in {row["namespace"] for row in found}:
+                yield namespace, [UUID(row["id"]) for row in found if row["namespace"] == namespace]
+            after = found[-1]["id"]
+
+    async def entities(self, namespace: str, after: UUID, upto: UUID | None) -> Portion:
+        """Nodes in a range of ids, and the relations that begin at them. Raises Unavailable."""
+        bounds = self._bounds(namespace, after, upto)
+        nodes, edges = await self._client.read(_NODES, **bounds), await self._client.read(_EDGES, **bounds)
+        return Portion(
+            nodes={
+                UUID(row["id"]): ("value",)
+                if row["value"]
+                else (row["name"], row["type"], row["mentions"], tuple(sorted(row["members"])))
+                for row in nodes
+            },
+            edges=Counter(
+                Edge(
+                    UUID(row["subject"]),
+                    row["predicate"],
+                    UUID(row["object"]),
+                    tuple(row["facts"]),
+                    row["ended"],
+                )
+                for row in edges
+            ),
+        )
+
+    async def passages(self, namespace: str, after: UUID, upto: UUID | None) -> Portion:
+        """Episodes in a range of ids, and what they mention. Raises Unavailable."""
+        rows = await self._client.read(_EPISODES, **self._bounds(namespace, after, upto))
+        return Portion(
+            passages={UUID(row["id"]): (row["name"], tuple(sorted(row["mentions"]))) for row in rows}
+        )
+
+    def _bounds(self, namespace: str, after: UUID, upto: UUID | None) -> dict[str, str | None]:
+        return {
+            "record": self._record,
+            "namespace": namespace,
+            "after": str(after),
+            "upto": str(upto) if upto else None,
+        }
+
+
+def portion(
+    entities: Iterable[ShownEntity] = (),
+    facts: Iterable[Fact] = (),
+    passages: Iterable[tuple[ShownPassage, tuple[UUID, ...]]] = (),
+) -> Portion:
+    """What Neo4j should hold of these, in the same words."""
+    return Portion(
+        nodes={
+            one.id: ("value",)
+            if one.value
+            else (one.name, one.type, one.mentions, tuple(sorted(map(str, one.members))))
+            for one in entities
+        },
+        edges=Counter(
+            Edge(
+                fact.subject_id,
+                fact.predicate,
+                fact.object_id,
+                tuple(sorted({str(row["id"]) for row in fact.sources})),
+                floor(fact.invalid_at.timestamp()) if fact.invalid_at else None,
+            )
+            for fact in facts
+        ),
+        passages={
+            one.id: (f"{one.title} #{one.ordinal + 1}", tuple(sorted(map(str, mentioned))))
+            for one, mentioned in passages
+        },
+    )
