@@ -84,4 +84,6 @@ def maintain(
     with daemon(output) as client:
         done: dict[str, int] = client.call("maintain", erase=erase)
     told = [f"{_DONE[name]}: {number}" for name, number in done.items() if number]
+    if erase:
+        told.append("the data folder's files hold nothing any more that was removed from the memory")
     output.show(done, lambda: "\n".join(told) or "nothing was to be done")
