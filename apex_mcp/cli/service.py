@@ -102,30 +102,44 @@ def workflows(limit: Limit = 20, as_json: AsJson = False) -> None:
     output.show(answer, lambda: rendering.rows(answer))
 
 
+class Store(StrEnum):
+    """What is made anew from the record."""
+
+    ALL = "all"
+    VECTORS = "vectors"
+    GRAPH = "graph"
+
+
 @reports_errors
 def reindex(
+    store: Annotated[Store, typer.Argument(help="The index to make anew.")] = Store.ALL,
     wait: Annotated[bool, typer.Option(help="Wait until all vectors are there as well.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Build the vector index anew with the embedder that is set; carries on where it was interrupted."""
+    """Make the indexes anew from the record, the vectors for the embedder that is set; carries on where it was interrupted."""
     output = Output(as_json=as_json)
     numbers: dict[str, int] = {}
     try:
         with daemon(output) as client:
-            for step in client.stream("reindex"):
+            for step in client.stream("reindex", store=store):
                 if output.errors.is_terminal and numbers.get(step["what"]) != step["number"]:
                     output.note(f"{step['what']}: {step['number']}")
                 numbers[step["what"]] = step["number"]
                 if step["what"] == _WAITING and not wait:
                     break
     except KeyboardInterrupt:
-        if _WAITING in numbers:
+        if store is Store.GRAPH:
+            output.note("interrupted: the graph goes on being written in the background")
+        elif _WAITING in numbers:
             output.note(f"the index is made anew; {_GOES_ON}")
         else:
             output.note(
                 "interrupted: the index that was in use stays; run `apex-mcp reindex` again to carry on"
             )
         raise typer.Exit(130) from None
+    if store is Store.GRAPH:
+        output.show({"graph": "written anew"}, lambda: "the graph is written anew")
+        return
     waiting = numbers.get(_WAITING)
     passages = numbers.get("passages", 0)
     done = f"the index is made anew: {passages} {'passage' if passages == 1 else 'passages'}"

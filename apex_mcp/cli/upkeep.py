@@ -62,13 +62,13 @@ def verdict(found: list[FindingView]) -> str:
 
 
 _DONE = {
-    "stuck": "ingestions that were stuck go on",
-    "staged": "ingestions' staged content was past its time",
-    "pruned": "replaced versions were past the time that they are kept",
-    "orphans": "left-overs were removed from indexes",
-    "expired": "entries of the cache were past their time",
-    "dropped": "notes of old removals were dropped",
-    "erased": "requests to forget were erased from files",
+    "stuck": "ingestions that were stuck and go on",
+    "staged": "ingestions whose staged content went",
+    "pruned": "replaced versions that were pruned",
+    "orphans": "left-overs removed from indexes",
+    "expired": "cached answers whose time was over",
+    "dropped": "notes of old removals dropped",
+    "erased": "requests to forget that files are rid of now",
 }
 
 
@@ -83,5 +83,7 @@ def maintain(
     output = Output(as_json=as_json)
     with daemon(output) as client:
         done: dict[str, int] = client.call("maintain", erase=erase)
-    told = [f"{number} {_DONE[name]}" for name, number in done.items() if number]
+    told = [f"{_DONE[name]}: {number}" for name, number in done.items() if number]
+    if erase:
+        told.append("the data folder's files hold nothing any more that was removed from the memory")
     output.show(done, lambda: "\n".join(told) or "nothing was to be done")

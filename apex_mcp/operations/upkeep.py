@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from apex_mcp.caller import Caller
-from apex_mcp.errors import Code, Rejected
+from apex_mcp.errors import Code, InputError, Rejected
 from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.models import (
     EnrichmentState,
@@ -22,17 +23,25 @@ _LOOK_SECONDS = 0.5
 class Upkeep(Operations):
     """What keeps a memory whole, and says how it is."""
 
-    async def reindex(self, caller: Caller) -> AsyncIterator[ReindexView]:
-        """Make the vector index anew from the record, for the embedder that is set; yields how far it is.
+    async def reindex(
+        self, caller: Caller, *, store: Literal["vectors", "graph", "all"] = "all"
+    ) -> AsyncIterator[ReindexView]:
+        """Make an index anew from the record; yields how far it is. Searches go on meanwhile, and no model is asked.
 
-        It goes on until no passage waits for its vectors any more. They come in the background: nothing is lost by leaving
-        while they do.
+        The vector index is made for the embedder that is set. It goes on until no passage waits for its vectors any more.
+        They come in the background: nothing is lost by leaving while they do. So does a graph that is written with it; one
+        that is asked for alone is waited for.
 
         Raises:
-            Conflict: it is being made anew already.
+            Conflict: the vector index is being made anew already.
+            InputError: there is no graph on a server.
             Unavailable: the record does not answer; the next call carries on.
         """
-        graph_stands = self._graph.on_server
+        if store == "graph":
+            async for view in self._rewrite_graph():
+                yield view
+            return
+        graph_stands = self._graph.on_server and store == "all"
         async for what, number in self._index.reindex():
             if graph_stands:
                 # Not before it may run. The worker finds that, and writes it anew.
@@ -41,6 +50,21 @@ class Upkeep(Operations):
             yield ReindexView(what=what, number=number)
         async for number in self._index.vectors_to_come():
             yield ReindexView(what="passages that wait for vectors", number=number)
+
+    async def _rewrite_graph(self) -> AsyncIterator[ReindexView]:
+        if not self._graph.on_server:
+            raise InputError(
+                "there is no graph on a server: the record itself is the graph",
+                unchanged="nothing was changed",
+                next_step="leave the graph out, or set APEX_NEO4J_URI",
+            )
+        await self._record.graph_queue.end()
+        self._bell.ring()
+        while await self._record.graph_queue.has_work():
+            waiting = await self._record.graph_queue.waiting()
+            yield ReindexView(what="changes that the graph is still to be told", number=waiting)
+            await asyncio.sleep(_LOOK_SECONDS)
+        yield ReindexView(what="changes that the graph is still to be told", number=0)
 
     async def enrich(self, caller: Caller, *, namespace: str | None = None) -> AsyncIterator[EnrichView]:
         """Have the model read what it has not: stored without one, or failed. Of all namespaces if none is given.

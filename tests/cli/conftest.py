@@ -43,7 +43,15 @@ def found() -> list[Check]:
 
 
 @pytest.fixture
-def connected(notebook: Notebook, found: list[Check], monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+def maintained() -> dict[str, int]:
+    """What the daemon's maintenance does."""
+    return {"staged": 0}
+
+
+@pytest.fixture
+def connected(
+    notebook: Notebook, found: list[Check], maintained: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> Generator[None]:
     """A daemon's control channel; connections are made without its door, which has tests of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -56,9 +64,12 @@ def connected(notebook: Notebook, found: list[Check], monkeypatch: pytest.Monkey
     async def doctor() -> list[Check]:
         return found
 
+    async def maintain(erase: bool = False) -> dict[str, int]:
+        return maintained
+
     async def serve(sock: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=sock)
-        own: OwnOps = {"doctor": doctor}
+        own: OwnOps = {"doctor": doctor, "maintain": maintain}
         await ControlSession(reader, writer, caller=Caller(vouched=True), memory=memory, own=own).serve()
         await writer.wait_closed()
 

@@ -21,7 +21,7 @@ from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.times import moment
-from apex_mcp.views import DocumentView, ReindexView
+from apex_mcp.views import DocumentView, FindingView, ReindexView
 from tests.cli.conftest import Run
 from tests.server.notebook import Notebook
 
@@ -256,11 +256,13 @@ def test_reindex_says_what_is_done_and_what_goes_on(
     waiting: list[int],
     said: str,
 ) -> None:
-    async def reindex(caller: Caller) -> AsyncIterator[ReindexView]:
+    async def reindex(caller: Caller, *, store: str = "all") -> AsyncIterator[ReindexView]:
+        stores.append(store)
         yield ReindexView(what="passages", number=3)
         for number in waiting:
             yield ReindexView(what="passages that wait for vectors", number=number)
 
+    stores: list[str] = []
     monkeypatch.setattr(notebook, "reindex", reindex, raising=False)
     result = run("reindex", *options)
     assert result.exit_code == 0
@@ -269,6 +271,89 @@ def test_reindex_says_what_is_done_and_what_goes_on(
         "passages": 3,
         "waiting_for_vectors": waiting[-1] if waiting else None,
     }
+    assert run("reindex", "vectors").exit_code == 0
+    assert stores == ["all", "all", "vectors"]
+
+
+@pytest.mark.usefixtures("connected")
+def test_reindex_of_the_graph_alone_waits_until_it_is_written(
+    run: Run, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reindex(caller: Caller, *, store: str = "all") -> AsyncIterator[ReindexView]:
+        assert store == "graph"
+        for number in (2, 0):
+            yield ReindexView(what="changes that the graph is still to be told", number=number)
+
+    monkeypatch.setattr(notebook, "reindex", reindex, raising=False)
+    assert run("reindex", "graph").stdout.splitlines() == ["the graph is written anew"]
+    assert run("reindex", "nonsense").exit_code == 2
+
+
+def finding(
+    what: str = "facts have a source", *, differs: int = 0, left: int = 0, note: str = ""
+) -> FindingView:
+    return FindingView(
+        store="record", what=what, compared=5, differs=differs, left=left,
+        examples=["0f"] if differs else [], note=note,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("found", "status", "said"),
+    [
+        ([finding()], 0, "clean: everything is as the record says"),
+        ([finding(differs=2)], 0, "clean now: 2 differed and were mended"),
+        (
+            [finding(differs=3, left=3)],
+            1,
+            "3 differ: `apex-mcp verify --repair` mends what can be",
+        ),
+        (
+            [finding(differs=3, left=1, note="store the document again")],
+            1,
+            "3 differ, 2 were mended: the notes above say what helps",
+        ),
+    ],
+)
+def test_verify_says_what_differs_and_ends_with_status_0_only_if_nothing_does(
+    run: Run,
+    notebook: Notebook,
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[FindingView],
+    status: int,
+    said: str,
+) -> None:
+    asked: list[bool] = []
+
+    async def verify(caller: Caller, *, repair: bool = False) -> AsyncIterator[FindingView]:
+        asked.append(repair)
+        for one in found:
+            yield one
+
+    monkeypatch.setattr(notebook, "verify", verify, raising=False)
+    result = run("verify")
+    assert result.exit_code == status
+    assert result.stdout.splitlines()[-1] == said
+    as_json = run("verify", "--repair", "--json")
+    assert as_json.exit_code == status
+    assert json.loads(as_json.stdout) == {
+        "clean": status == 0,
+        "findings": [one.model_dump(mode="json") for one in found],
+    }
+    assert asked == [False, True]
+
+
+@pytest.mark.usefixtures("connected")
+def test_maintain_says_what_it_did(run: Run, maintained: dict[str, int]) -> None:
+    assert run("maintain").stdout.splitlines() == ["nothing was to be done"]
+    maintained |= {"pruned": 2, "erased": 1}
+    assert run("maintain", "--erase").stdout.splitlines() == [
+        "replaced versions that were pruned: 2",
+        "requests to forget that files are rid of now: 1",
+        "the data folder's files hold nothing any more that was removed from the memory",
+    ]
+    assert json.loads(run("maintain", "--json").stdout) == maintained
 
 
 @pytest.mark.parametrize(
