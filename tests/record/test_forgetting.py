@@ -437,7 +437,7 @@ async def test_what_callers_and_models_said_of_a_forgotten_entity_goes_as_well(r
     )
     made = replace(version(ingestion, token, "text"), extraction=extraction)
     await record.versions.commit([made], token, enrich=True)
-    answer = {
+    answer: dict[str, Any] = {
         "entities": [{"name": CANARY, "aliases": []}, {"name": "Ann", "aliases": [CANARY]}],
         "facts": [{"subject": CANARY, "object": "Ann"}, {"subject": "Ann", "object": "Acme"}],
     }
