@@ -11,6 +11,7 @@ from apex_mcp.models import EntityInput, FactInput
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
 from tests.record.graphs import begin, enrich, entity, id_of, look, names, tell, works_at
+from tests.record.leftovers import everything, tables_with
 from tests.record.notes import claim, commit, note, remember, version, visible_texts
 
 pytestmark = pytest.mark.anyio
@@ -36,29 +37,6 @@ async def remove(record: Record) -> None:
         await record.purges.delete_rows(versions)
         await record.purges.delete_documents(due)
         await record.purges.passed(versions, again_after_seconds=3600)
-
-
-async def everything(record: Record) -> dict[str, Any]:
-    """Every row of every table, as text."""
-    tables = await record.database.fetch_all(
-        "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' "
-        "AND table_name NOT IN ('forget_keys', 'alembic_version')"
-    )
-    return {
-        row["name"]: [
-            one["said"]
-            for one in await record.database.fetch_all(f"SELECT t::text AS said FROM {row['name']} t")
-        ]
-        for row in tables
-    }
-
-
-async def tables_with(record: Record, words: str) -> list[str]:
-    return sorted(
-        name
-        for name, rows in (await everything(record)).items()
-        if any(words.casefold() in row.casefold() for row in rows)
-    )
 
 
 # --- documents -------------------------------------------------------------------------------------------------------
