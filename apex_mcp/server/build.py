@@ -19,6 +19,7 @@ from apex_mcp.server.gateway import Gateway, take_notices
 from apex_mcp.server.resources import add_resources
 from apex_mcp.server.roots import forget_changed_roots
 from apex_mcp.server.schemas import outline, slim
+from apex_mcp.server.tools.forgetting import ForgettingTools
 from apex_mcp.server.tools.ingesting import IngestingTools
 from apex_mcp.server.tools.reading import ReadingTools
 from apex_mcp.server.tools.searching import SearchingTools
@@ -96,6 +97,7 @@ def _tools(desk: Desk) -> list[Tool]:
         _tool(ingesting.get_ingestion, "Check ingestions"),
         _tool(ingesting.cancel_ingestion, "Cancel an ingestion", destructive=True, idempotent=True),
         _tool(ingesting.retry_ingestion, "Retry an ingestion", destructive=False, idempotent=True),
+        _tool(ForgettingTools(desk).forget, "Forget for good", destructive=True, idempotent=True),
         _tool(reading.get_stats, "Memory statistics"),
     ]
 

@@ -67,6 +67,15 @@ class ProcessCache:
             self._drop(key)
         return len(over)
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Cache`."""
+        for key in keys:
+            self._drop(key)
+
+    async def delete_beginning(self, start: str) -> None:
+        """See `Cache`."""
+        await self.delete_many([key for key in self._entries if key.startswith(start)])
+
     async def close(self) -> None:
         """See `Cache`."""
         self._entries.clear()

@@ -24,6 +24,14 @@ class Cache(Protocol):
         """Let go of what is past its time; how much that was, which is nothing where a server does it by itself."""
         ...
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Keep these no longer; what is not there is no error. What cannot be reached now goes when its time is over."""
+        ...
+
+    async def delete_beginning(self, start: str) -> None:
+        """Keep nothing any longer whose key begins so; looks at every key, so for rare occasions."""
+        ...
+
     async def close(self) -> None:
         """Release connections."""
         ...

@@ -9,6 +9,7 @@ from apex_mcp.stores.record.checking import RecordChecks
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
 from apex_mcp.stores.record.erasing import ErasureStore
+from apex_mcp.stores.record.forgetting import ForgetStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
 from apex_mcp.stores.record.graph_pages import GraphPages
 from apex_mcp.stores.record.holdings import Holdings
@@ -43,6 +44,7 @@ class Record:
     graph_pages: GraphPages
     retention: RetentionStore
     erasures: ErasureStore
+    forgetting: ForgetStore
 
 
 @asynccontextmanager
@@ -76,6 +78,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             GraphPages(database),
             RetentionStore(database),
             ErasureStore(database),
+            ForgetStore(database),
         )
     finally:
         await database.close()
