@@ -1,5 +1,6 @@
 """Memory: every operation that a tool, the command line or a page offers, in one class."""
 
+from apex_mcp.operations.archiving import Archiving
 from apex_mcp.operations.entities import Entities
 from apex_mcp.operations.finding import Finding
 from apex_mcp.operations.following import Following
@@ -7,7 +8,7 @@ from apex_mcp.operations.taking_in import TakingIn
 from apex_mcp.operations.upkeep import Upkeep
 
 
-class Memory(TakingIn, Following, Finding, Entities, Upkeep):
+class Memory(TakingIn, Following, Finding, Entities, Upkeep, Archiving):
     """The operations.
 
     All take the caller first; `namespace` None means the caller's own. Every error is an `ApexError`.

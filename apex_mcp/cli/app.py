@@ -2,6 +2,7 @@
 
 import typer
 
+from apex_mcp.cli.archives import export, import_
 from apex_mcp.cli.health import doctor, setup
 from apex_mcp.cli.ingest import ingest
 from apex_mcp.cli.memory import add, cancel, ingestions, retry
@@ -22,9 +23,10 @@ app = typer.Typer(
 
 for panel, commands in {
     "Memory": (ingest, add, search, entities, unlink, link, show, ls),
+    "Taking along": (export, import_),
     "Ingestions": (ingestions, cancel, retry),
     "Server profile": (serve,),
     "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, version),
 }.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

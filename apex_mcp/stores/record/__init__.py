@@ -5,9 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from apex_mcp.models import Exclusive
+from apex_mcp.stores.record.archives import ArchiveLog
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
+from apex_mcp.stores.record.forgetting import ForgetStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
+from apex_mcp.stores.record.import_ending import ImportEnding
+from apex_mcp.stores.record.importing import ImportStore
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.purging import PurgeStore
@@ -33,6 +37,10 @@ class Record:
     enrichments: EnrichmentStore
     splits: SplitStore
     graph_queue: GraphQueue
+    forgetting: ForgetStore
+    archives: ArchiveLog
+    imports: ImportStore
+    import_ending: ImportEnding
 
 
 @asynccontextmanager
@@ -50,6 +58,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
     await ensure_schema(conninfo)
     database = Database(conninfo)
     await database.open()
+    forgetting = ForgetStore(database)
     try:
         yield Record(
             database,
@@ -61,6 +70,10 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             EnrichmentStore(database, exclusive),
             SplitStore(database),
             GraphQueue(database),
+            forgetting,
+            ArchiveLog(database),
+            ImportStore(database, forgetting),
+            ImportEnding(database),
         )
     finally:
         await database.close()
