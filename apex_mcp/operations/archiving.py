@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from apex_mcp.archiving.importing import Importer
 from apex_mcp.archiving.originals import Originals
 from apex_mcp.archiving.reading import ArchiveReader
 from apex_mcp.caller import Caller
-from apex_mcp.errors import Code, InputError, Rejected
+from apex_mcp.errors import ApexError, Code, InputError, Rejected
 from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.ingestion.room import require_room
 from apex_mcp.operations.base import Operations
@@ -47,6 +47,7 @@ class Archiving(Operations):
         name = check_namespace(namespace) if namespace is not None else None
         with await asyncio.to_thread(ContainerWriter, path, force=force) as writer:
             # Before the snapshot: what is forgotten meanwhile may be in it.
+            total = 0
             noted = await self._record.archives.note("export", path.name, name)
             try:
                 files = Originals(self._record.ingestions, max_bytes=self._settings.max_file_bytes)
@@ -61,7 +62,8 @@ class Archiving(Operations):
                         yield ExportStep(done=done, total=total)
                 size = await asyncio.to_thread(writer.finish, exporter.manifest())
             except BaseException:
-                await asyncio.shield(self._record.archives.withdraw(noted))
+                with suppress(ApexError):
+                    await asyncio.shield(self._record.archives.withdraw(noted))
                 raise
         yield ExportStep(
             done=total,
