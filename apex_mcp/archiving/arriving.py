@@ -139,6 +139,7 @@ class Arrivals:
             "id": str(self._fact_id(line.subject, line.predicate, line.object, line.valid_at)),
             "namespace": self._namespace,
             "version_id": str(version.id),
+            "subject": line.subject,
             "subject_id": str(self.entity_id(line.subject)),
             "predicate": line.predicate,
             "object_id": str(ids.entity_id(self._namespace, line.object)),

@@ -13,7 +13,7 @@ from apex_mcp.archiving.container import ContainerWriter, MemberWriter
 from apex_mcp.archiving.lines import FORMAT, VERSION
 from apex_mcp.archiving.originals import Originals
 from apex_mcp.stores.record.archive_rows import ArchiveRows, Page
-from apex_mcp.stores.record.forgetting import ForgetKey
+from apex_mcp.stores.record.tombstones import ForgetKey, Tombstone
 
 _OF_VERSIONS = ("versions", "chunks", "vectors", "entities", "facts", "answers", "links", "ends")
 
@@ -26,7 +26,7 @@ class Exporter:
 
     Args:
         rows: the snapshot.
-        tombstones: what was forgotten, without saying what.
+        forgotten: what was, without saying what.
         originals: adds files; or None.
         past: replaced versions go along.
     """
@@ -35,13 +35,13 @@ class Exporter:
         self,
         rows: ArchiveRows,
         *,
-        tombstones: Sequence[ForgetKey],
+        forgotten: tuple[Sequence[ForgetKey], Sequence[Tombstone]],
         originals: Originals | None,
         past: bool,
     ) -> None:
         self.counts: dict[str, int] = {}
         self._rows = rows
-        self._tombstones = tombstones
+        self._forgotten = forgotten
         self._originals = originals
         self._past = past
         self._first_arrivals: dict[str, int] = {}
@@ -69,15 +69,16 @@ class Exporter:
         for kind in ("splits", "name_vectors"):
             await self._whole(writer, kind)
         with writer.member("tombstones.jsonl") as member:
-            for key in self._tombstones:
-                for tombstone in key.tombstones:
-                    member.line({
-                        "key": str(key.id),
-                        "secret": b64encode(key.secret).decode(),
-                        "digest": b64encode(tombstone.digest).decode(),
-                        "kind": tombstone.kind,
-                        "forgotten_at": _plain(tombstone.forgotten_at),
-                    })
+            keys, tombstones = self._forgotten
+            secrets = {key.id: b64encode(key.secret).decode() for key in keys}
+            for one in tombstones:
+                member.line({
+                    "key": str(one.key_id),
+                    "secret": secrets[one.key_id],
+                    "digest": b64encode(one.digest).decode(),
+                    "kind": one.kind,
+                    "forgotten_at": _plain(one.forgotten_at),
+                })
         self.counts["tombstones"] = member.told()["lines"]
         yield total, total
 

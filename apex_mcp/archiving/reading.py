@@ -30,7 +30,7 @@ from apex_mcp.archiving.lines import (
     VectorLine,
     VersionLine,
 )
-from apex_mcp.stores.record.forgetting import ForgetKey, Tombstone
+from apex_mcp.stores.record.tombstones import ForgetKey, Tombstone
 from apex_mcp.stores.vectors.packing import unpack
 
 LineT = TypeVar("LineT", bound=Line)
@@ -126,17 +126,21 @@ class ArchiveReader:
         [name] = [name for name, of in LINES.items() if of is kind]
         yield from self._lines(name, kind)
 
-    def tombstones(self) -> list[ForgetKey]:
+    def tombstones(self) -> tuple[list[ForgetKey], list[Tombstone]]:
         """What was forgotten where the archive was made."""
-        keys: dict[UUID, tuple[bytes, list[Tombstone]]] = {}
+        keys: dict[UUID, ForgetKey] = {}
+        tombstones: list[Tombstone] = []
         for line in self._lines("tombstones.jsonl", TombstoneLine):
-            _, some = keys.setdefault(line.key, (b64decode(line.secret), []))
-            some.append(
-                Tombstone(digest=b64decode(line.digest), kind=line.kind, forgotten_at=line.forgotten_at)
+            keys.setdefault(line.key, ForgetKey(id=line.key, secret=b64decode(line.secret), own=False))
+            tombstones.append(
+                Tombstone(
+                    key_id=line.key,
+                    digest=b64decode(line.digest),
+                    kind=line.kind,
+                    forgotten_at=line.forgotten_at,
+                )
             )
-        return [
-            ForgetKey(id=id_, secret=secret, tombstones=tuple(some)) for id_, (secret, some) in keys.items()
-        ]
+        return list(keys.values()), tombstones
 
     def bundles(self) -> Iterator[Bundle]:
         """Every version, in the order in which they became current, by namespace.

@@ -13,7 +13,7 @@ async def embedder_of(
     dimensions: int, *, model: str = "text-embedding-3-small"
 ) -> AsyncGenerator[OpenAICompatibleEmbedder]:
     """An embedder over a server of its own, prepared."""
-    with OpenAIServer(dimensions=dimensions) as endpoint:
+    with OpenAIServer(dimensions=dimensions, models=(model,)) as endpoint:
         embedder = OpenAICompatibleEmbedder(base_url=endpoint.base_url, model=model, api_key=None)
         await embedder.prepare()
         yield embedder

@@ -58,7 +58,6 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
     await ensure_schema(conninfo)
     database = Database(conninfo)
     await database.open()
-    forgetting = ForgetStore(database)
     try:
         yield Record(
             database,
@@ -70,9 +69,9 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             EnrichmentStore(database, exclusive),
             SplitStore(database),
             GraphQueue(database),
-            forgetting,
+            ForgetStore(database),
             ArchiveLog(database),
-            ImportStore(database, forgetting),
+            ImportStore(database),
             ImportEnding(database),
         )
     finally:

@@ -1,7 +1,5 @@
 """Archives and backups that were made. They hold what is forgotten after, so they can be named then."""
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, LiteralString
 from uuid import UUID
 
@@ -16,17 +14,6 @@ RETURNING id
 """
 
 Kind = Literal["export", "backup"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
-    """One that was made; `namespace` None means all of them."""
-
-    kind: Kind
-    name: str
-    namespace: str | None
-    made_at: datetime
-    documents: int
 
 
 class ArchiveLog:
@@ -45,10 +32,3 @@ class ArchiveLog:
         """It was not made after all."""
         async with self._database.connection() as connection:
             await connection.execute("DELETE FROM archives WHERE id = %s", (archive_id,))
-
-    async def made(self) -> list[Archive]:
-        """All of them, the newest first."""
-        rows = await self._database.fetch_all(
-            "SELECT kind, name, namespace, made_at, documents FROM archives ORDER BY made_at DESC"
-        )
-        return [Archive(**row) for row in rows]

@@ -1,6 +1,7 @@
 """Rows of the entities and facts that versions name, as both of their commits write them."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
 from uuid import UUID
@@ -9,7 +10,7 @@ from apex_mcp import ids
 from apex_mcp.models import ExtractedFact, Extraction, Layer
 from apex_mcp.stores.record.database import Connection
 
-# Sorted by id, so that two commits that name the same entities never wait for each other in a circle.
+# Here and below sorted by id, so that no two commits, or removals, that name the same wait for each other in a circle.
 _INSERT_ENTITIES: LiteralString = """
 INSERT INTO entities (id, namespace, normalised, core)
 SELECT DISTINCT ON (id) id, namespace, normalised, core FROM jsonb_to_recordset(%s::jsonb)
@@ -30,6 +31,7 @@ SELECT id, version_id, name, type, ARRAY(SELECT jsonb_array_elements_text(aliase
        ARRAY(SELECT jsonb_array_elements_text(alias_keys)), ARRAY(SELECT jsonb_array_elements_text(chunk_ids)::uuid)
 FROM jsonb_to_recordset(%s::jsonb)
     AS r(id uuid, version_id uuid, name text, type text, aliases jsonb, alias_keys jsonb, chunk_ids jsonb)
+ORDER BY id
 ON CONFLICT DO NOTHING
 """
 
@@ -42,6 +44,7 @@ SELECT r.id, r.version_id, 1, r.name, r.type, ARRAY(SELECT jsonb_array_elements_
 FROM jsonb_to_recordset(%s::jsonb)
     AS r(id uuid, version_id uuid, name text, type text, aliases jsonb, alias_keys jsonb, chunk_ids jsonb)
 LEFT JOIN entity_sources s ON s.entity_id = r.id AND s.version_id = r.version_id AND s.layer = 0
+ORDER BY r.id
 ON CONFLICT DO NOTHING
 """
 
@@ -56,6 +59,7 @@ _INSERT_FACT_SOURCES: LiteralString = """
 INSERT INTO fact_sources (fact_id, version_id, chunk_id, sentence, valid_at, invalid_at)
 SELECT id, version_id, chunk_id, sentence, valid_at, invalid_at FROM jsonb_to_recordset(%s::jsonb)
     AS r(id uuid, version_id uuid, chunk_id uuid, sentence text, valid_at timestamptz, invalid_at timestamptz)
+ORDER BY id
 ON CONFLICT DO NOTHING
 """
 
@@ -66,6 +70,7 @@ SELECT r.id, r.version_id, 1, r.chunk_id, r.sentence, r.valid_at, r.invalid_at F
     AS r(id uuid, version_id uuid, chunk_id uuid, sentence text, valid_at timestamptz, invalid_at timestamptz)
 LEFT JOIN fact_sources s ON s.fact_id = r.id AND s.version_id = r.version_id AND s.layer = 0
 WHERE s.fact_id IS NULL OR (s.invalid_at IS NULL AND r.invalid_at IS NOT NULL)
+ORDER BY r.id
 ON CONFLICT DO NOTHING
 """
 
@@ -97,6 +102,7 @@ class GraphRows:
                 "id": str(fact_id(namespace, fact)),
                 "namespace": namespace,
                 "version_id": str(version_id),
+                "subject": ids.normalise_name(fact.subject),
                 "subject_id": str(ids.entity_id(namespace, fact.subject)),
                 "predicate": fact.predicate,
                 "object_id": str(ids.entity_id(namespace, fact.object)),
@@ -106,6 +112,34 @@ class GraphRows:
                 "valid_at": fact.valid_at.isoformat() if fact.valid_at else None,
                 "invalid_at": fact.invalid_at.isoformat() if fact.invalid_at else None,
             })
+
+    def names(self) -> set[str]:
+        """Every name in it, normalised."""
+        names = {name for row in self.entities for name in (row["normalised"], *row["alias_keys"])}
+        return (
+            names
+            | {row["subject"] for row in self.facts}
+            | {ids.normalise_name(row["object_text"]) for row in self.facts}
+        )
+
+    def without(self, names: Collection[str]) -> "GraphRows":
+        """The rest, where these normalised names may not be in it."""
+        return GraphRows(
+            entities=[
+                {
+                    **row,
+                    "aliases": [one for one in row["aliases"] if ids.normalise_name(one) not in names],
+                    "alias_keys": [one for one in row["alias_keys"] if one not in names],
+                }
+                for row in self.entities
+                if row["normalised"] not in names
+            ],
+            facts=[
+                row
+                for row in self.facts
+                if row["subject"] not in names and ids.normalise_name(row["object_text"]) not in names
+            ],
+        )
 
 
 def fact_id(namespace: str, fact: ExtractedFact) -> UUID:
@@ -125,9 +159,10 @@ async def insert_graph(connection: Connection, rows: GraphRows, layer: Layer) ->
     if rows.entities:
         entities = json.dumps(rows.entities)
         await connection.execute(_INSERT_ENTITIES, (entities,))
+        await connection.execute(_ADD_ENTITY_SOURCES if model else _INSERT_ENTITY_SOURCES, (entities,))
+        # Behind the sources, which hold the entities' rows: a removal takes no alias that is there already away from under us.
         if any(row["alias_keys"] for row in rows.entities):
             await connection.execute(_INSERT_ALIASES, (entities,))
-        await connection.execute(_ADD_ENTITY_SOURCES if model else _INSERT_ENTITY_SOURCES, (entities,))
     if rows.facts:
         facts = json.dumps(rows.facts)
         await connection.execute(_INSERT_FACTS, (facts,))

@@ -6,7 +6,7 @@ whatever was known at a time before is known again. In any other, each revision 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString
@@ -14,11 +14,11 @@ from uuid import UUID
 
 from apex_mcp.models import Layer, Retirement
 from apex_mcp.stores.record.database import Connection, Database
-from apex_mcp.stores.record.forgetting import ForgetStore
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.linking import link_entities
+from apex_mcp.stores.record.tombstones import ForgetKey, Kind, all_keys, find, hold_off_forgetting
 from apex_mcp.stores.record.versions import LOG, NewVersion, insert_versions, purged
 from apex_mcp.stores.record.visibility import CURRENT
 
@@ -45,8 +45,10 @@ _STANDING: LiteralString = f"""
 SELECT d.id AS document_id, v.id AS version_id, v.content_hash, i.accepted_at,
        coalesce((SELECT max(number) FROM versions o WHERE o.document_id = d.id), 0) AS last_number
 FROM documents d LEFT JOIN versions v ON v.document_id = d.id AND {CURRENT} LEFT JOIN ingestions i ON i.id = v.ingestion_id
-WHERE d.id = ANY(%s) ORDER BY d.id FOR NO KEY UPDATE OF d
+WHERE d.id = ANY(%s)
 """
+
+_LOCK_DOCUMENTS: LiteralString = "SELECT 1 FROM documents WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
 _INGESTIONS: LiteralString = """
 INSERT INTO ingestions (id, namespace, document_id, request, fingerprint, lane, bulk, state, step, result, accepted_at,
@@ -188,9 +190,8 @@ class ImportResult:
 class ImportStore:
     """The record's side of an import."""
 
-    def __init__(self, database: Database, forgetting: ForgetStore) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._forgetting = forgetting
 
     async def begin(self, course: Course, *, arrivals: int, created_at: datetime | None) -> int:
         """Begin an import, or carry it on; the number behind which its entities are counted."""
@@ -245,32 +246,50 @@ class ImportStore:
         Raises:
             Unavailable: the database does not answer; the same call may be made again.
         """
-        async with self._database.transaction() as connection:
-            if index is not None and not await is_in_use(connection, index):
-                return ImportResult(index_replaced=True)
-            result = ImportResult()
-            chosen = await self._choose(connection, versions, course, result.fates)
-            await _insert(connection, chosen)
-            row = await (await connection.execute(LOCK, (course.archive, course.namespace))).fetchone()
-            assert row is not None  # `begin` made it
-            now, ours = row["revision"], row["ours"] == row["revision"]
-            numbers = _numbers(chosen, now, ours=ours)
-            last = max([now, *numbers.values(), *([until] if ours else [])])
-            result.retired.extend(await _publish(connection, chosen, numbers, ours=ours))
-            known = list(times) if ours else [(number, None) for number in numbers.values()]
-            await connection.execute(
-                REVISIONS, (course.namespace, [n for n, _ in known], [time for _, time in known])
+        return await self._database.transact(
+            lambda connection: self._commit(
+                connection, versions, course, until=until, times=times, index=index
             )
-            bound = {"archive": course.archive, "namespace": course.namespace, "ours": ours}
-            await connection.execute(RAISE, {**bound, "revision": last})
-            new = [one.version.id for one, _ in chosen]
-            if new and not ours:
-                for layer in (Layer.TEXT, Layer.MODEL):
-                    await link_entities(connection, new, layer)
-            changed = list(dict.fromkeys([*new, *(one.version_id for one in result.retired)]))
-            await connection.execute(LOG, (changed,))
-            await note_changes(connection, changed)
-            result.stored.extend(new)
+        )
+
+    async def _commit(
+        self,
+        connection: Connection,
+        versions: Sequence[ArchivedVersion],
+        course: Course,
+        *,
+        until: int,
+        times: Sequence[tuple[int, datetime]],
+        index: IndexUse | None,
+    ) -> ImportResult:
+        keys = await hold_off_forgetting(connection)
+        if index is not None and not await is_in_use(connection, index):
+            return ImportResult(index_replaced=True)
+        result = ImportResult()
+        if keys:
+            versions = await _without_forgotten(connection, keys, course, versions)
+        chosen = await self._choose(connection, versions, course, result.fates)
+        await _insert(connection, chosen)
+        row = await (await connection.execute(LOCK, (course.archive, course.namespace))).fetchone()
+        assert row is not None  # `begin` made it
+        now, ours = row["revision"], row["ours"] == row["revision"]
+        numbers = _numbers(chosen, now, ours=ours)
+        last = max([now, *numbers.values(), *([until] if ours else [])])
+        result.retired.extend(await _publish(connection, chosen, numbers, ours=ours))
+        known = list(times) if ours else [(number, None) for number in numbers.values()]
+        await connection.execute(
+            REVISIONS, (course.namespace, [n for n, _ in known], [time for _, time in known])
+        )
+        bound = {"archive": course.archive, "namespace": course.namespace, "ours": ours}
+        await connection.execute(RAISE, {**bound, "revision": last})
+        new = [one.version.id for one, _ in chosen]
+        if new and not ours:
+            for layer in (Layer.TEXT, Layer.MODEL):
+                await link_entities(connection, new, layer)
+        changed = list(dict.fromkeys([*new, *(one.version_id for one in result.retired)]))
+        await connection.execute(LOG, (changed,))
+        await note_changes(connection, changed)
+        result.stored.extend(new)
         return result
 
     async def _choose(
@@ -291,6 +310,8 @@ class ImportStore:
                 [one.document_created_at for one in documents.values()],
             ),
         )
+        await connection.execute(_LOCK_DOCUMENTS, (list(documents),))
+        # From here on by statements of their own, which see what that one may have waited for.
         rows = await (await connection.execute(_STANDING, (list(documents),))).fetchall()
         places = {row.pop("document_id"): _Place(**row) for row in rows}
         ids = [one.version.id for one in versions]
@@ -301,11 +322,12 @@ class ImportStore:
             ).fetchall()
         }
         gone = await purged(connection, ids)
-        # Now that their rows are locked: what is forgotten from here on waits until this is committed.
-        keys = [one.key for one in documents.values()]
-        forgotten = await self._forgetting.forgotten(course.namespace, keys)
-        if course.source != course.namespace:
-            forgotten |= await self._forgetting.forgotten(course.source, keys)
+        keys = await all_keys(connection)
+        forgotten: set[str] = set()
+        for namespace in {course.source, course.namespace}:
+            forgotten |= await find(
+                connection, keys, Kind.DOCUMENT, namespace, {one.key for one in documents.values()}
+            )
         chosen: list[tuple[ArchivedVersion, _Place]] = []
         for one in versions:
             place = places[one.version.document_id]
@@ -352,6 +374,28 @@ class _Place:
 
 
 _Chosen = Sequence[tuple[ArchivedVersion, _Place]]
+
+
+async def _without_forgotten(
+    connection: Connection,
+    keys: Sequence[ForgetKey],
+    course: Course,
+    versions: Sequence[ArchivedVersion],
+) -> list[ArchivedVersion]:
+    """The same, without what names a forgotten entity; a model's answers about such a version may tell of it, so they go."""
+    names = {name for one in versions for rows in (one.text_graph, one.model_graph) for name in rows.names()}
+    gone: set[str] = set()
+    for namespace in {course.source, course.namespace}:
+        gone |= await find(connection, keys, Kind.ENTITY, namespace, names)
+    return [
+        replace(
+            one,
+            text_graph=one.text_graph.without(gone),
+            model_graph=one.model_graph.without(gone),
+            answers=() if gone & {*one.text_graph.names(), *one.model_graph.names()} else one.answers,
+        )
+        for one in versions
+    ]
 
 
 async def _insert(connection: Connection, chosen: _Chosen) -> None:
