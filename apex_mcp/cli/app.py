@@ -2,7 +2,7 @@
 
 import typer
 
-from apex_mcp.cli.archives import export, import_
+from apex_mcp.cli.archives import backup, export, import_, restore
 from apex_mcp.cli.health import doctor, setup
 from apex_mcp.cli.ingest import ingest
 from apex_mcp.cli.memory import add, cancel, ingestions, retry
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 for panel, commands in {
     "Memory": (ingest, add, search, entities, unlink, link, show, ls),
-    "Taking along": (export, import_),
+    "Taking along": (export, import_, backup, restore),
     "Ingestions": (ingestions, cancel, retry),
     "Server profile": (serve,),
     "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, version),
