@@ -12,7 +12,13 @@ from tests.record.conftest import create_database, postgres
 __all__ = ["postgres"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """For fixtures that live longer than a test."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def new_database(postgres: EmbeddedPostgres) -> Callable[[], str]:
     return lambda: create_database(postgres, "apex")
 

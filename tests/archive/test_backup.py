@@ -1,21 +1,23 @@
 """A data folder is backed up while it is in use, and comes back with what was under way, and without what was forgotten."""
 
+import hashlib
 import json
 import os
 import re
+import sys
 import zipfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
+import anyio
 import pytest
 
 from apex_mcp.errors import ApexError, Code
 from apex_mcp.models import Lane
 from apex_mcp.runtime.backup import settings_without_secrets, write_backup
 from apex_mcp.runtime.home import DataFolder
-from apex_mcp.runtime.lock import DaemonLock
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.restoring import Restored, restore
 from apex_mcp.stores.record import Record, open_record
@@ -118,6 +120,26 @@ async def test_what_was_forgotten_since_stays_forgotten(tmp_path: Path) -> None:
         assert await visible_texts(record) == ["After the backup.", "Ann works at Acme"]
 
 
+_HOLD = """
+import sys
+from apex_mcp.runtime.lock import DaemonLock
+print(DaemonLock(sys.argv[1]).acquire(give_up=lambda: True, timeout_seconds=0), flush=True)
+sys.stdin.read()
+"""
+
+
+@asynccontextmanager
+async def held(folder: DataFolder) -> AsyncGenerator[None]:
+    """The folder's lock is another process's, as when a daemon runs."""
+    async with await anyio.open_process([sys.executable, "-c", _HOLD, str(folder.daemon_lock)]) as holder:
+        assert holder.stdout is not None
+        assert (await holder.stdout.receive()).strip() == b"True"
+        yield
+        assert holder.stdin is not None
+        await holder.stdin.aclose()
+        await holder.wait()
+
+
 async def refused(folder: DataFolder, file: Path, *, replace: bool = False) -> ApexError:
     with pytest.raises(ApexError) as caught:
         await restore(folder, file, replace=replace)
@@ -146,21 +168,8 @@ async def test_what_cannot_be_restored_changes_nothing(tmp_path: Path) -> None:
     broken = changes(file, add={"record.dump": b"PGDMP and no more"})
     assert (await refused(folder, broken, replace=True)).code == Code.ARCHIVE_INVALID
 
-    if os.name == "posix":
-        # Another process holds the lock: within one it would be its own.
-        child = os.fork()
-        if child == 0:
-            lock = DaemonLock(str(folder.daemon_lock))
-            held = lock.acquire(give_up=lambda: True, timeout_seconds=0)
-            (tmp_path / ("held" if held else "free")).touch()
-            while not (tmp_path / "done").exists():
-                pass
-            os._exit(0)
-        while not (tmp_path / "held").exists():
-            assert not (tmp_path / "free").exists()
+    async with held(folder):
         assert (await refused(folder, file, replace=True)).code == Code.ALREADY_RUNNING
-        (tmp_path / "done").touch()
-        os.waitpid(child, 0)
     async with running(folder.path) as (_, _, record):
         assert await visible_texts(record) == ["Ann works at Acme"]
     assert [one.name for one in folder.path.iterdir() if re.match("restor|replac", one.name)] == []
@@ -168,8 +177,6 @@ async def test_what_cannot_be_restored_changes_nothing(tmp_path: Path) -> None:
 
 def changes(file: Path, *, add: dict[str, bytes] | None = None, **manifest: object) -> Path:
     """The backup with another manifest, or other members that its manifest tells of."""
-    import hashlib
-
     with zipfile.ZipFile(file) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     told = json.loads(content.pop("manifest.json")) | manifest
@@ -186,7 +193,7 @@ def changes(file: Path, *, add: dict[str, bytes] | None = None, **manifest: obje
     return made
 
 
-async def test_an_older_record_is_migrated_and_one_that_cannot_be_asked_is_replaced_all_the_same(
+async def test_data_that_cannot_be_opened_is_replaced_all_the_same(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path / "home") as (folder, postgres, record):
