@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -149,7 +150,8 @@ def fact_id(namespace: str, fact: ExtractedFact) -> UUID:
         ids.entity_id(namespace, fact.subject),
         fact.predicate,
         str(ids.entity_id(namespace, fact.object)),
-        fact.valid_at.isoformat() if fact.valid_at else "",
+        # One moment, in whatever zone it was told.
+        fact.valid_at.astimezone(UTC).isoformat() if fact.valid_at else "",
     )
 
 
