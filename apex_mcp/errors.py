@@ -37,6 +37,10 @@ class Code(StrEnum):
     TYPE_MISMATCH = "type_mismatch"
     PASSWORD_PROTECTED = "password_protected"
     MALFORMED = "malformed"
+    # input: archives and backups
+    FILE_EXISTS = "file_exists"
+    ARCHIVE_INVALID = "archive_invalid"
+    ARCHIVE_NEWER = "archive_newer"
     # parsing
     PARSER_CRASHED = "parser_crashed"
     PARSER_TIMEOUT = "parser_timeout"

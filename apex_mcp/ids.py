@@ -42,6 +42,11 @@ def version_id(document: UUID, ingestion: UUID, claim: UUID) -> UUID:
     return uuid5(document, f"version\x1f{ingestion}\x1f{claim}")
 
 
+def imported_ingestion_id(document: UUID, archived_version: UUID) -> UUID:
+    """Id of the ingestion that stands for a version's way out of an archive; importing it again gives the same."""
+    return uuid5(document, f"imported\x1f{archived_version}")
+
+
 def chunk_id(version: UUID, ordinal: int) -> UUID:
     """Id of a version's chunk by its position (0-based)."""
     return uuid5(version, f"chunk\x1f{ordinal}")
@@ -49,7 +54,12 @@ def chunk_id(version: UUID, ordinal: int) -> UUID:
 
 def entity_id(namespace: str, name: str) -> UUID:
     """Id of the entity with this name; the type is an attribute, not part of the identity."""
-    return uuid5(APEX, f"entity\x1f{namespace}\x1f{normalise_name(name)}\x1f")
+    return entity_id_of(namespace, normalise_name(name))
+
+
+def entity_id_of(namespace: str, normalised: str) -> UUID:
+    """Id of the entity whose name is normalised to this."""
+    return uuid5(APEX, f"entity\x1f{namespace}\x1f{normalised}\x1f")
 
 
 def fact_id(namespace: str, subject: UUID, predicate: str, object_key: str, valid_at: str) -> UUID:

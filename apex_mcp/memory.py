@@ -1,5 +1,6 @@
 """Memory: every operation that a tool, the command line or a page offers, in one class."""
 
+from apex_mcp.operations.archiving import Archiving
 from apex_mcp.operations.entities import Entities
 from apex_mcp.operations.finding import Finding
 from apex_mcp.operations.following import Following
@@ -9,7 +10,7 @@ from apex_mcp.operations.upkeep import Upkeep
 from apex_mcp.operations.verifying import Verifying
 
 
-class Memory(TakingIn, Following, Finding, Entities, Forgettings, Upkeep, Verifying):
+class Memory(TakingIn, Following, Finding, Entities, Forgettings, Upkeep, Archiving, Verifying):
     """The operations.
 
     All take the caller first; `namespace` None means the caller's own. Every error is an `ApexError`.

@@ -326,3 +326,43 @@ class ForgetView(View):
     archives: list[ArchiveView] = Field(
         default_factory=list[ArchiveView], description="Made before; they may hold it, and are not touched."
     )
+
+
+class ExportView(View):
+    """An archive that was made."""
+
+    path: str
+    bytes: int
+    namespaces: list[str]
+    documents: int
+    versions: int
+    pending_ingestions: int
+    originals: int | None
+    originals_missing: int | None
+
+
+class ExportStep(View):
+    """How far an export is, and at last what was made."""
+
+    done: int
+    total: int
+    archive: ExportView | None = None
+
+
+class ImportView(View):
+    """What came of an import: documents by what became of them, and the versions that were stored."""
+
+    namespaces: list[str]
+    documents: dict[str, int]
+    versions: int
+    times_kept: bool
+    waiting_for_vectors: int | None
+
+
+class ImportStep(View):
+    """How far an import is, and at last what came of it."""
+
+    what: Literal["checking", "storing"]
+    done: int
+    total: int
+    result: ImportView | None = None

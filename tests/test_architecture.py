@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "apex_mcp.settings", "apex_mcp.config_file", "apex_mcp.caller", "apex_mcp.views", "apex_mcp.paging",
      "apex_mcp.child_process", "apex_mcp.faults", "apex_mcp.logs", "apex_mcp.signals", "apex_mcp.addresses"),
     ("apex_mcp.stores",),
-    ("apex_mcp.ingestion", "apex_mcp.retrieval", "apex_mcp.presenting"),
+    ("apex_mcp.ingestion", "apex_mcp.archiving", "apex_mcp.retrieval", "apex_mcp.presenting"),
     ("apex_mcp.memory", "apex_mcp.operations", "apex_mcp.stats"),
     ("apex_mcp.server", "apex_mcp.cli", "apex_mcp.runtime", "apex_mcp.app", "apex_mcp.entry", "apex_worker"),
 )  # fmt: skip

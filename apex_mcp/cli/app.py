@@ -2,6 +2,7 @@
 
 import typer
 
+from apex_mcp.cli.archives import backup, export, import_, restore
 from apex_mcp.cli.forgetting import forget
 from apex_mcp.cli.health import doctor, setup
 from apex_mcp.cli.ingest import ingest
@@ -24,9 +25,10 @@ app = typer.Typer(
 
 for panel, commands in {
     "Memory": (ingest, add, search, entities, unlink, link, show, ls, forget),
+    "Taking along": (export, import_, backup, restore),
     "Ingestions": (ingestions, cancel, retry),
     "Server profile": (serve,),
     "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, verify, maintain, version),
 }.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

@@ -56,15 +56,18 @@ class Draft:
 
     @property
     def given(self) -> dict[str, object]:
-        """What makes a version beside its content; part of the content hash."""
-        request = self.request
-        return {
-            "title": request.title,
-            "document_time": request.document_time,
-            "metadata": request.metadata,
-            "entities": [asdict(one) for one in request.entities],
-            "facts": [asdict(one) for one in request.facts],
-        }
+        return given_with(self.request)
+
+
+def given_with(request: IngestionRequest) -> dict[str, object]:
+    """What makes a version beside its content; part of the content hash."""
+    return {
+        "title": request.title,
+        "document_time": request.document_time,
+        "metadata": request.metadata,
+        "entities": [asdict(one) for one in request.entities],
+        "facts": [asdict(one) for one in request.facts],
+    }
 
 
 class Drafts:

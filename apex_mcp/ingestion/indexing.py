@@ -12,9 +12,11 @@ The rules on which everything rests, for one process as for many:
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from apex_mcp import ids
@@ -27,11 +29,14 @@ from apex_mcp.ingestion.leavings import Leavings
 from apex_mcp.models import IndexPoint
 from apex_mcp.stores.bell import REMOVAL, Bell
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.importing import ArchivedVersion, Course, ImportResult
 from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.versions import CommitResult, NewVersion
 from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
 from apex_mcp.stores.vectors.packing import pack
+
+ResultT = TypeVar("ResultT", CommitResult, ImportResult)
 
 _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 60.0
@@ -181,13 +186,56 @@ class IndexKeeper:
         Raises:
             Unavailable: the index or the record does not answer; the same call may be made again.
         """
+
+        async def write(use: IndexUse, vectors: KeptIndex) -> CommitResult:
+            fitting, committed = _fitting(points, versions, use, vectors.dimension)
+            await vectors.upsert(fitting)
+            return await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
+
+        return await self._in_step(write)
+
+    async def commit_import(
+        self,
+        points: Sequence[IndexPoint],
+        versions: Sequence[ArchivedVersion],
+        course: Course,
+        *,
+        until: int,
+        times: Sequence[tuple[int, datetime]],
+    ) -> ImportResult:
+        """The same for versions out of an archive; what is not stored after all leaves no points.
+
+        Raises:
+            Unavailable: the index or the record does not answer; the same call may be made again.
+        """
+
+        async def write(use: IndexUse, vectors: KeptIndex) -> ImportResult:
+            fitting, fit = _fitting(points, [one.version for one in versions], use, vectors.dimension)
+            stored = [replace(one, version=version) for one, version in zip(versions, fit, strict=True)]
+            await vectors.upsert(fitting)
+            return await self._record.imports.commit(stored, course, until=until, times=times, index=use)
+
+        result = await self._in_step(write)
+        if left := [one.version.id for one in versions if one.version.id not in set(result.stored)]:
+            await self.vectors.delete_versions(left)
+        return result
+
+    async def expect_vectors(self, embedder: str, dimension: int) -> None:
+        """Make the index ready for vectors that come before the embedder itself is, if they are the record's embedder's.
+
+        Raises:
+            Unavailable: the index does not answer.
+        """
+        if embedder == self.embedder_name and self.vectors.dimension is None:
+            await self.vectors.enable_dense(embedder, dimension)
+
+    async def _in_step(self, write: Callable[[IndexUse, KeptIndex], Awaitable[ResultT]]) -> ResultT:
+        """Write the points to the index in use and then commit; again where another one took over meanwhile."""
         for pause in _COMMIT_PAUSES:
             use, vectors = self._current.use, self.vectors
-            fitting, committed = _fitting(points, versions, use, vectors.dimension)
             try:
                 with self.writing():
-                    await vectors.upsert(fitting)
-                    result = await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
+                    result = await write(use, vectors)
                     if not result.index_replaced:
                         with suppress(Unavailable):  # it is committed, and the next flush brings it
                             await vectors.retire(result.retired)
@@ -382,11 +430,13 @@ class IndexKeeper:
 def _fitting(
     points: Sequence[IndexPoint], versions: Sequence[NewVersion], use: IndexUse, dimension: int | None
 ) -> tuple[Sequence[IndexPoint], Sequence[NewVersion]]:
-    """The same without vectors that the index does not take, those of an embedder before. They are owed, then."""
+    """The same without vectors that the index does not take, those of another embedder. They are owed, then."""
+    packed_bytes = 4 * dimension if dimension is not None else None
     foreign = {
         version.id
         for version in versions
-        if version.vectors is not None and (version.embedder != use.embedder or dimension is None)
+        if version.vectors is not None
+        and (version.embedder != use.embedder or any(len(one) != packed_bytes for one in version.vectors[:1]))
     }
     if not foreign:
         return points, versions

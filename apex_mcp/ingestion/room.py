@@ -9,8 +9,12 @@ from apex_mcp.errors import Code, Unavailable
 LEAST_FREE_BYTES = 96 * 1024 * 1024
 
 
-def require_room(folder: Path | None) -> None:
+def require_room(folder: Path | None, more_bytes: int = 0) -> None:
     """Pass if something more can be stored; None where servers store everything.
+
+    Args:
+        folder: the data folder.
+        more_bytes: how much it is, where that is known.
 
     Raises:
         Unavailable: the disk is all but full (`disk_full`); reading still works.
@@ -21,9 +25,10 @@ def require_room(folder: Path | None) -> None:
         free = shutil.disk_usage(folder).free
     except OSError:
         return  # what is wrong with the folder shows when it is used
-    if free < LEAST_FREE_BYTES:
+    needed = LEAST_FREE_BYTES + more_bytes
+    if free < needed:
         raise Unavailable(
-            f"the data folder's disk has {free // 1_000_000} MB left, and storing needs {LEAST_FREE_BYTES // 1_000_000}",
+            f"the data folder's disk has {free // 1_000_000} MB left, and storing needs {needed // 1_000_000}",
             code=Code.DISK_FULL,
             unchanged="nothing was stored",
             next_step="free space on that disk; what was accepted before goes on by itself, and searches go on meanwhile",

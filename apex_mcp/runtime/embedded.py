@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -15,6 +16,7 @@ from apex_mcp.runtime.doctor import Check, checks
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.imports import load
 from apex_mcp.runtime.looking import look_at_servers
+from apex_mcp.runtime.own_server import own_server
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.settings import Settings
@@ -45,6 +47,7 @@ class Embedded:
 
     def __init__(self, postgres: EmbeddedPostgres | None, temporal: EmbeddedTemporal | None) -> None:
         self.app: Any = None
+        self._postgres = postgres
         self._temporal = temporal
         parts: dict[str, _Part | None] = {"postgres": postgres, "temporal": temporal}
         self._parts = {name: part for name, part in parts.items() if part is not None}
@@ -151,6 +154,28 @@ class Embedded:
                 retry_after_seconds=5,
             ) from error
         return runs
+
+    async def backup(self, path: Path, *, force: bool) -> AsyncGenerator[int]:
+        """Write a backup of the data folder while all goes on; yields the bytes that were taken.
+
+        Raises:
+            Conflict: PostgreSQL is a server of the user's (`not_retryable`), or there is a file already (`file_exists`).
+            InputError: nothing can be written there.
+            Unavailable: the record does not answer, or the disk is full; no file is left.
+        """
+        if self._postgres is None:
+            raise own_server("backed up")
+        from apex_mcp.runtime.backup import write_backup  # off the way of a start
+
+        async for size in write_backup(
+            DataFolder(self.app.settings.home),
+            self.app.record,
+            programs=self._postgres.programs,
+            conninfo=self._postgres.conninfo(),
+            path=path,
+            force=force,
+        ):
+            yield size
 
     async def keep_part(self, name: str, address: str) -> None:
         """Start a part again whenever it dies, ever more slowly while it dies at once."""

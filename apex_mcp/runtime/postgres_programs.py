@@ -78,6 +78,21 @@ def environment() -> dict[str, str]:
     return environment_without("PG", "LC_", "LANG") | {"TZ": "UTC", "LC_ALL": "C"}
 
 
+def client_environment(conninfo: str) -> dict[str, str]:
+    """For PostgreSQL's client programs: the password goes by environment, which others can't read."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = conninfo_to_dict(conninfo)
+    names = {
+        "PGHOST": "host",
+        "PGPORT": "port",
+        "PGUSER": "user",
+        "PGDATABASE": "dbname",
+        "PGPASSWORD": "password",
+    }
+    return environment_without("PG") | {name: str(given[key]) for name, key in names.items()}
+
+
 def run(
     command: list[str], *, user: OsUser | None, pass_fds: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:

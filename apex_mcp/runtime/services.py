@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from apex_mcp.errors import ApexError, Code, Unavailable
@@ -55,6 +56,10 @@ class Services(Opened, Protocol):
 
     async def workflows(self, limit: int) -> list[dict[str, Any]]:
         """The most recent workflow runs."""
+        ...
+
+    def backup(self, path: Path, *, force: bool) -> AsyncIterator[int]:
+        """Write a backup of the data folder; yields the bytes that were taken."""
         ...
 
 

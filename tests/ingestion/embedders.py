@@ -9,12 +9,12 @@ from tests.doubles.openai_server import OpenAIServer
 
 
 @asynccontextmanager
-async def embedder_of(dimensions: int) -> AsyncGenerator[OpenAICompatibleEmbedder]:
+async def embedder_of(
+    dimensions: int, *, model: str = "text-embedding-3-small"
+) -> AsyncGenerator[OpenAICompatibleEmbedder]:
     """An embedder over a server of its own, prepared."""
-    with OpenAIServer(dimensions=dimensions) as endpoint:
-        embedder = OpenAICompatibleEmbedder(
-            base_url=endpoint.base_url, model="text-embedding-3-small", api_key=None
-        )
+    with OpenAIServer(dimensions=dimensions, models=(model,)) as endpoint:
+        embedder = OpenAICompatibleEmbedder(base_url=endpoint.base_url, model=model, api_key=None)
         await embedder.prepare()
         yield embedder
         await embedder.close()

@@ -25,10 +25,10 @@ def note(key: str = "note", text: str = "hello", namespace: str = "default", **m
     return IngestionRequest(
         namespace=namespace,
         key=key,
-        source_type=SourceType.INLINE,
+        source_type=more.pop("source_type", SourceType.INLINE),
         lane=more.pop("lane", Lane.FAST),
         fingerprint=f"{key}:{text}",
-        text=text,
+        text=text or None,
         **more,
     )
 

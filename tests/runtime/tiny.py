@@ -111,6 +111,9 @@ class TinyServices:
     async def workflows(self, limit: int) -> list[dict[str, Any]]:
         return []
 
+    async def backup(self, path: Path, *, force: bool) -> AsyncGenerator[int]:
+        yield 0
+
 
 @contextlib.asynccontextmanager
 async def open_tiny(settings: Settings, folder: DataFolder) -> AsyncGenerator[TinyServices]:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from apex_mcp.models import Exclusive
+from apex_mcp.stores.record.archives import ArchiveLog
 from apex_mcp.stores.record.checking import RecordChecks
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
@@ -13,6 +14,8 @@ from apex_mcp.stores.record.forgetting import ForgetStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
 from apex_mcp.stores.record.graph_pages import GraphPages
 from apex_mcp.stores.record.holdings import Holdings
+from apex_mcp.stores.record.import_ending import ImportEnding
+from apex_mcp.stores.record.importing import ImportStore
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.purging import PurgeStore
@@ -45,6 +48,9 @@ class Record:
     retention: RetentionStore
     erasures: ErasureStore
     forgetting: ForgetStore
+    archives: ArchiveLog
+    imports: ImportStore
+    import_ending: ImportEnding
 
 
 @asynccontextmanager
@@ -79,6 +85,9 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             RetentionStore(database),
             ErasureStore(database),
             ForgetStore(database),
+            ArchiveLog(database),
+            ImportStore(database),
+            ImportEnding(database),
         )
     finally:
         await database.close()

@@ -1,7 +1,9 @@
 """Rows of the entities and facts that versions name, as both of their commits write them."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -101,6 +103,7 @@ class GraphRows:
                 "id": str(fact_id(namespace, fact)),
                 "namespace": namespace,
                 "version_id": str(version_id),
+                "subject": ids.normalise_name(fact.subject),
                 "subject_id": str(ids.entity_id(namespace, fact.subject)),
                 "predicate": fact.predicate,
                 "object_id": str(ids.entity_id(namespace, fact.object)),
@@ -111,6 +114,34 @@ class GraphRows:
                 "invalid_at": fact.invalid_at.isoformat() if fact.invalid_at else None,
             })
 
+    def names(self) -> set[str]:
+        """Every name in it, normalised."""
+        names = {name for row in self.entities for name in (row["normalised"], *row["alias_keys"])}
+        return (
+            names
+            | {row["subject"] for row in self.facts}
+            | {ids.normalise_name(row["object_text"]) for row in self.facts}
+        )
+
+    def without(self, names: Collection[str]) -> "GraphRows":
+        """The rest, where these normalised names may not be in it."""
+        return GraphRows(
+            entities=[
+                {
+                    **row,
+                    "aliases": [one for one in row["aliases"] if ids.normalise_name(one) not in names],
+                    "alias_keys": [one for one in row["alias_keys"] if one not in names],
+                }
+                for row in self.entities
+                if row["normalised"] not in names
+            ],
+            facts=[
+                row
+                for row in self.facts
+                if row["subject"] not in names and ids.normalise_name(row["object_text"]) not in names
+            ],
+        )
+
 
 def fact_id(namespace: str, fact: ExtractedFact) -> UUID:
     """Id of an extracted fact; an object has the id of the entity of that name, should there be one."""
@@ -119,7 +150,8 @@ def fact_id(namespace: str, fact: ExtractedFact) -> UUID:
         ids.entity_id(namespace, fact.subject),
         fact.predicate,
         str(ids.entity_id(namespace, fact.object)),
-        fact.valid_at.isoformat() if fact.valid_at else "",
+        # One moment, in whatever zone it was told.
+        fact.valid_at.astimezone(UTC).isoformat() if fact.valid_at else "",
     )
 
 

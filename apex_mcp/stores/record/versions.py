@@ -32,7 +32,7 @@ from apex_mcp.stores.record.visibility import CURRENT
 _STANDING: LiteralString = f"""
 SELECT d.id AS document_id, v.id AS version_id, v.content_hash, v.ingestion_seq, v.revision_from,
        coalesce((SELECT max(number) FROM versions o WHERE o.document_id = d.id), 0) AS last_number,
-       coalesce((SELECT max(ingestion_seq) FROM versions o WHERE o.document_id = d.id), 0) AS last_seq
+       coalesce((SELECT max(ingestion_seq) FROM versions o WHERE o.document_id = d.id AND NOT o.imported), 0) AS last_seq
 FROM documents d LEFT JOIN versions v ON v.document_id = d.id AND {CURRENT}
 WHERE d.id = ANY(%s)
 """
@@ -228,8 +228,8 @@ class VersionStore:
             if index is not None and not await is_in_use(connection, index):
                 return CommitResult(index_replaced=True)
             owned = await lock_claimed(connection, list(by_ingestion), claim)
-            purged = await _purged(connection, [version.id for version in versions])
-            owned = [row for row in owned if by_ingestion[row["id"]].id not in purged]
+            gone = await purged(connection, [version.id for version in versions])
+            owned = [row for row in owned if by_ingestion[row["id"]].id not in gone]
             result.lost.extend(set(by_ingestion) - {row["id"] for row in owned})
             documents = [row["document_id"] for row in owned]
             async with connection.pipeline():
@@ -251,7 +251,7 @@ class VersionStore:
                 graph = GraphRows()
                 for version in new:
                     graph.add(version.namespace, version.id, version.extraction)
-                await _insert(
+                await insert_versions(
                     connection,
                     [(version, seq, now["last_number"] + 1) for version, now, seq in winners],
                     graph,
@@ -315,7 +315,8 @@ def content_hash(raw_hash: str, given: Any) -> str:
     return hashlib.sha256(f"{raw_hash}\x1f{body}".encode()).hexdigest()
 
 
-async def _purged(connection: Connection, version_ids: Sequence[UUID]) -> set[UUID]:
+async def purged(connection: Connection, version_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these versions that were removed, and so cannot be committed any more."""
     rows = await (
         await connection.execute(
             "SELECT version_id FROM purges WHERE version_id = ANY(%s)", (list(version_ids),)
@@ -350,9 +351,10 @@ def _end(version: NewVersion, state: IngestionState, current: dict[str, Any]) ->
     return {"id": version.ingestion_id, "state": state, "result": result}
 
 
-async def _insert(
+async def insert_versions(
     connection: Connection, versions: Sequence[tuple[NewVersion, int, int]], graph: GraphRows
 ) -> None:
+    """Within a commit: insert versions, each with its ingestion's sequence number and its own, and what the texts name."""
     rows = [_version_row(version, seq, number) for version, seq, number in versions]
     new = [version for version, _, _ in versions]
     async with connection.pipeline():

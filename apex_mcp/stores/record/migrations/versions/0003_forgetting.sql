@@ -52,3 +52,17 @@ CREATE TABLE archives (
     made_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     documents bigint NOT NULL
 );
+
+-- Imports, so that an interrupted one is carried on: which archive (SHA-256 of its manifest) goes into which namespace.
+CREATE TABLE imports (
+    archive     text NOT NULL,
+    namespace   text NOT NULL REFERENCES namespaces ON DELETE CASCADE,
+    revision    bigint,                         -- of the namespace, while it holds this archive and nothing else; else null
+    arrivals    bigint NOT NULL,                -- entities of the archive came after this one (`entities.seq`)
+    begun_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    PRIMARY KEY (archive, namespace)
+);
+
+-- A version that came with an archive overtakes nothing that was accepted here, whenever that was.
+ALTER TABLE versions ADD COLUMN imported boolean NOT NULL DEFAULT false;

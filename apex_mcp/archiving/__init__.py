@@ -1,0 +1,1 @@
+"""Archives: a memory as one portable file, written and read as a stream."""
