@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import LiteralString, TypeVar
 from uuid import uuid4
 
+from apex_mcp import faults
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
 from apex_mcp.ingestion.index_replay import Replay
@@ -113,7 +114,8 @@ class IndexUpkeep:
         """
         self._current.dirty.clear()
         try:
-            await self._flush()
+            with faults.around("index.flush"):
+                await self._flush()
         except BaseException:
             self._current.dirty.set()
             raise
@@ -165,9 +167,12 @@ class IndexUpkeep:
         version_ids = [purge.version_id for purge in purges]
         await self._current.refresh()
         with self._current.writing():
-            await self._current.vectors.delete_versions(version_ids)
-            await self._record.purges.delete_rows(version_ids)
-            await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
+            with faults.around("index.delete"):
+                await self._current.vectors.delete_versions(version_ids)
+            with faults.around("record.purge_rows"):
+                await self._record.purges.delete_rows(version_ids)
+            with faults.around("record.purge_passed"):
+                await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
 
     # --- in turn -----------------------------------------------------------------------------------------------------
 

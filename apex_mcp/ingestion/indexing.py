@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from uuid import UUID
 
-from apex_mcp import ids
+from apex_mcp import faults, ids
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
@@ -174,10 +174,15 @@ class IndexKeeper:
             fitting, committed = _fitting(points, versions, use, vectors.dimension)
             try:
                 with self.writing():
-                    await vectors.upsert(fitting)
-                    result = await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
+                    with faults.around("index.upsert"):
+                        await vectors.upsert(fitting)
+                    with faults.around("record.commit"):
+                        result = await self._record.versions.commit(
+                            committed, claim, enrich=enrich, index=use
+                        )
                     if not result.index_replaced:
-                        with suppress(Unavailable):  # it is committed, and the next flush brings it
+                        # It is committed, and the next flush brings it.
+                        with suppress(Unavailable), faults.around("index.retire"):
                             await vectors.retire(result.retired)
                         return result
             except ApexError:

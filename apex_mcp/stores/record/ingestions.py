@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
-from apex_mcp import ids
+from apex_mcp import faults, ids
 from apex_mcp.errors import ApexError, Code, Conflict, NotFound
 from apex_mcp.models import (
     EntityInput,
@@ -197,7 +197,10 @@ class IngestionStore:
             for ord_, (request, sender) in enumerate(zip(requests, senders, strict=True))
         ]
         payload = json.dumps(rows)
-        accepted = {row["ingestion_id"] for row in await self._database.fetch_all(_ACCEPT, {"rows": payload})}
+        with faults.around("record.accept"):
+            accepted = {
+                row["ingestion_id"] for row in await self._database.fetch_all(_ACCEPT, {"rows": payload})
+            }
         found = [UUID(row["id"]) for row in rows]
         missing = [row for row in rows if UUID(row["id"]) not in accepted]
         if missing:
