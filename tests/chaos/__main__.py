@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.chaos.breaking import BROKEN, broken
 from tests.chaos.embedded import EmbeddedSystem, embedded_system
 from tests.chaos.plan import make_plan
 from tests.chaos.report import printed, write_report
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of everything random")
     parser.add_argument("--profile", choices=PROFILES, default="embedded")
     parser.add_argument("--keep", action="store_true", help="write picture and report into docs/")
+    parser.add_argument("--broken", choices=BROKEN, help="break the build so; the run must find it out")
     given = parser.parse_args()
     system_class, open_system = PROFILES[given.profile]
     plan = make_plan(
@@ -38,7 +40,7 @@ def main() -> int:
     def say(words: str) -> None:
         sys.stderr.write(words + "\n")
 
-    with open_system() as system:
+    with open_system(**broken(given.broken)) as system:
         outcome = asyncio.run(run_chaos(plan, system, settle_seconds=_SETTLE_SECONDS, say=say))
     sys.stderr.write(printed(outcome))
     _RESULTS.mkdir(parents=True, exist_ok=True)

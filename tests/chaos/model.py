@@ -19,7 +19,6 @@ class Told:
     version: int
     namespace: str
     acknowledged_at: float
-    cancelled: bool = False
     state: str = ""
     reason: str = ""
 

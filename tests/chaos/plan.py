@@ -50,6 +50,8 @@ POINTS = tuple(
 POINTS_OF_SERVERS = ("graph.write.before", "graph.write.after", "cache.set.before", "cache.set.after")
 # No call of a cache fails: losing one costs nothing but time.
 _NEVER_FAILS = "cache."
+# A note is searchable in less.
+_LONGEST_CANCEL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class Operation:
     document: int
     version: int
     shape: Shape
+    cancel_after_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +92,48 @@ def make_plan(*, seed: int, n: int, kills: int, profile: str, targets: Sequence[
     Args:
         seed: of everything random.
         n: number of operations.
-        kills: number of processes that are killed one by one; what else is done follows from it.
+        kills: number of processes that are killed one by one; what else is done follows from it, and without any next to
+            nothing is.
         profile: whose points there are.
         targets: who can be killed and paused.
     """
     rng = random.Random(f"{seed} {n} {kills} {profile}")
     operations = tuple(_operations(rng, n))
+    harms = [
+        *_between_points_and_commit(operations),
+        *(_harms(rng, n, kills, profile, targets) if kills else ()),
+    ]
     return Plan(
-        seed=seed, profile=profile, operations=operations, harms=_harms(rng, n, kills, profile, targets)
+        seed=seed,
+        profile=profile,
+        operations=operations,
+        harms=tuple(sorted(harms, key=lambda harm: harm.at)),
     )
+
+
+def make_plan_of_cancels(*, seed: int, n: int, profile: str) -> Plan:
+    """Everything is cancelled, as a rule while its points are written and nothing is committed."""
+    rng = random.Random(seed)
+    operations = tuple(
+        _cancelled(rng, number, document=number, shape=rng.choice((Shape.NOTE, Shape.LONG_NOTE)))
+        for number in range(n)
+    )
+    harms = tuple(_between_points_and_commit(operations))
+    return Plan(seed=seed, profile=profile, operations=operations, harms=harms)
+
+
+def _cancelled(rng: random.Random, number: int, *, document: int, shape: Shape) -> Operation:
+    pause = rng.uniform(0, _LONGEST_CANCEL_SECONDS)
+    return Operation(
+        number=number, kind=Kind.CANCEL, document=document, version=1, shape=shape, cancel_after_seconds=pause
+    )
+
+
+def _between_points_and_commit(operations: Sequence[Operation]) -> Iterator[Harm]:
+    """What is cancelled meets its cancellation when its points are written and nothing is committed, as often as can be."""
+    for one in operations:
+        if one.kind is Kind.CANCEL:
+            yield Harm(at=one.number, act=Act.FAIL, target="record.commit.before")
 
 
 def _operations(rng: random.Random, n: int) -> Iterator[Operation]:
@@ -113,7 +149,11 @@ def _operations(rng: random.Random, n: int) -> Iterator[Operation]:
             version = before.version + (
                 kind is Kind.UPDATE or (kind is Kind.SAME and before.kind is Kind.FORGET)
             )
-        last[document] = Operation(number=number, kind=kind, document=document, version=version, shape=shape)
+        last[document] = (
+            _cancelled(rng, number, document=document, shape=shape)
+            if kind is Kind.CANCEL
+            else Operation(number=number, kind=kind, document=document, version=version, shape=shape)
+        )
         yield last[document]
 
 
@@ -155,4 +195,4 @@ def _harms(rng: random.Random, n: int, kills: int, profile: str, targets: Sequen
     harms.append(Harm(at=int(n * 0.45), act=Act.LOSE_TEMPORAL))
     harms.append(Harm(at=int(n * 0.6), act=Act.WIPE_INDEX))
     harms.append(Harm(at=int(n * 0.9), act=Act.KILL_EVERYTHING))
-    return tuple(sorted(harms, key=lambda harm: harm.at))
+    return harms

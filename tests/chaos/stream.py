@@ -90,7 +90,7 @@ class Stream:
             return
         told = await self._send(caller, operation, document)
         if told is not None and operation.kind is Kind.CANCEL:
-            told.cancelled = True
+            await anyio.sleep(operation.cancel_after_seconds)
             await caller.until_answered(
                 "cancel_ingestion", ingestion_id=str(told.ingestion_id), namespace=document.namespace
             )
