@@ -75,9 +75,7 @@ async def run_chaos(
     outcome.everything_again = harming.searchable_again
     await _look_at_all(checker, model)
     # What is wrong already stays wrong.
-    model.violations += await check_stores(
-        system, model, seconds=0 if model.violations else settle_seconds
-    )
+    model.violations += await check_stores(system, model, seconds=0 if model.violations else settle_seconds)
     timeline.find_recoveries()
     outcome.seconds = timeline.now()
     return outcome
