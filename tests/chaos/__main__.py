@@ -12,6 +12,7 @@ from tests.chaos.embedded import EmbeddedSystem, embedded_system
 from tests.chaos.plan import make_plan
 from tests.chaos.report import printed, write_report
 from tests.chaos.run import run_chaos
+from tests.chaos.servers import ServersSystem, servers_system
 from tests.chaos.system import System
 
 _RESULTS = Path(__file__).parents[2] / ".cache" / "chaos"
@@ -19,7 +20,10 @@ _IMAGES = Path(__file__).parents[2] / "docs" / "images"
 _SETTLE_SECONDS = 180.0
 
 Open = Callable[..., AbstractContextManager[System]]
-PROFILES: dict[str, tuple[type[System], Open]] = {"embedded": (EmbeddedSystem, embedded_system)}
+PROFILES: dict[str, tuple[type[System], Open]] = {
+    "embedded": (EmbeddedSystem, embedded_system),
+    "servers": (ServersSystem, servers_system),
+}
 
 
 def main() -> int:

@@ -45,7 +45,7 @@ class Stories:
     async def file(self, number: int, ask: Ask) -> None:
         """A Word document, in a workflow of its own with all six steps."""
         ask()
-        words = " ".join(marks(number, 1).all)
+        words = " ".join([marks(number, 1).document, *marks(number, 1).all])
         path = self._files / f"{number}.docx"
         path.write_bytes(make_docx([("", words)]))
         await self._send("ingest_document", source=str(path), key=f"log/{number}")
