@@ -221,7 +221,7 @@ async def pulse_writes(caller: Caller, timeline: Timeline) -> None:
     async with caller:
         for number in itertools.count():
             text = f"The lighthouse zpulsex blinks, {number}."
-            answer = await caller.call("add_memory", text=text, key="pulse", namespace=PULSE, wait_seconds=20)
+            answer = await caller.call("add_memory", text=text, key="pulse", namespace=PULSE, wait_seconds=10)
             if answer.data is not None and answer.data["state"] == "ready":
                 timeline.writes.append((timeline.since_zero(answer.began), timeline.since_zero(answer.ended)))
             await anyio.sleep(_PULSE_SECONDS)

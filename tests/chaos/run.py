@@ -21,6 +21,7 @@ _CLIENTS = 4
 _CHECKERS = 2
 _START_SECONDS = 60.0
 _LAST_LOOKS = 20
+_TELL_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -62,10 +63,25 @@ async def run_chaos(
     await _until_there(open_caller, stream)
     timeline.zero = time.monotonic()
     watching = [partial(pulse_reads, open_caller(), timeline), partial(pulse_writes, open_caller(), timeline)]
-    async with background(stream.follow, *[checker.watch] * _CHECKERS, *watching):
+
+    async def tell() -> None:
+        while True:
+            await anyio.sleep(_TELL_SECONDS)
+            unfinished, met = (
+                len(model.unfinished()),
+                {
+                    what: count
+                    for what, count in timeline.counts.items()
+                    if what.startswith(("broken", "refused"))
+                },
+            )
+            say(f"{timeline.now():7.1f} s  {model.checks} checks, {unfinished} under way, {met}")
+
+    async with background(tell, stream.follow, *[checker.watch] * _CHECKERS, *watching):
         async with background(harming.run):
             await stream.run(_CLIENTS)
             await harming.finished()
+        await system.at_rest()
         outcome.unmet = sorted(system.forget_faults())
         timeline.find_recoveries()
         harmless = timeline.now()

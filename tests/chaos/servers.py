@@ -59,6 +59,14 @@ class QdrantProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.doubles.qdrant_server", "--port", str(self.port), "--path"]
         self._process = subprocess.Popen([*command, str(self._folder)], cwd=_REPOSITORY)
+        _await(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/collections", timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         if self._process is not None:
@@ -146,6 +154,7 @@ class ServersSystem(System):
         self._parts = parts
         self._supervisor = supervisor
         self._conninfo = conninfo
+        self._starting_neo4j: asyncio.Task[None] | None = None
 
     def session(self) -> AbstractAsyncContextManager[Session]:
         return self._site.session()
@@ -159,6 +168,8 @@ class ServersSystem(System):
                 workers = self._supervisor.processes("worker")
                 children = [child for worker in workers for child in worker.children()]
                 return [one for one in children if any("pool_child" in word for word in one.cmdline())]
+            if target == "neo4j" and self._starting_neo4j is not None and not self._starting_neo4j.done():
+                return []  # nobody is there yet
             pid = self._parts.pid(target)
             if pid is not None:
                 process = psutil.Process(pid)
@@ -167,7 +178,10 @@ class ServersSystem(System):
 
     async def start_again(self, target: str) -> None:
         """See `System`: the supervisor sees to our own processes."""
-        if target not in (*_OURS, "parser"):
+        if target == "neo4j":
+            # It takes its time, and nothing waits for it meanwhile.
+            self._starting_neo4j = asyncio.create_task(self._parts.start(target))
+        elif target not in (*_OURS, "parser"):
             await self._parts.start(target)
 
     async def kill_everything(self) -> None:
@@ -178,7 +192,7 @@ class ServersSystem(System):
         await anyio.to_thread.run_sync(lambda: kill_all(found))
         async with anyio.create_task_group() as tasks:
             for name in stores:
-                tasks.start_soon(self._parts.start, name)
+                tasks.start_soon(self.start_again, name)
 
     async def cut(self, target: str) -> int:
         """See `System`."""
@@ -195,6 +209,11 @@ class ServersSystem(System):
     async def wipe_index(self) -> None:
         """See `System`: every collection goes."""
         await anyio.to_thread.run_sync(lambda: _drop_collections(self._parts.qdrant.url))
+
+    async def at_rest(self) -> None:
+        """See `System`."""
+        if self._starting_neo4j is not None:
+            await self._starting_neo4j
 
     def rows(self, query: LiteralString) -> list[tuple[Any, ...]]:
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
@@ -284,10 +303,11 @@ def _port_of(url: str) -> str:
 
 
 def _drop_collections(url: str) -> None:
-    with urllib.request.urlopen(f"{url}/collections") as answer:
+    with urllib.request.urlopen(f"{url}/collections", timeout=30) as answer:
         names = [one["name"] for one in json.load(answer)["result"]["collections"]]
     for name in names:
-        urllib.request.urlopen(urllib.request.Request(f"{url}/collections/{name}", method="DELETE")).close()
+        request = urllib.request.Request(f"{url}/collections/{name}", method="DELETE")
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 def _await(condition: Callable[[], bool]) -> None:

@@ -81,6 +81,10 @@ class System(ABC):
         """Cut all connections to a target."""
         raise NotImplementedError
 
+    async def at_rest(self) -> None:
+        """Wait until all that is being started has started."""
+        return
+
     def other_stores(self) -> list[str]:
         """What is wrong in the stores beside record and index."""
         return []
