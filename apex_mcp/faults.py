@@ -6,6 +6,8 @@ by the process that meets it first, so that the same point passes when it is rea
 
 import os
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +35,18 @@ def reach(point: str) -> None:
         except OSError:
             continue
         _meet(action)
+
+
+@contextmanager
+def around(work: str) -> Generator[None]:
+    """The points before and after a write or a step: `<work>.before`, and `<work>.after` where it succeeded.
+
+    Raises:
+        Unavailable: as `reach`.
+    """
+    reach(f"{work}.before")
+    yield
+    reach(f"{work}.after")
 
 
 def _meet(action: str) -> None:

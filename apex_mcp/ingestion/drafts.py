@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from apex_mcp import ids
+from apex_mcp import faults, ids
 from apex_mcp.ingestion.staging import Staging
 from apex_mcp.models import Chunk, Extraction, IngestionRequest, ParsedDocument
 from apex_mcp.stores.record.ingestions import Ingestion
@@ -91,11 +91,15 @@ class Drafts:
         """Forget a draft."""
         self._kept.pop((ingestion_id, claim), None)
 
+    async def save_raw(self, draft: Draft, data: bytes) -> None:
+        """Stage the content itself."""
+        await self._put(draft, RAW, data)
+
     async def save_parsed(self, draft: Draft) -> None:
         """Stage what parsing gave, with the content it came from."""
         assert draft.parsed is not None
         body = await asyncio.to_thread(_parsed_adapter.dump_json, (draft.parsed, draft.chunks))
-        await self._staging.put(draft.id, _PARSED, _labelled(draft, body))
+        await self._put(draft, _PARSED, _labelled(draft, body))
 
     async def load_parsed(self, draft: Draft) -> bool:
         """Take what an earlier run parsed of the same content; False if there is none."""
@@ -107,14 +111,21 @@ class Drafts:
     async def save_extraction(self, draft: Draft) -> None:
         """Stage what extraction gave."""
         assert draft.extraction is not None
-        await self._staging.put(
-            draft.id, _EXTRACTION, _labelled(draft, _extraction_adapter.dump_json(draft.extraction))
-        )
+        await self._put(draft, _EXTRACTION, _labelled(draft, _extraction_adapter.dump_json(draft.extraction)))
 
     async def load_extraction(self, draft: Draft) -> bool:
         """Take what an earlier run extracted of the same content; False if there is none."""
         draft.extraction = await self._load(draft, _EXTRACTION, _extraction_adapter)
         return draft.extraction is not None
+
+    async def unstage(self, ingestion_id: UUID) -> None:
+        """Remove all that was staged of an ingestion."""
+        with faults.around("staging.delete"):
+            await self._staging.delete(ingestion_id)
+
+    async def _put(self, draft: Draft, name: str, data: bytes) -> None:
+        with faults.around("staging.put"):
+            await self._staging.put(draft.id, name, data)
 
     async def _load(self, draft: Draft, name: str, adapter: TypeAdapter[T]) -> T | None:
         data = await self._staging.get(draft.id, name)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import LiteralString, TypeVar
 from uuid import uuid4
 
+from apex_mcp import faults
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
 from apex_mcp.ingestion.index_replay import Replay
@@ -119,7 +120,8 @@ class IndexUpkeep:
         """
         self._current.dirty.clear()
         try:
-            await self._flush()
+            with faults.around("index.flush"):
+                await self._flush()
         except BaseException:
             self._current.dirty.set()
             raise
@@ -171,12 +173,16 @@ class IndexUpkeep:
         forgotten = [purge for purge in purges if purge.forgets]
         await self._current.refresh()
         with self._current.writing():
-            await self._current.vectors.delete_versions(version_ids)
+            with faults.around("index.delete"):
+                await self._current.vectors.delete_versions(version_ids)
             if forgotten and self._leavings is not None:
-                await self._leavings.remove(forgotten)
-            await self._record.purges.delete_rows(version_ids)
-            await self._record.purges.delete_documents(forgotten)
-            await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
+                with faults.around("leavings.remove"):
+                    await self._leavings.remove(forgotten)
+            with faults.around("record.purge_rows"):
+                await self._record.purges.delete_rows(version_ids)
+                await self._record.purges.delete_documents(forgotten)
+            with faults.around("record.purge_passed"):
+                await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
 
     # --- in turn -----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from apex_mcp import ids
+from apex_mcp import faults, ids
 from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
@@ -189,8 +189,10 @@ class IndexKeeper:
 
         async def write(use: IndexUse, vectors: KeptIndex) -> CommitResult:
             fitting, committed = _fitting(points, versions, use, vectors.dimension)
-            await vectors.upsert(fitting)
-            return await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
+            with faults.around("index.upsert"):
+                await vectors.upsert(fitting)
+            with faults.around("record.commit"):
+                return await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
 
         return await self._in_step(write)
 
@@ -237,7 +239,8 @@ class IndexKeeper:
                 with self.writing():
                     result = await write(use, vectors)
                     if not result.index_replaced:
-                        with suppress(Unavailable):  # it is committed, and the next flush brings it
+                        # It is committed, and the next flush brings it.
+                        with suppress(Unavailable), faults.around("index.retire"):
                             await vectors.retire(result.retired)
                         return result
             except ApexError:

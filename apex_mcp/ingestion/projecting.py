@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID, uuid4
 
+from apex_mcp import faults
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.graph.neo4j_schema import ensure_schema, ensure_vector_index
 from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
@@ -67,7 +68,8 @@ class Projector:
                     # Before the page: were it lost between the two, nobody would know what to move.
                     await self._queue.put_hanging_on(namespace, hanging)
                 await self._expect_vectors(page)
-                await self._writer.write(page, token=token, turn=turn)
+                with faults.around("graph.write"):
+                    await self._writer.write(page, token=token, turn=turn)
             await self._queue.done(changes)
         return await self._queue.has_work()
 

@@ -104,7 +104,7 @@ class Steps:
         """Remove what was staged."""
         for ingestion_id in map(UUID, step.ingestion_ids):
             self._drafts.drop(ingestion_id, UUID(step.claim))
-            await self._staging.delete(ingestion_id)
+            await self._drafts.unstage(ingestion_id)
         return StepResult(going_on=step.ingestion_ids)
 
     async def rollback(self, rollback: RollbackInput) -> None:
@@ -280,7 +280,7 @@ class Steps:
         draft.content_hash = content_hash(digest, draft.given)
         await self._end_unchanged([draft])
         if not draft.unchanged and request.upload is None:
-            await self._staging.put(draft.id, RAW, data)
+            await self._drafts.save_raw(draft, data)
 
     async def _parsed(self, draft: Draft) -> None:
         await self._staged(draft)
@@ -383,7 +383,7 @@ class Steps:
         """Remove what a request brought, now that the record has it. What this misses goes when its time is over."""
         if draft.request.upload is not None:
             with suppress(ApexError):
-                await self._staging.delete(draft.id)
+                await self._drafts.unstage(draft.id)
 
 
 def _going_on(result: StepResult, drafts: Sequence[Draft]) -> StepResult:

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from uuid import UUID
 
+from apex_mcp import faults
 from apex_mcp.caller import Caller
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.accepting import Door, Given
@@ -37,7 +38,8 @@ class Uploads:
             return self._door.file(caller, source, given, bulk=bulk)
         request, data = await asyncio.to_thread(self._door.upload, caller, source, given, bulk=bulk)
         assert request.upload is not None
-        await self._staging.put(request.upload, RAW, data)
+        with faults.around("staging.put"):
+            await self._staging.put(request.upload, RAW, data)
         return request
 
     async def settle(self, request: IngestionRequest, ingestion_id: UUID | None) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 import apex_mcp
+from apex_mcp import faults
 from apex_mcp.stores.cache.keys import answer_key, answers_of
 from apex_mcp.stores.cache.protocol import Cache
 from apex_mcp.stores.record.database import Database
@@ -86,4 +87,5 @@ class AnswerCache:
     async def _keep(self, namespace: str, state: NamespaceState, key: str, answer: V) -> None:
         """Keep an answer that is certain to be from this state: nothing has changed since."""
         if await state_of(self._database, namespace) == state:
-            await self._cache.set_many({key: answer.model_dump_json().encode()}, ttl_seconds=_TTL_SECONDS)
+            with faults.around("cache.set"):
+                await self._cache.set_many({key: answer.model_dump_json().encode()}, ttl_seconds=_TTL_SECONDS)

@@ -116,25 +116,32 @@ def _of(ask: Any, otherwise: Any) -> Any:
 def new_home(**more: str) -> Generator[Home]:
     """A data folder; at the end what runs on it is stopped, and nothing may be left."""
     # A short path: PostgreSQL's socket lies in it.
-    with tempfile.TemporaryDirectory(prefix="apex") as folder:
-        root = Path(folder).resolve() / "files"
-        root.mkdir()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("APEX_")}
-        path = Path(folder).resolve() / "home"
-        given = {"APEX_HOME": str(path), "APEX_ROOTS": str(root), "APEX_EMBEDDER": "none"}
-        home = Home(path, root, {**kept, **given, **more})
-        try:
+    with tempfile.TemporaryDirectory(prefix="apex") as name:
+        folder = Path(name).resolve()
+        with home_in(folder, path=folder / "home", **more) as home:
             yield home
-            stopped = home.run("stop")
-            assert stopped.returncode == 0, stopped.stderr
-            # The daemon closes its connections a moment before its process ends.
-            _, left = psutil.wait_procs(home.processes(), timeout=_LAST_MOMENT_SECONDS)
-            assert [str(process) for process in left] == []
-        finally:
-            for process in home.processes():
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(home.processes())
+
+
+@contextmanager
+def home_in(folder: Path, *, path: Path, **more: str) -> Generator[Home]:
+    """The same where the caller wants it: `path` for the data, a folder for files in `folder`."""
+    root = folder / "files"
+    root.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("APEX_")}
+    given = {"APEX_HOME": str(path), "APEX_ROOTS": str(root), "APEX_EMBEDDER": "none"}
+    home = Home(path, root, {**kept, **given, **more})
+    try:
+        yield home
+        stopped = home.run("stop")
+        assert stopped.returncode == 0, stopped.stderr
+        # The daemon closes its connections a moment before its process ends.
+        _, left = psutil.wait_procs(home.processes(), timeout=_LAST_MOMENT_SECONDS)
+        assert [str(process) for process in left] == []
+    finally:
+        for process in home.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(home.processes())
 
 
 @dataclass(frozen=True)

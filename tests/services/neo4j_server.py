@@ -63,35 +63,77 @@ def running(
         user = os.environ.get("APEX_TEST_NEO4J_USER", "neo4j")
         yield Neo4jServer(uri, user, os.environ.get("APEX_TEST_NEO4J_PASSWORD", ""))
         return
+    with own_server(folder, java=java, pages_mb=pages_mb) as server:
+        yield Neo4jServer(server.uri, "neo4j", _PASSWORD)
+
+
+class Neo4jProcess:
+    """A server of the caller's own, to be killed and started again on its data.
+
+    Args:
+        folder: its data and its log.
+        java: the command that runs it.
+        pages_mb: of its page cache.
+    """
+
+    user = "neo4j"
+    password = _PASSWORD
+
+    def __init__(self, folder: Path, *, java: Sequence[str] = _JAVA, pages_mb: int = _PAGES_MB) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self._command = [
+            *java,
+            "-cp",
+            str(_LIBRARIES / "*"),
+            str(_PLACE / "Server.java"),
+            str(folder / "data"),
+        ]
+        self._command += [str(self.port), _PASSWORD, str(pages_mb)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"bolt://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        assert said.strip() == b"ready", (self._folder / "log").read_text("utf-8", "replace")[-2000:]
+
+    def kill(self) -> None:
+        """End it at once; what it has on disk stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
+            self._process = None
+
+
+@contextmanager
+def own_server(
+    folder: Path, *, java: Sequence[str] = _JAVA, pages_mb: int = _PAGES_MB
+) -> Generator[Neo4jProcess]:
+    """A server whose data are in `folder`, which the caller may kill and start again."""
     _fetch()
-    port = free_port()
-    classes = str(_LIBRARIES / "*")
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            [
-                *java,
-                "-cp",
-                classes,
-                str(_PLACE / "Server.java"),
-                str(folder / "data"),
-                str(port),
-                _PASSWORD,
-                str(pages_mb),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            said = process.stdout.readline()
-            assert said.strip() == b"ready", (folder / "log").read_text("utf-8", "replace")[-2000:]
-            yield Neo4jServer(f"bolt://127.0.0.1:{port}", "neo4j", _PASSWORD)
-        finally:
-            process.kill()
+    server = Neo4jProcess(folder, java=java, pages_mb=pages_mb)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 def _fetch() -> None:

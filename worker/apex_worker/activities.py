@@ -12,6 +12,7 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from apex_mcp import faults
 from apex_mcp.errors import ApexError, Code
 from apex_mcp.ingestion.contract import (
     MaintenanceInput,
@@ -57,7 +58,8 @@ def _guarded(
     async def guarded(self: "Activities", *given: InputT.args, **named: InputT.kwargs) -> ResultT:
         beat = asyncio.create_task(heartbeat()) if not activity.info().is_local else None
         try:
-            return await function(self, *given, **named)
+            with faults.around(f"step.{activity.info().activity_type}"):
+                return await function(self, *given, **named)
         except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
             if not isinstance(error, ApexError):
                 _log.error(

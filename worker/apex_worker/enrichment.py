@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError
 
+from apex_mcp import faults
 from apex_mcp.errors import ApexError, Code, Invariant
 from apex_mcp.ingestion.contract import (
     ENRICHMENT_ATTEMPTS,
@@ -67,7 +68,8 @@ class EnrichmentActivities:
         beat = asyncio.create_task(heartbeat())
         try:
             try:
-                state = await step(version_id, claim)
+                with faults.around(f"step.{activity.info().activity_type}"):
+                    state = await step(version_id, claim)
                 self._health.note("model", "ok")
             except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
                 state = await self._met(error, version_id, claim)

@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
+from apex_mcp import faults
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.contract import GRAPH_WORKFLOW
 from apex_mcp.models import Lane
@@ -48,7 +49,8 @@ class GraphActivities:
         """Write some pages; whether more waits."""
         beat = asyncio.create_task(heartbeat())
         try:
-            more = await self._projector.run(pages=_PAGES)
+            with faults.around(f"step.{activity.info().activity_type}"):
+                more = await self._projector.run(pages=_PAGES)
         except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
             if isinstance(error, ApexError):
                 self._health.note("graph", "down", error.message)

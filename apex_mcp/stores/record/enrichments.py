@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp import faults
 from apex_mcp.errors import ApexError, Invariant
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
@@ -313,7 +314,8 @@ class EnrichmentStore:
 
     async def publish(self, version_id: UUID, claim: UUID, enriched: Enriched) -> bool:
         """The second commit; False when the work is not the claim's any more, or the version is not current."""
-        return await publishing.publish(self._database, version_id, claim, enriched)
+        with faults.around("record.second_commit"):
+            return await publishing.publish(self._database, version_id, claim, enriched)
 
     async def wait(self, version_id: UUID, claim: UUID, error: ApexError, *, seconds: float) -> None:
         """Back to waiting, for this long at least, with the reason shown."""

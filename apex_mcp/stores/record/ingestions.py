@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
-from apex_mcp import ids
+from apex_mcp import faults, ids
 from apex_mcp.errors import ApexError, Code, Conflict, NotFound
 from apex_mcp.models import (
     EntityInput,
@@ -198,15 +198,16 @@ class IngestionStore:
             for ord_, (request, sender) in enumerate(zip(requests, senders, strict=True))
         ]
         payload = json.dumps(rows)
-        async with self._database.transaction() as connection:
-            async with connection.pipeline():
-                inserted = await connection.execute(_ACCEPT, {"rows": payload})
-                # A statement of its own, which sees what the one before it may have waited for.
-                forgetting = await connection.execute(KEYS_IF_ANY)
-                accepted = {row["ingestion_id"] for row in await inserted.fetchall()}
-                keys = as_keys(await forgetting.fetchall())
-            if accepted and keys:
-                await lift(connection, keys, requests)
+        with faults.around("record.accept"):
+            async with self._database.transaction() as connection:
+                async with connection.pipeline():
+                    inserted = await connection.execute(_ACCEPT, {"rows": payload})
+                    # A statement of its own, which sees what the one before it may have waited for.
+                    forgetting = await connection.execute(KEYS_IF_ANY)
+                    accepted = {row["ingestion_id"] for row in await inserted.fetchall()}
+                    keys = as_keys(await forgetting.fetchall())
+                if accepted and keys:
+                    await lift(connection, keys, requests)
         found = [UUID(row["id"]) for row in rows]
         missing = [row for row in rows if UUID(row["id"]) not in accepted]
         if missing:

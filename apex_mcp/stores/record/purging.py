@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp import faults
 from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 
@@ -121,6 +122,10 @@ class PurgeStore:
 
         The ingestion's row is locked meanwhile, as it is by a commit, so one of the two comes first.
         """
+        with faults.around("record.purge_tombstone"):
+            return await self._tombstone(version_id, ingestion_id)
+
+    async def _tombstone(self, version_id: UUID, ingestion_id: UUID) -> Purge | None:
         async with self._database.transaction() as connection:
             await connection.execute("SELECT 1 FROM ingestions WHERE id = %s FOR UPDATE", (ingestion_id,))
             row = await (

@@ -1,0 +1,130 @@
+"""One run from its beginning to its report."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+
+from tests.chaos.calling import Caller
+from tests.chaos.checker import Checker, pulse_reads, pulse_writes
+from tests.chaos.harming import Harming
+from tests.chaos.model import Model
+from tests.chaos.plan import Plan
+from tests.chaos.stores import check_stores
+from tests.chaos.stream import Stream, background
+from tests.chaos.system import System
+from tests.chaos.timeline import Timeline
+
+_CLIENTS = 4
+_CHECKERS = 2
+_START_SECONDS = 60.0
+_LAST_LOOKS = 20
+_TELL_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run showed; clean without violations."""
+
+    plan: Plan
+    timeline: Timeline
+    model: Model
+    seconds: float = 0.0
+    settled_seconds: float = 0.0
+    everything_again: float | None = None
+    unmet: list[str] = field(default_factory=list[str])
+
+    @property
+    def clean(self) -> bool:
+        return not self.model.violations
+
+
+async def run_chaos(
+    plan: Plan, system: System, *, settle_seconds: float, say: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """Do what the plan says, with the checker looking on; then wait until all is over, and look into every store.
+
+    Args:
+        plan: what happens.
+        system: to whom.
+        settle_seconds: how long what was acknowledged may take once nothing is harmed any more.
+        say: told of what goes on.
+    """
+    timeline, model = Timeline(), Model()
+    outcome = Outcome(plan, timeline, model)
+    open_caller = partial(Caller, system.session, timeline)
+    harming = Harming(plan, system, timeline, say)
+    stream = Stream(
+        plan, model, timeline, files=system.files, open_caller=open_caller, on_operation=harming.reached
+    )
+    checker = Checker(model, open_caller, plan.seed)
+    await _until_there(open_caller, stream)
+    timeline.zero = time.monotonic()
+    watching = [partial(pulse_reads, open_caller(), timeline), partial(pulse_writes, open_caller(), timeline)]
+
+    async def tell() -> None:
+        while True:
+            await anyio.sleep(_TELL_SECONDS)
+            unfinished, met = (
+                len(model.unfinished()),
+                {
+                    what: count
+                    for what, count in timeline.counts.items()
+                    if what.startswith(("broken", "refused"))
+                },
+            )
+            say(f"{timeline.now():7.1f} s  {model.checks} checks, {unfinished} under way, {met}")
+
+    async with background(tell, stream.follow, *[checker.watch] * _CHECKERS, *watching):
+        async with background(harming.run):
+            await stream.run(_CLIENTS)
+            await harming.finished()
+        await system.at_rest()
+        outcome.unmet = sorted(system.forget_faults())
+        timeline.find_recoveries()
+        harmless = timeline.now()
+        say(f"all operations done after {harmless:.0f} s; waiting for what is under way")
+        await _settled(model, timeline, settle_seconds)
+        outcome.settled_seconds = timeline.now() - harmless
+    outcome.everything_again = harming.searchable_again
+    await _look_at_all(checker, model)
+    # What is wrong already stays wrong.
+    model.violations += await check_stores(system, model, seconds=0 if model.violations else settle_seconds)
+    timeline.find_recoveries()
+    outcome.seconds = timeline.now()
+    return outcome
+
+
+async def _until_there(open_caller: Callable[[], Caller], stream: Stream) -> None:
+    """The first client waits until all has started, and the pulse has something to find."""
+    async with open_caller() as caller:
+        with anyio.fail_after(_START_SECONDS):
+            await caller.until_answered(
+                "add_memory",
+                text="The lighthouse zpulsex blinks.",
+                key="pulse",
+                namespace="pulse",
+                wait_seconds=20,
+            )
+            stream.can_forget = await caller.has_tool("forget")
+
+
+async def _settled(model: Model, timeline: Timeline, seconds: float) -> None:
+    deadline = timeline.now() + seconds
+    while unfinished := model.unfinished():
+        if timeline.now() > deadline:
+            model.violated(f"{len(unfinished)} acknowledged ingestions never ended")
+            return
+        await anyio.sleep(0.1)
+
+
+async def _look_at_all(checker: Checker, model: Model) -> None:
+    """Every document once; what an index lacks after it was lost may still come."""
+    for _ in range(_LAST_LOOKS):
+        unanswered = await checker.check_all()
+        if not unanswered:
+            return
+        await anyio.sleep(1)
+    model.violations += unanswered

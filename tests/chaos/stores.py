@@ -1,0 +1,91 @@
+"""The last look: every store read directly, when nothing is under way any more."""
+
+import time
+from typing import LiteralString
+from uuid import UUID
+
+import anyio
+
+from tests.chaos.model import Model
+from tests.chaos.system import System
+
+# Each counts what must not be there.
+NEVER: dict[str, LiteralString] = {
+    "ingestions that never ended": "SELECT count(*) FROM ingestions WHERE state IN ('pending', 'running')",
+    "entries of the outbox": "SELECT count(*) FROM outbox",
+    "purges that never ran": "SELECT count(*) FROM purges WHERE passes = 0",
+    "failures without a reason": "SELECT count(*) FROM ingestions WHERE state = 'rolled_back' AND failure IS NULL",
+    "versions that were never published": "SELECT count(*) FROM versions WHERE revision_from IS NULL",
+    "versions of an ingestion that is not ready": """
+        SELECT count(*) FROM versions v JOIN ingestions i ON i.id = v.ingestion_id WHERE i.state <> 'ready'""",
+    "ingestions that are ready without a version": """
+        SELECT count(*) FROM ingestions i WHERE i.state = 'ready' AND NOT EXISTS (
+            SELECT FROM versions v WHERE v.ingestion_id = i.id)
+        AND NOT EXISTS (SELECT FROM tombstones)""",
+    "versions without all their passages": """
+        SELECT count(*) FROM versions v
+        WHERE v.chunk_count <> (SELECT count(*) FROM chunks c WHERE c.version_id = v.id)""",
+    "versions without their text": """
+        SELECT count(*) FROM versions v WHERE NOT EXISTS (SELECT FROM version_texts t WHERE t.version_id = v.id)""",
+    "versions that were purged": "SELECT count(*) FROM versions v JOIN purges p ON p.version_id = v.id",
+    "entities without a source": """
+        SELECT count(*) FROM entities e WHERE NOT EXISTS (SELECT FROM entity_sources s WHERE s.entity_id = e.id)""",
+    "facts without a source": """
+        SELECT count(*) FROM facts f WHERE NOT EXISTS (SELECT FROM fact_sources s WHERE s.fact_id = f.id)""",
+    "gaps between versions": """
+        SELECT count(*) FROM versions v WHERE v.revision_to IS NOT NULL AND NOT EXISTS (
+            SELECT FROM versions n WHERE n.document_id = v.document_id AND n.revision_from = v.revision_to)
+        AND NOT EXISTS (SELECT FROM tombstones)""",
+    "changes that the graph was never told": "SELECT count(*) FROM graph_changes",
+}
+_CURRENT: LiteralString = """
+SELECT d.namespace, d.key, t.text FROM versions v JOIN documents d ON d.id = v.document_id
+JOIN version_texts t ON t.version_id = v.id
+WHERE v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL AND d.key LIKE 'log/%'
+"""
+_SIZES: LiteralString = "SELECT id, chunk_count FROM versions"
+
+
+async def check_stores(system: System, model: Model, *, seconds: float) -> list[str]:
+    """What is wrong. The index comes last, because the embedded one is read while nothing runs.
+
+    Args:
+        system: whose stores.
+        model: what must be in them.
+        seconds: what is owed (purges, the graph) may take so long.
+    """
+    deadline = time.monotonic() + seconds
+    while wrong := await anyio.to_thread.run_sync(lambda: _record(system, model)):
+        if time.monotonic() > deadline:
+            break
+        await anyio.sleep(0.5)
+    return [*wrong, *await anyio.to_thread.run_sync(system.other_stores), *await _index(system)]
+
+
+def _record(system: System, model: Model) -> list[str]:
+    wrong = [
+        f"record: {count} {what}" for what, query in NEVER.items() if (count := system.rows(query)[0][0])
+    ]
+    current: dict[tuple[str, str], list[str]] = {}
+    for namespace, key, text in system.rows(_CURRENT):
+        current.setdefault((namespace, key), []).append(text)
+    for document in model.documents.values():
+        texts = current.get((document.namespace, document.key), [])
+        versions = [sorted(document.versions_in(text)) for text in texts]
+        expected = document.expected()
+        if versions != ([[expected]] if expected is not None else []):
+            wrong.append(
+                f"record: document {document.number} is current as {versions}, and is to be {expected}"
+            )
+    return wrong
+
+
+async def _index(system: System) -> list[str]:
+    sizes: dict[UUID, int] = dict(await anyio.to_thread.run_sync(lambda: system.rows(_SIZES)))
+    points = await system.points()
+    orphans = [one for one, count in points.items() if count and one not in sizes]
+    incomplete = [one for one, size in sizes.items() if points.get(one, 0) != size]
+    return [
+        *([f"index: {len(orphans)} versions have points and are not in the record"] if orphans else []),
+        *([f"index: {len(incomplete)} versions lack points or have too many"] if incomplete else []),
+    ]
