@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from apex_mcp.errors import Conflict
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.settings import Settings
 from apex_mcp.stores.record import Record
@@ -31,13 +32,19 @@ class Eraser:
         """Erase if something is due, or `now`; the number of requests to forget that files are rid of by then.
 
         Raises:
+            Conflict: the index is being made anew already, and it is to be erased `now`.
             Unavailable: a store does not answer, or has no room; what is due stays so.
         """
         erasures = self._record.erasures
         waiting = await erasures.open()
         if not now and not await self._is_due(waiting):
             return 0
-        await self._index.renew()
+        try:
+            await self._index.renew()
+        except Conflict:
+            if now:
+                raise
+            return 0  # it is being made anew by somebody else, who may have begun before; the next run is within the hour
         if self._bundled:
             await erasures.rewrite()
         else:

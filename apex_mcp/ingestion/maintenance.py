@@ -1,7 +1,9 @@
 """What is done now and then: what is past its time goes, and what a crash left behind is mended."""
 
+from collections.abc import Awaitable, Callable
 from typing import LiteralString
 
+from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.contract import MaintenanceResult
 from apex_mcp.ingestion.erasing import Eraser
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -61,27 +63,27 @@ class Maintenance:
         Raises:
             Unavailable: a store does not answer; what was done stays done, and the next run does the rest.
         """
+        done: dict[str, int] = {}
+        failures: list[ApexError] = []
+        parts: dict[str, Callable[[], Awaitable[int]]] = {
+            "stuck": self._free_stuck,
+            "staged": self.clean_staging,
+            "pruned": self._prune,
+            "orphans": self._verifier.remove_orphans,
+            "dropped": self._drop_old,
+            "expired": self._cache.tidy,
+            "erased": lambda: self._eraser.run(now=erase),
+        }
         async with self._record.index_log.alone(_ALONE, wait_seconds=_WAIT_SECONDS) as alone:
-            if not alone:
-                return MaintenanceResult()
-            stuck = await self._free_stuck()
-            staged = await self.clean_staging()
-            pruned = await self._prune()
-            orphans = await self._verifier.remove_orphans()
-            dropped = await self._record.retention.drop_old(
-                purge_days=_PURGE_DAYS, forgetting_days=_FORGETTING_DAYS
-            )
-            expired = await self._cache.tidy()
-            erased = await self._eraser.run(now=erase)
-        return MaintenanceResult(
-            stuck=stuck,
-            staged=staged,
-            pruned=pruned,
-            orphans=orphans,
-            expired=expired,
-            dropped=dropped.purges + dropped.forgettings,
-            erased=erased,
-        )
+            for name, part in parts.items() if alone else ():
+                try:
+                    done[name] = await part()
+                except ApexError as error:
+                    # A store that is away keeps nothing from being done in the others.
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+        return MaintenanceResult(**done)
 
     async def clean_staging(self) -> int:
         """Remove content that nobody came for; the number of ingestions whose staged content went.
@@ -99,6 +101,12 @@ class Maintenance:
         if freed:
             self._bell.ring()
         return freed
+
+    async def _drop_old(self) -> int:
+        dropped = await self._record.retention.drop_old(
+            purge_days=_PURGE_DAYS, forgetting_days=_FORGETTING_DAYS
+        )
+        return dropped.purges + dropped.forgettings
 
     async def _prune(self) -> int:
         days = self._settings.keep_past_days

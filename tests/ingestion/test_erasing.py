@@ -1,6 +1,7 @@
 """What was forgotten is in no file of the data folder any more, once it was erased."""
 
 import base64
+import os
 import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
@@ -181,8 +182,6 @@ async def test_files_that_were_kept_for_writing_ahead_do_not_hold_it_either(memo
 
 
 def _belong_to(path: Path, other: Path) -> None:
-    import os
-
     if hasattr(os, "chown"):
         os.chown(path, other.stat().st_uid, other.stat().st_gid)
 

@@ -4,13 +4,14 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.contract import MaintenanceResult
 from apex_mcp.ingestion.erasing import Eraser
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -119,3 +120,21 @@ async def test_two_runs_at_once_do_their_work_one_after_the_other(memory: Memory
     done = await asyncio.gather(*(memory.maintain() for _ in range(3)))
     assert sum(one.stuck for one in done) == 1
     assert await memory.record.ingestions.unfinished() == 1
+
+
+async def test_a_store_that_is_away_keeps_nothing_from_being_done_in_the_others(
+    memory: Memory, tmp_path: Path
+) -> None:
+    for text in ("heron first", "heron second"):
+        await commit(memory.record, memory.keeper, "note", text)
+    await memory.record.database.fetch_all(
+        "UPDATE revisions SET committed_at = now() - interval '10 days' RETURNING 1"
+    )
+    # What should be a folder is a file.
+    (tmp_path / "staging").write_text("", "utf-8")
+    (tmp_path / "staging").chmod(0)
+    shared = LocalStaging(tmp_path / "staging", shared=True)
+    with pytest.raises(Unavailable) as away:
+        await replace(memory, staging=shared).maintain(keep_past_days=1)
+    assert away.value.code is Code.STAGING_UNAVAILABLE
+    assert await memory.keeper.vectors.count() == 1

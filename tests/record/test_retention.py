@@ -46,6 +46,8 @@ async def test_a_version_goes_when_it_was_replaced_longer_ago_than_it_is_kept(re
     assert await titles(record) == ["second", "third"]
     assert await prune(record, 29) == 0
     assert await visible_texts(record) == ["third"]
+    async with record.reader.view("default") as view:
+        assert view.revision == 4  # so that no answer is kept from before
 
 
 async def test_what_is_current_stays_however_old_it_is(record: Record) -> None:

@@ -50,8 +50,8 @@ class Verifier:
         Raises:
             Unavailable: the record or an index does not answer.
         """
-        of_graph = await self._graph.remove_orphans() if self._graph is not None else 0
-        return await self.vectors.remove_orphans() + of_graph
+        of_vectors = await self.vectors.remove_orphans()
+        return of_vectors + (await self._graph.remove_orphans() if self._graph is not None else 0)
 
     async def run(self, *, repair: bool) -> AsyncGenerator[Finding]:
         """Yield each comparison with its outcome; with `repair` what differed was mended, and compared again.

@@ -8,6 +8,7 @@ from uuid import UUID
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.purging import Purge
+from apex_mcp.stores.record.versions import RAISE_REVISIONS
 
 # By when it was replaced, not by when it came.
 _TOMBSTONE: LiteralString = """
@@ -77,6 +78,8 @@ class RetentionStore:
             await connection.execute(_PURGE, (versions, [row["ingestion_id"] for row in rows]))
             await connection.execute(_LOG, (versions,))
             await note_changes(connection, versions)
+            # An answer that was kept from before is none any more.
+            await connection.execute(RAISE_REVISIONS, (sorted({row["namespace"] for row in rows}),))
             await connection.execute(
                 _KNOWN_FROM, ([row["namespace"] for row in rows], [row["replaced_at"] for row in rows])
             )

@@ -1,0 +1,33 @@
+"""The operator's commands on a whole memory: maintained through Temporal, verified, spoilt, mended."""
+
+import json
+
+from apex_mcp.runtime.home import DataFolder
+from tests.e2e.homes import Home
+
+
+def test_a_memory_is_maintained_erased_verified_and_mended_by_the_command_line(home: Home) -> None:
+    for text in ("Ann works at Acme since 2020.", "Ann works at Initech since 2023."):
+        assert home.run("add", text, "--key", "note").returncode == 0
+    assert home.run("maintain").stdout == "nothing was to be done\n"
+    before = {path.name for path in DataFolder(home.path).vectors.iterdir()}
+    assert json.loads(home.run("maintain", "--erase", "--json").stdout)["orphans"] == 0
+    assert before.isdisjoint(path.name for path in DataFolder(home.path).vectors.glob("index-*"))
+    clean = home.run("verify")
+    assert (clean.returncode, clean.stdout.splitlines()[-1]) == (0, "clean: everything is as the record says")
+
+    home.rows("INSERT INTO entities VALUES (gen_random_uuid(), 'default', 'nobody') RETURNING 1")
+    home.rows("UPDATE versions SET revision_to = revision_to + 7 WHERE revision_to IS NOT NULL RETURNING 1")
+    spoilt = home.run("verify", "--json")
+    assert spoilt.returncode == 1
+    found = json.loads(spoilt.stdout)
+    assert not found["clean"]
+    assert {one["what"] for one in found["findings"] if one["left"]} == {
+        "entities have a source",
+        "versions of a document follow each other",
+        "past versions are marked as past, current ones are not",
+    }
+    mended = home.run("verify", "--repair")
+    assert mended.returncode == 0, mended.stdout
+    assert home.run("verify").returncode == 0
+    assert home.run("search", "Ann").stdout.count("Initech") >= 1
