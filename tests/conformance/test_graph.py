@@ -264,7 +264,8 @@ async def test_forgetting_one_of_two_sources_leaves_what_the_other_says(world: W
 
 async def test_a_forgotten_entity_is_neither_named_nor_near_nor_a_way_and_others_are(world: World) -> None:
     await tell(world.record, "a", fact("Ann", "knows", "Bob"), fact("Bob", "knows", "Cleo"))
-    await tell(world.record, "b", fact("Ann", "works_at", "Acme Corp."), fact("Bob", "works_at", "Acme Inc."))
+    await tell(world.record, "b", fact("Ann", "works_at", "Acme Corp."))
+    await tell(world.record, "c", fact("Bob", "works_at", "Acme Inc."))
     await world.settle()
     assert await world.near("Ann", hops=2) == {id_of(name) for name in ("Bob", "Cleo", "Acme Corp.")}
     assert await world.record.forgetting.forget_entity("default", id_of("Bob")) is not None
