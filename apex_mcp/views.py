@@ -321,8 +321,9 @@ class ForgetView(View):
     first_facts: list[str] = Field(default_factory=list[str])
     mentioned_in: list[ForgottenDocument] = Field(
         default_factory=list[ForgottenDocument],
-        description="Documents whose text names a forgotten entity: they stay.",
+        description="Documents in which a forgotten entity was found, the first hundred: they stay.",
     )
+    mentioning: int = Field(default=0, description="How many these are in all.")
     archives: list[ArchiveView] = Field(
         default_factory=list[ArchiveView], description="Made before; they may hold it, and are not touched."
     )

@@ -341,7 +341,7 @@ def forgetting(view: ForgetView) -> RenderableType:
         lines += _some("entities", view.entities_shared, view.first_entities_shared)
         lines += _some("facts", view.facts_shared, ())
     if view.mentioned_in:
-        lines.append(_styled("documents that mention it, and stay:", "bold"))
+        lines.append(_styled(f"{view.mentioning} documents mention it, and stay:", "bold"))
         lines += [_named(one) for one in view.mentioned_in]
     if view.archives:
         lines.append(_styled("made before, may hold it, and are not touched:", "bold"))

@@ -1,13 +1,17 @@
 """What is left of the forgotten beside record and index: staged content, vectors and answers in caches."""
 
+import asyncio
 from collections.abc import Sequence
 
+from apex_mcp.batches import batches
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.staging import Staging
 from apex_mcp.stores.cache.keys import answers_of, embedding_key
 from apex_mcp.stores.cache.protocol import Cache
 from apex_mcp.stores.record.forgetting import ForgetStore
 from apex_mcp.stores.record.purging import Purge
+
+_AT_ONCE = 16
 
 
 class Leavings:
@@ -32,8 +36,8 @@ class Leavings:
         Raises:
             Unavailable: the record or staging does not answer.
         """
-        for ingestion_id in {purge.ingestion_id for purge in purges}:
-            await self._staging.delete(ingestion_id)
+        for some in batches(list({purge.ingestion_id for purge in purges}), _AT_ONCE):
+            await asyncio.gather(*map(self._staging.delete, some))
         if self._embedder is not None and not self._embedder.local:
             name = self._embedder.name
             async for texts in self._store.embedded_texts([purge.version_id for purge in purges]):

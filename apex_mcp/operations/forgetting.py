@@ -165,6 +165,7 @@ def _of_entity(prospect: EntityProspect) -> dict[str, object]:
         "first_entities": list(prospect.members.values()),
         "first_facts": list(prospect.first_facts),
         "mentioned_in": _shown(prospect.mentioned_in),
+        "mentioning": prospect.mentioning,
     }
 
 

@@ -228,7 +228,9 @@ def forgetting(view: ForgetView) -> str:
             f"{view.facts_shared} facts{kept}"
         )
     if view.mentioned_in:
-        lines.append("These documents mention it, and stay; forget them by their ids if the user wants that:")
+        lines.append(
+            f"{view.mentioning} documents mention it, and stay; forget them by their ids if the user wants that:"
+        )
         lines += [f"  {_named(one)}" for one in view.mentioned_in]
     if view.archives:
         lines.append("Made before, they may hold it, and are not touched: tell the user.")

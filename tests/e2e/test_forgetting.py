@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from apex_mcp.errors import InputError, NotFound
-from apex_mcp.models import EntityInput, FactInput, IndexFilter
+from apex_mcp.ingestion.contract import StepInput
+from apex_mcp.models import EntityInput, FactInput, IndexFilter, Lane
 from apex_mcp.server import rendering
 from tests.e2e.apps import CALLER, app_without_worker, ended, remember, working
+from tests.ingestion.documents import make_docx
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +49,27 @@ async def test_a_memory_is_forgotten_everywhere_and_can_be_told_again(tmp_path: 
         assert [one.title for one in gone.mentioned_in][-1:] != []
         assert (await app.memory.get_entities(CALLER, query="ACME")).entities == []
         assert len((await app.memory.search(CALLER, query="makes")).hits) == 2
+
+
+async def test_a_run_whose_ingestion_was_forgotten_keeps_and_stages_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "note.docx"
+    path.write_bytes(make_docx([("", "The herb lovage.")]))
+    async with app_without_worker(tmp_path / "home") as app:
+        view = await app.memory.ingest_document(CALLER, source=str(path))
+        claim, _ = await app.record.ingestions.claim(
+            owner="me", lane=Lane.OWN, bulk=False, limit=1, lease_seconds=60
+        )
+        step = StepInput(ingestion_ids=[str(view.ingestion_id)], claim=str(claim))
+        assert (await app.steps.parse(step)).going_on == step.ingestion_ids
+        done = await app.memory.forget(CALLER, document_ids=[view.document_id], confirm=True)
+        assert (done.removed, done.ingestions_cancelled) == (True, 1)
+        # As a step that was on its way meanwhile.
+        await app.staging.put(view.ingestion_id, "raw", b"lovage")
+        assert (await app.steps.write(step)).going_on == []
+        assert app.steps._drafts.get(view.ingestion_id, claim) is None
+        assert await app.staging.get(view.ingestion_id, "raw") is None
+        with pytest.raises(NotFound, match="forgotten"):
+            await app.memory.get_ingestion(CALLER, ingestion_id=view.ingestion_id)
 
 
 async def test_what_is_forgotten_while_it_runs_ends_without_a_trace(tmp_path: Path) -> None:

@@ -357,6 +357,7 @@ async def test_a_forgotten_entity_goes_from_every_version_with_its_facts_and_lin
     assert prospect is not None
     assert sorted(prospect.members.values()) == ["ACME Corp.", "ACME Corporation"]
     assert sorted(one.title for one in prospect.mentioned_in) == ["second", "third"]
+    assert prospect.mentioning == 2
     done = await record.forgetting.forget_entity("default", id_of("ACME Corporation"))
     assert done is not None
     assert (done.entities, done.facts, done.kind) == (2, 2, "entity")

@@ -276,6 +276,7 @@ class Notebook:
             entities_shared=1,
             first_entities_shared=["ACME"],
             mentioned_in=first,
+            mentioning=len(first),
             archives=[ArchiveView(kind="backup", name="monday.tar", made_at=NOON, documents=3)],
         )
 

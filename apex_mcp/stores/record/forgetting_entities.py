@@ -52,12 +52,13 @@ FROM facts f WHERE {_FACTS_NAMING}
 
 # They stay: what their texts say is theirs.
 _MENTIONED_IN: LiteralString = """
-SELECT d.id, d.key, coalesce((SELECT v.title FROM versions v WHERE v.document_id = d.id AND v.tombstoned_at IS NULL
-                              ORDER BY v.number DESC LIMIT 1), '') AS title
+SELECT count(*) OVER () AS every, d.id, d.key, coalesce(
+    (SELECT v.title FROM versions v WHERE v.document_id = d.id AND v.tombstoned_at IS NULL
+     ORDER BY v.number DESC LIMIT 1), '') AS title
 FROM documents d WHERE d.id IN (
     SELECT v.document_id FROM entity_sources s JOIN versions v ON v.id = s.version_id
     WHERE s.entity_id = ANY(%(ids)s) AND v.tombstoned_at IS NULL)
-ORDER BY title, d.id
+ORDER BY title, d.id LIMIT 100
 """
 
 _REQUESTS: LiteralString = """
@@ -109,13 +110,15 @@ class EntityProspect:
     Attributes:
         members: the ids that mean it, and the name of each.
         first_facts: some of the facts, by their sentences.
-        mentioned_in: the documents that name it; they stay.
+        mentioned_in: documents in which it was found, the first hundred; they stay.
+        mentioning: how many there are.
     """
 
     members: Mapping[UUID, str]
     facts: int
     first_facts: Sequence[str]
     mentioned_in: Sequence[ShownDocument]
+    mentioning: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +143,8 @@ async def look_at_entity(connection: Connection, namespace: str, entity_id: UUID
         members={row["id"]: row["name"] for row in names},
         facts=counts["facts"],
         first_facts=counts["first_facts"],
-        mentioned_in=[ShownDocument(**row) for row in documents],
+        mentioned_in=[ShownDocument(id=row["id"], key=row["key"], title=row["title"]) for row in documents],
+        mentioning=documents[0]["every"] if documents else 0,
     )
 
 
