@@ -228,7 +228,8 @@ class IndexKeeper:
         Raises:
             Unavailable: the index does not answer.
         """
-        if embedder == self.embedder_name and self.vectors.dimension is None:
+        known = self._embedder.dimension if self._embedder is not None else None
+        if embedder == self.embedder_name and known in (None, dimension) and self.vectors.dimension is None:
             await self.vectors.enable_dense(embedder, dimension)
 
     async def _in_step(self, write: Callable[[IndexUse, KeptIndex], Awaitable[ResultT]]) -> ResultT:

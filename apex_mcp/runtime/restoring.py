@@ -17,6 +17,7 @@ from apex_mcp.runtime.home import DataFolder, storage_errors, sync_folder
 from apex_mcp.runtime.lock import DaemonLock
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.postgres_programs import client_environment
+from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.restored import Memories, forget_again, read_memories, settle_restored
 from apex_mcp.stores.record.schema import ensure_schema
@@ -81,6 +82,7 @@ async def restore(folder: DataFolder, file: Path, *, replace: bool) -> Restored:
         await asyncio.to_thread(folder.prepare)
         with _locked(folder):
             memories, known = await _memories(folder) if holds else (None, True)
+            await _end_orphan(folder)
             new = DataFolder(folder.path / f"restoring-{secrets.token_hex(4)}")
             try:
                 again = await _build(new, reader, memories)
@@ -120,6 +122,15 @@ async def _memories(folder: DataFolder) -> tuple[Memories | None, bool]:
     except ApexError:
         # It may be the very reason for restoring that it cannot be opened.
         return None, False
+
+
+async def _end_orphan(folder: DataFolder) -> None:
+    """A daemon that was killed leaves Temporal's server, which would go on in the folder that is moved aside."""
+    if folder.child_json("temporal").exists():
+        temporal = EmbeddedTemporal(folder)
+        with contextlib.suppress(ApexError):
+            await temporal.start()
+        await temporal.stop()
 
 
 async def _build(new: DataFolder, reader: BackupReader, memories: Memories | None) -> int:

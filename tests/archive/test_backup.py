@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 import anyio
+import psutil
 import pytest
 
 from apex_mcp.errors import ApexError, Code
@@ -20,10 +21,12 @@ from apex_mcp.runtime.backup import settings_without_secrets, write_backup
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.runtime.restoring import Restored, restore
+from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.forgetting import Selection
 from tests.record.graphs import look, names
 from tests.record.notes import claim, note, remember, visible_texts
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -200,8 +203,13 @@ async def test_data_that_cannot_be_opened_is_replaced_all_the_same(
         await remember(record, "Ann works at Acme")
         await back_up(folder, postgres, record, tmp_path / "backup.zip")
     (folder.postgres / "PG_VERSION").write_text("9\n", "ascii")
+    # As a killed daemon leaves it.
+    temporal = EmbeddedTemporal(folder)
+    await temporal.start()
+    orphan = psutil.Process(temporal.pid)
     done: Restored = await restore(folder, tmp_path / "backup.zip", replace=True)
     assert (done.forgetting_known, done.forgotten_again) == (False, 0)
+    await eventually(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
     async with running(folder.path) as (_, _, record):
         assert await visible_texts(record) == ["Ann works at Acme"]
 

@@ -68,6 +68,7 @@ async def test_a_backup_made_amid_ingestions_comes_back_and_they_go_on_to_their_
                 "add_memory", text=f"The gannet {number} dives.", key=f"gannet-{number}", wait_seconds=0
             )
 
+        await client.call("get_stats")  # the daemon and its database are there
         async with anyio.create_task_group() as tasks:
             for number in range(NOTES):
                 tasks.start_soon(remember, number)
@@ -87,10 +88,10 @@ async def test_a_backup_made_amid_ingestions_comes_back_and_they_go_on_to_their_
 
 def _all_end_well(home: Home) -> int:
     """Once nothing is under way any more: number of notes, the last of which is found by its words."""
-    while True:
-        total: int = answer(home, "ls", "--limit", "1")["total"]  # which starts the daemon
-        if not home.number("SELECT count(*) FROM ingestions WHERE state IN ('pending', 'running')"):
-            break
+    total, unfinished = 0, 1
+    while unfinished:
+        total = answer(home, "ls", "--limit", "1")["total"]  # which starts the daemon
+        unfinished = home.number("SELECT count(*) FROM ingestions WHERE state IN ('pending', 'running')")
     states = {row[0] for row in home.rows("SELECT DISTINCT state FROM ingestions")}
     assert states == {"ready"}
     rows = home.rows("SELECT title FROM versions ORDER BY ingestion_seq")
