@@ -1,6 +1,6 @@
 """Short ways to commit what a text names and states, to read it back, and to let a model add to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -10,6 +10,8 @@ from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 from apex_mcp.presenting import present_entities
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import Enriched, Enrichment
+from apex_mcp.stores.record.graph_changes import note_entities
+from apex_mcp.stores.record.publishing import insert_vectors
 from apex_mcp.views import EntityView
 from tests.record.notes import claim, note, version
 
@@ -98,6 +100,15 @@ def objects(view: EntityView) -> list[tuple[str, bool]]:
 
 def id_of(name: str, namespace: str = "default") -> UUID:
     return ids.entity_id(namespace, name)
+
+
+async def keep_vectors(
+    record: Record, embedder: str, vectors: Mapping[UUID, bytes], namespace: str = "default"
+) -> None:
+    """As a second commit keeps vectors of the names that it publishes."""
+    async with record.database.transaction() as connection:
+        await insert_vectors(connection, embedder, vectors)
+        await note_entities(connection, namespace, list(vectors))
 
 
 async def begin(record: Record) -> Enrichment:

@@ -4,9 +4,9 @@ Every answer is kept before the next step, and looked up before a question: what
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 from uuid import UUID
@@ -38,17 +38,19 @@ from apex_mcp.stores.record.enrichments import (
     EnrichmentStore,
     EnrichmentText,
     Link,
+    Overtaken,
 )
 
 _DOUBTS_AT_ONCE = 12
 _CLASHES_AT_ONCE = 10
 _MAX_KNOWN_NAMES = 60
 _LOOK_SECONDS = 0.5
+# Resolving again costs a moment; whoever is overtaken oftener than this has the others wait.
+_TRIES_TOGETHER = 3
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 600.0
 
 QuestionT = TypeVar("QuestionT")
-_log = logging.getLogger(__name__)
 
 
 class Enricher:
@@ -125,23 +127,34 @@ class Enricher:
             for answer, group in zip(found, reading.groups, strict=True)
             if answer is not None
         ])
+        parts = {"groups": len(found), "groups_without_answer": found.count(None)}
+        for _ in range(_TRIES_TOGETHER):
+            with suppress(Overtaken):
+                return await self._publish(reading, extraction, parts, alone=False)
+        # Others come first again and again: now they wait. Only a connection that breaks lets one of them through.
+        while True:
+            async with self._store.publishing_alone(work.namespace):
+                with suppress(Overtaken):
+                    return await self._publish(reading, extraction, parts, alone=True)
+
+    async def _publish(
+        self, reading: "_Reading", extraction: Extraction, parts: dict[str, int], *, alone: bool
+    ) -> EnrichmentState:
+        """Once, against what is known now. What the small model answered to an earlier try is not asked again."""
+        work = reading.work
+        seen = await self._store.published(work.namespace)
         resolved = await Resolution(self._store, work.namespace, self._embedder).resolve(extraction)
         enriched = Enriched(
             extraction=extraction,
             links=(*resolved.links, *await self._decide(reading, resolved.doubts)),
             ends=await self._ends(reading, extraction),
-            usage={
-                **asdict(reading.budget.usage),
-                "groups": len(found),
-                "groups_without_answer": found.count(None),
-                "ungrounded": extraction.ungrounded,
-            },
+            embedder=self._embedder.name if self._embedder is not None else "",
+            vectors=resolved.vectors,
+            usage={**asdict(reading.budget.usage), **parts, "ungrounded": extraction.ungrounded},
+            seen=seen,
         )
-        if not await self._store.publish(version_id, claim, enriched):
-            return EnrichmentState.SUPERSEDED
-        if resolved.vectors and self._embedder is not None:
-            await self._keep_vectors(self._embedder.name, resolved.vectors)
-        return EnrichmentState.DONE
+        done = await self._store.publish(work.version_id, work.claim, enriched, alone=alone)
+        return EnrichmentState.DONE if done else EnrichmentState.SUPERSEDED
 
     async def fail(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
         """End it; the text stays as it is, and what was answered is kept for a retry."""
@@ -306,13 +319,6 @@ class Enricher:
                 await reading.answers.keep(key(questions[number]), answer, usage)
                 usage = Usage()
         return answers
-
-    async def _keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
-        try:
-            await self._store.keep_vectors(embedder, vectors)
-        except ApexError as error:
-            # They only propose candidates, and it is published already.
-            _log.warning("vectors of names were not kept: %s", error.code)
 
 
 class _Reading:

@@ -13,7 +13,8 @@ from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
-from apex_mcp.stores.record.publishing import End, Enriched, Link
+from apex_mcp.stores.record.publishing import RESOLVING, End, Enriched, Link, Overtaken
+from apex_mcp.stores.record.session_lock import session_lock
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import CURRENT
 
@@ -26,6 +27,7 @@ __all__ = [
     "KnownEntity",
     "KnownFact",
     "Link",
+    "Overtaken",
     "TextPassage",
 ]
 
@@ -283,19 +285,6 @@ class EnrichmentStore:
         async with self._now(namespace) as snapshot:
             return await known.known_vectors(snapshot, embedder, type_, after=after, limit=limit)
 
-    async def keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
-        """Keep vectors of entities' names; of those that are gone nothing is kept."""
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "WITH kept AS (INSERT INTO entity_vectors (entity_id, embedder, vector) "
-                "SELECT e.id, %s, r.vector FROM unnest(%s::uuid[], %s::bytea[]) AS r(id, vector) "
-                "JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING RETURNING entity_id) "
-                # A graph on a server shows them; the commit that named these entities was before.
-                "INSERT INTO graph_changes (namespace, kind, id) SELECT e.namespace, 'entity', e.id "
-                "FROM kept k JOIN entities e ON e.id = k.entity_id, identity i WHERE i.graph IS NOT NULL",
-                (embedder, list(vectors), list(vectors.values())),
-            )
-
     async def facts_of_subject(self, namespace: str, subject: str) -> list[KnownFact]:
         """Facts of the entity that this name is shown as, those that have not ended."""
         async with self._now(namespace) as snapshot:
@@ -311,9 +300,36 @@ class EnrichmentStore:
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
-    async def publish(self, version_id: UUID, claim: UUID, enriched: Enriched) -> bool:
-        """The second commit; False when the work is not the claim's any more, or the version is not current."""
-        return await publishing.publish(self._database, version_id, claim, enriched)
+    async def published(self, namespace: str) -> int:
+        """Changes with each second commit of the namespace; to be asked for before what is known is looked at."""
+        async with self._database.connection() as connection:
+            return await publishing.published(connection, namespace)
+
+    @asynccontextmanager
+    async def publishing_alone(self, namespace: str) -> AsyncGenerator[None]:
+        """To the end of the block, no other version of the namespace is published. Waits for those who hold it so.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with session_lock(self._database.conninfo, RESOLVING + namespace, wait_seconds=float("inf")):
+            yield
+
+    async def publish(
+        self, version_id: UUID, claim: UUID, enriched: Enriched, *, alone: bool = False
+    ) -> bool:
+        """The second commit; False when the work is not the claim's any more, or the version is not current.
+
+        Args:
+            version_id: what was read.
+            claim: under which.
+            enriched: what was found.
+            alone: within `publishing_alone`.
+
+        Raises:
+            Overtaken: another one was published since `enriched.seen`, or is about to be alone: to be resolved again.
+        """
+        return await publishing.publish(self._database, version_id, claim, enriched, alone=alone)
 
     async def wait(self, version_id: UUID, claim: UUID, error: ApexError, *, seconds: float) -> None:
         """Back to waiting, for this long at least, with the reason shown."""

@@ -38,6 +38,9 @@ ALTER TABLE purges ADD COLUMN forgets boolean NOT NULL DEFAULT false;
 -- Replaced versions older than this were pruned, so what was known before it cannot be told in full any more.
 ALTER TABLE namespaces ADD COLUMN known_from timestamptz;
 
+-- The revision of the last second commit: what was resolved before it did not see it.
+ALTER TABLE namespaces ADD COLUMN enriched_at bigint NOT NULL DEFAULT 0;
+
 -- Archives and backups that were made: they hold what was forgotten after, and can only be named, not reached.
 CREATE TABLE archives (
     id        uuid PRIMARY KEY DEFAULT gen_random_uuid(),
