@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import Embedder, EmbedderState, Readiness
 from apex_mcp.ingestion.enriching.enricher import Enricher
 from apex_mcp.models import EnrichmentState, Extraction
@@ -15,9 +16,10 @@ from apex_mcp.stores.cache.process import ProcessLock
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import Enriched, Enrichment, EnrichmentStore, Overtaken
 from apex_mcp.stores.record.timeline import EXCLUSIVE
-from tests.doubles.openai_server import OpenAIServer, vector_of
+from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Say, Status, vector_of
 from tests.ingestion.enriching.models import extractor_at
 from tests.record.graphs import begin, look, names, tell, works_at
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -146,3 +148,140 @@ async def test_what_was_resolved_before_another_was_published_is_not_published_a
             await store.publish(two.version_id, two.claim, again)
         assert await store.publish(two.version_id, two.claim, again, alone=True)
     assert names(await look(record, "Bob Ray")) == ["Bob Ray"]
+
+
+NOTE = "Jane Doe works at Initech. " * 40
+
+
+async def spent(record: Record) -> dict[str, float]:
+    row = await record.database.fetch_one("SELECT usage FROM enrichments")
+    assert row is not None
+    return row["usage"]
+
+
+async def one_to_read(record: Record, *passages: str) -> Enrichment:
+    await tell(
+        record, "one", Extraction(), text=NOTE, dated="2024-01-01", enrich=True, passages=passages or (NOTE,)
+    )
+    return await begin(record)
+
+
+async def read_until_spent(record: Record, model: OpenAIServer, **limits: Any) -> None:
+    """A new run each time, as after a crash, and a retry by the user where it failed; until nothing is left to spend."""
+    work = await one_to_read(record)
+    async with asyncio.timeout(60):
+        while True:
+            async with enricher(record, model, **limits) as enriching:
+                try:
+                    await enriching.extract(work.version_id, work.claim)
+                    raise AssertionError("the model answers nothing that can be used")
+                except Unavailable as error:
+                    await record.enrichments.wait(work.version_id, work.claim, error, seconds=0)
+                except Rejected as error:
+                    await enriching.fail(work.version_id, work.claim, error)
+                    assert await record.enrichments.retry(work.ingestion_id)
+                    if error.code == Code.BUDGET_SPENT:
+                        return
+            work = await begin(record)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Say("no JSON"), CutConnection(), Body(b"{"), Status(504)],
+    ids=["unusable", "cut", "broken", "504"],
+)
+async def test_no_run_of_a_document_begins_once_its_tokens_are_spent(
+    record: Record, model: OpenAIServer, fault: Fault
+) -> None:
+    model.fail_chats(fault)
+    await read_until_spent(record, model, llm_max_tokens_per_document=12_000)
+    asked, cost = len(model.chats()), await spent(record)
+    assert cost["requests"] == asked
+    assert cost["tokens_in"] + cost["tokens_out"] < 12_000 * (1 + 1 / (asked - 1))
+    async with enricher(record, model, llm_max_tokens_per_document=12_000) as enriching:
+        work = await begin(record)
+        with pytest.raises(Rejected) as refused:
+            await enriching.extract(work.version_id, work.claim)
+    assert (refused.value.code, len(model.chats())) == (Code.BUDGET_SPENT, asked)
+
+
+async def test_no_run_of_a_document_begins_once_its_time_is_spent(
+    record: Record, model: OpenAIServer
+) -> None:
+    model.latency_seconds = 5
+    await read_until_spent(record, model, llm_timeout_seconds=0.3, llm_max_seconds_per_document=0.8)
+    assert len(model.chats()) == 3
+
+
+async def test_a_request_counts_before_it_is_answered_and_what_it_cost_after(
+    record: Record, model: OpenAIServer
+) -> None:
+    model.latency_seconds = 2
+    work = await one_to_read(record)
+    async with enricher(record, model, llm_timeout_seconds=40) as enriching:
+        reading = asyncio.create_task(enriching.extract(work.version_id, work.claim))
+        await eventually(model.chats)
+        # What a process that is killed now leaves.
+        meanwhile = await spent(record)
+        assert (meanwhile["requests"], meanwhile["seconds"]) == (1, 40)
+        assert meanwhile["tokens_in"] > 1000
+        await reading
+        after = await spent(record)
+        assert (after["requests"], after["tokens_in"], after["tokens_out"]) == (
+            1, model.tokens_in, model.tokens_out,
+        )  # fmt: skip
+        assert 2 <= after["seconds"] < 40
+
+
+async def test_an_endpoint_that_says_that_it_is_busy_costs_no_tokens(
+    record: Record, model: OpenAIServer
+) -> None:
+    model.fail_next(Status(429), Status(503))
+    work = await one_to_read(record)
+    async with enricher(record, model) as enriching:
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await enriching.extract(work.version_id, work.claim)
+    cost = await spent(record)
+    assert (cost["requests"], cost["tokens_in"]) == (2, 0)
+
+
+PARTS = [
+    f"Person{letter} Doe works at Company{letter}. {'The herb lovage grows behind the shed. ' * 240}"
+    for letter in "ABCDEFGH"
+]
+
+
+@pytest.mark.parametrize("code", ["content_policy_violation", "context_length_exceeded"])
+async def test_a_refusal_of_one_part_loses_that_part_only(
+    record: Record, model: OpenAIServer, code: str
+) -> None:
+    model.fail_next(Status(400, code))
+    work = await one_to_read(record, *PARTS)
+    async with enricher(record, model, llm_concurrency=1) as enriching:
+        assert await read(enriching, work) is EnrichmentState.DONE
+        assert (await spent(record))["groups_without_answer"] == 1
+    assert len(await look(record, "Company")) >= 5
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (Status(400, "content_policy_violation"), Code.MODEL_ANSWER_UNUSABLE),
+        (Status(400, "invalid_value"), Code.PROVIDER_REJECTED),
+        (Status(401, "invalid_api_key"), Code.PROVIDER_REJECTED),
+    ],
+)
+async def test_what_refuses_every_part_fails_and_says_why(
+    record: Record, model: OpenAIServer, status: Status, code: Code
+) -> None:
+    model.fail_chats(status)
+    work = await one_to_read(record, *PARTS)
+    async with enricher(record, model, llm_concurrency=1) as enriching:
+        with pytest.raises(Rejected) as refused:
+            await enriching.extract(work.version_id, work.claim)
+    assert refused.value.code == code
+    assert status.code in refused.value.message
+    assert ("APEX_OPENAI_BASE_URL" in refused.value.next_step) == (status.code == "invalid_value")
+    groups = len(model.chats())
+    assert groups == {"invalid_api_key": 1, "invalid_value": 9}.get(status.code, groups)

@@ -174,7 +174,7 @@ async def test_forgetting_a_version_takes_what_a_model_found_in_it(record: Recor
 async def test_one_that_failed_says_why_and_can_be_tried_again(record: Record) -> None:
     await tell(record, "one", Extraction(), enrich=True)
     work = await begin(record)
-    await record.enrichments.fail(work.version_id, work.claim, SPENT, {"tokens_in": 5})
+    await record.enrichments.fail(work.version_id, work.claim, SPENT)
     (ingestion,) = await record.ingestions.get([work.ingestion_id])
     view = present_ingestion(ingestion)
     assert (view.state, view.enrichment) == ("ready", EnrichmentState.FAILED)

@@ -89,8 +89,18 @@ WHERE version_id = %s AND claim = %s AND state = 'running'
 
 _FAIL: LiteralString = """
 UPDATE enrichments SET state = 'failed', lease_owner = NULL, lease_until = NULL, failure = %s::jsonb,
-    usage = usage || %s::jsonb, finished_at = clock_timestamp()
+    finished_at = clock_timestamp()
 WHERE version_id = %s AND claim = %s AND state = 'running'
+"""
+
+# Whoever has it claimed by now: what was sent costs.
+_SPEND: LiteralString = """
+UPDATE enrichments SET usage = usage || jsonb_build_object(
+    'requests', coalesce((usage->>'requests')::int, 0) + %(requests)s::int,
+    'tokens_in', coalesce((usage->>'tokens_in')::bigint, 0) + %(tokens_in)s::bigint,
+    'tokens_out', coalesce((usage->>'tokens_out')::bigint, 0) + %(tokens_out)s::bigint,
+    'seconds', round(coalesce((usage->>'seconds')::numeric, 0) + %(seconds)s::numeric, 3))
+WHERE version_id = %(version)s
 """
 
 _RELEASE: LiteralString = """
@@ -261,6 +271,28 @@ class EnrichmentStore:
                 (key, json.dumps(answer), version_id),
             )
 
+    async def spend(
+        self, version_id: UUID, *, requests: int, tokens_in: int, tokens_out: int, seconds: float
+    ) -> None:
+        """Add to what a version's requests cost; less than nothing takes back an estimate."""
+        bound = {
+            "version": version_id,
+            "requests": requests,
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "seconds": seconds,
+        }
+        async with self._database.connection() as connection:
+            await connection.execute(_SPEND, bound)
+
+    async def spent(self, version_id: UUID) -> dict[str, Any]:
+        """What a version's requests cost in all of its runs, by the names of `spend`; those that never did lack."""
+        row = await self._database.fetch_one(
+            "SELECT usage FROM enrichments WHERE version_id = %s", (version_id,)
+        )
+        names = ("requests", "tokens_in", "tokens_out", "seconds")
+        return {name: row["usage"][name] for name in names if name in row["usage"]} if row else {}
+
     # --- what is known already ---------------------------------------------------------------------------------------
 
     async def known_by_name(self, namespace: str, names: Sequence[str]) -> dict[str, list[KnownEntity]]:
@@ -344,12 +376,10 @@ class EnrichmentStore:
                 (json.dumps(error.to_dict()), version_id, claim),
             )
 
-    async def fail(self, version_id: UUID, claim: UUID, error: ApexError, usage: dict[str, float]) -> None:
+    async def fail(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
         """End it as failed, with the reason."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                _FAIL, (json.dumps(error.to_dict()), json.dumps(usage), version_id, claim)
-            )
+            await connection.execute(_FAIL, (json.dumps(error.to_dict()), version_id, claim))
 
     async def retry(self, ingestion_id: UUID) -> bool:
         """Have one tried now that failed or was put off; False where this ingestion has none, or its version is past."""
