@@ -162,8 +162,6 @@ class IndexKeeper:
         points: Sequence[IndexPoint],
         versions: Sequence[NewVersion],
         claim: UUID,
-        *,
-        enrich: bool = False,
     ) -> CommitResult:
         """Write the hidden points, then commit their versions; again where another index took over meanwhile.
 
@@ -176,7 +174,7 @@ class IndexKeeper:
             try:
                 with self.writing():
                     await vectors.upsert(fitting)
-                    result = await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
+                    result = await self._record.versions.commit(committed, claim, index=use)
                     if not result.index_replaced:
                         with suppress(Unavailable):  # it is committed, and the next flush brings it
                             await vectors.retire(result.retired)

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from apex_mcp import ids
-from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
+from apex_mcp.models import Chunk, ExtractedEntity, ExtractedFact, Extraction, Place
 from apex_mcp.presenting import present_entities
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import Enriched, Enrichment
 from apex_mcp.stores.record.graph_changes import note_entities
+from apex_mcp.stores.record.in_use import set_read_by_model
 from apex_mcp.stores.record.publishing import insert_vectors
 from apex_mcp.views import EntityView
 from tests.record.notes import claim, note, version
@@ -52,8 +53,9 @@ async def tell(
     text: str = "",
     enrich: bool = False,
     namespace: str = "default",
+    passages: Sequence[str] = (),
 ) -> UUID:
-    """Commit a version that says this; its id."""
+    """Commit a version that says this, in one passage or in these; its id."""
     words = text or f"{key} {hash(extraction)}"
     (ingestion_id,) = await record.ingestions.accept([note(key, words, namespace)])
     token, _ = await claim(record)
@@ -61,7 +63,16 @@ async def tell(
     made = replace(
         version(ingestion, token, words), extraction=extraction, document_time=day(dated) if dated else None
     )
-    result = await record.versions.commit([made], token, enrich=enrich)
+    if passages:
+        made = replace(
+            made,
+            chunks=[
+                Chunk(ordinal=number, text=passage, place=Place(start=0, end=1), tokens=len(passage.split()))
+                for number, passage in enumerate(passages)
+            ],
+        )
+    await set_read_by_model(record.database, enrich)
+    result = await record.versions.commit([made], token)
     assert result.lost == []
     return made.id
 
