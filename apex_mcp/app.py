@@ -41,7 +41,7 @@ from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
-from apex_mcp.stores.record.graph_use import end_unused_graph, use_graph
+from apex_mcp.stores.record.in_use import GRAPH, MODEL, end_unused, set_read_by_model, use
 from apex_mcp.stores.record.listening import shared_bell
 from apex_mcp.stores.record.owner import Ownership, own_record, share_record, take_index
 from apex_mcp.stores.vectors.edge_home import EdgeHome
@@ -193,6 +193,8 @@ async def open_app(
         # Only where it is asked, and in a thread: what it needs takes a second to load.
         extractor = await asyncio.to_thread(open_extractor, settings, shared.rate_limit) if working else None
         enricher = None
+        if working:
+            await _note_reading(stack, record, reading=extractor is not None, sole=sole)
         if extractor is not None:
             stack.push_async_callback(extractor.close)
             enricher = Enricher(
@@ -324,7 +326,7 @@ async def _graph(
         if sole:
             await record.graph_queue.end()
         elif working:
-            await end_unused_graph(record.database.conninfo, record.graph_queue)
+            await end_unused(record.database.conninfo, GRAPH, record.graph_queue.end)
         return BestGraph(of_record, record.graph_queue), None, None
     # These load the driver, which takes a moment.
     from apex_mcp.ingestion.projecting import Projector
@@ -342,7 +344,7 @@ async def _graph(
     )
     stack.push_async_callback(client.close)
     if working and not sole:
-        await stack.enter_async_context(_background(use_graph(record.database.conninfo)))
+        await stack.enter_async_context(_background(use(record.database.conninfo, GRAPH)))
     try:
         await client.verify()
     except Unavailable as error:
@@ -350,6 +352,19 @@ async def _graph(
     graph = BestGraph(of_record, record.graph_queue, Neo4jGraph(client, record_id))
     verifier = GraphVerifier(record, Neo4jInventory(client, record_id))
     return graph, Projector(record, client, record_id), verifier
+
+
+async def _note_reading(stack: AsyncExitStack, record: Record, *, reading: bool, sole: bool) -> None:
+    """Note in the record whether a model reads what is committed, for whoever commits: another process may have none."""
+    note, conninfo = partial(set_read_by_model, record.database), record.database.conninfo
+    if reading or sole:
+        await note(reading)
+    if sole:
+        return
+    if reading:
+        await stack.enter_async_context(_background(use(conninfo, MODEL, partial(note, True))))
+    else:
+        await end_unused(conninfo, MODEL, partial(note, False))
 
 
 def _answers(shared: Shared, record: Record, embedder: Embedder | None) -> AnswerCache | None:

@@ -32,10 +32,8 @@ _NO_MODEL = FailureView(
 )
 
 
-def present_ingestion(
-    ingestion: Ingestion, health: Health | None = None, *, reads_with_model: bool = True
-) -> IngestionView:
-    """An ingestion as its caller sees it; `reads_with_model` tells whether a model is set."""
+def present_ingestion(ingestion: Ingestion, health: Health | None = None) -> IngestionView:
+    """An ingestion as its caller sees it."""
     finished = ingestion.state.finished
     result, failure = ingestion.result, ingestion.failure
     return IngestionView(
@@ -59,7 +57,7 @@ def present_ingestion(
         waiting_for=_waiting_for(ingestion, health),
         failure=_present_failure(failure) if failure and finished else None,
         enrichment=EnrichmentState(ingestion.enrichment or EnrichmentState.NONE),
-        enrichment_failure=_enrichment_failure(ingestion, reads_with_model),
+        enrichment_failure=_enrichment_failure(ingestion),
         accepted_at=ingestion.accepted_at,
         finished_at=ingestion.finished_at,
         attempts=ingestion.attempts,
@@ -67,8 +65,9 @@ def present_ingestion(
     )
 
 
-def _enrichment_failure(ingestion: Ingestion, reads_with_model: bool) -> FailureView | None:
-    if not reads_with_model and ingestion.enrichment in (EnrichmentState.PENDING, EnrichmentState.RUNNING):
+def _enrichment_failure(ingestion: Ingestion) -> FailureView | None:
+    waits = ingestion.enrichment in (EnrichmentState.PENDING, EnrichmentState.RUNNING)
+    if waits and not ingestion.read_by_model:
         return _NO_MODEL
     return _present_failure(ingestion.enrichment_failure) if ingestion.enrichment_failure else None
 

@@ -178,8 +178,6 @@ class IndexKeeper:
         points: Sequence[IndexPoint],
         versions: Sequence[NewVersion],
         claim: UUID,
-        *,
-        enrich: bool = False,
     ) -> CommitResult:
         """Write the hidden points, then commit their versions; again where another index took over meanwhile.
 
@@ -192,7 +190,7 @@ class IndexKeeper:
             with faults.around("index.upsert"):
                 await vectors.upsert(fitting)
             with faults.around("record.commit"):
-                return await self._record.versions.commit(committed, claim, enrich=enrich, index=use)
+                return await self._record.versions.commit(committed, claim, index=use)
 
         return await self._in_step(write)
 

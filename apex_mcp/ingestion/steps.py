@@ -355,7 +355,7 @@ class Steps:
         require_room(self._settings.home if self._settings.stores_at_home else None)
         # In a thread: a book has thousands of passages, and the daemon goes on meanwhile.
         versions, points = await asyncio.to_thread(_ready, drafts)
-        result = await self._index.commit(points, versions, claim, enrich=self._settings.llm != "none")
+        result = await self._index.commit(points, versions, claim)
         for draft in drafts:
             if result.states.get(draft.id) is not IngestionState.READY:
                 await self._index.purge_run(draft.ingestion.document_id, draft.id, claim)

@@ -72,7 +72,7 @@ class Operations:
         )
 
     def _present(self, ingestion: Ingestion) -> IngestionView:
-        return present_ingestion(ingestion, self._health, reads_with_model=self._settings.llm != "none")
+        return present_ingestion(ingestion, self._health)
 
 
 def aware(time_: datetime | None) -> datetime | None:

@@ -1,15 +1,18 @@
 """Short ways to commit what a text names and states, to read it back, and to let a model add to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from apex_mcp import ids
-from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
+from apex_mcp.models import Chunk, ExtractedEntity, ExtractedFact, Extraction, Place
 from apex_mcp.presenting import present_entities
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import Enriched, Enrichment
+from apex_mcp.stores.record.graph_changes import note_entities
+from apex_mcp.stores.record.in_use import set_read_by_model
+from apex_mcp.stores.record.publishing import insert_vectors
 from apex_mcp.views import EntityView
 from tests.record.notes import claim, note, version
 
@@ -50,8 +53,9 @@ async def tell(
     text: str = "",
     enrich: bool = False,
     namespace: str = "default",
+    passages: Sequence[str] = (),
 ) -> UUID:
-    """Commit a version that says this; its id."""
+    """Commit a version that says this, in one passage or in these; its id."""
     words = text or f"{key} {hash(extraction)}"
     (ingestion_id,) = await record.ingestions.accept([note(key, words, namespace)])
     token, _ = await claim(record)
@@ -59,7 +63,16 @@ async def tell(
     made = replace(
         version(ingestion, token, words), extraction=extraction, document_time=day(dated) if dated else None
     )
-    result = await record.versions.commit([made], token, enrich=enrich)
+    if passages:
+        made = replace(
+            made,
+            chunks=[
+                Chunk(ordinal=number, text=passage, place=Place(start=0, end=1), tokens=len(passage.split()))
+                for number, passage in enumerate(passages)
+            ],
+        )
+    await set_read_by_model(record.database, enrich)
+    result = await record.versions.commit([made], token)
     assert result.lost == []
     return made.id
 
@@ -98,6 +111,15 @@ def objects(view: EntityView) -> list[tuple[str, bool]]:
 
 def id_of(name: str, namespace: str = "default") -> UUID:
     return ids.entity_id(namespace, name)
+
+
+async def keep_vectors(
+    record: Record, embedder: str, vectors: Mapping[UUID, bytes], namespace: str = "default"
+) -> None:
+    """As a second commit keeps vectors of the names that it publishes."""
+    async with record.database.transaction() as connection:
+        await insert_vectors(connection, embedder, vectors)
+        await note_entities(connection, namespace, list(vectors))
 
 
 async def begin(record: Record) -> Enrichment:

@@ -21,6 +21,7 @@ from tests.record.graphs import (
     fact,
     forget,
     id_of,
+    keep_vectors,
     look,
     names,
     tell,
@@ -173,7 +174,7 @@ async def test_forgetting_a_version_takes_what_a_model_found_in_it(record: Recor
 async def test_one_that_failed_says_why_and_can_be_tried_again(record: Record) -> None:
     await tell(record, "one", Extraction(), enrich=True)
     work = await begin(record)
-    await record.enrichments.fail(work.version_id, work.claim, SPENT, {"tokens_in": 5})
+    await record.enrichments.fail(work.version_id, work.claim, SPENT)
     (ingestion,) = await record.ingestions.get([work.ingestion_id])
     view = present_ingestion(ingestion)
     assert (view.state, view.enrichment) == ("ready", EnrichmentState.FAILED)
@@ -303,7 +304,7 @@ async def test_known_entities_are_found_by_name_alias_and_core_with_what_is_said
     )
     assert found == {"acme corp.": [acme], "Acme Inc.": [acme], "the anvil people": [acme], "Globex": []}
     assert await record.enrichments.known([acme.id, uuid4()]) == [acme]
-    await record.enrichments.keep_vectors("model", {acme.id: b"1234", uuid4(): b"5678"})
+    await keep_vectors(record, "model", {acme.id: b"1234", uuid4(): b"5678"})
     assert await known_vectors(record, "Organization") == [(acme.id, b"1234")]
     assert await known_vectors(record, "Person") == []
 
@@ -317,7 +318,7 @@ async def test_the_nearest_names_are_the_same_however_many_are_looked_at_at_a_ti
         id_of(f"Company {letter}"): np.array([1, place / 10], dtype="<f4").tobytes()
         for place, letter in enumerate("abcdefghi")
     }
-    await record.enrichments.keep_vectors("model", vectors)
+    await keep_vectors(record, "model", vectors)
     assert dict(await known_vectors(record, "Organization", limit=2)) == vectors
 
     class Names:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
@@ -9,7 +10,7 @@ from apex_mcp.models import Exclusive, Extraction
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import End, Enriched
 from apex_mcp.stores.record.graph_rows import fact_id
-from apex_mcp.stores.record.timeline import Statement, ends
+from apex_mcp.stores.record.timeline import Statement, beginnings, ends
 from tests.record.graphs import begin, day, entity, fact, look, objects, tell, works_at
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +105,44 @@ async def test_who_came_back_worked_there_twice(record: Record) -> None:
         ("Globex", day("2023-01-01")),
     ]
     assert [one.object for one in ann.facts if one.current] == ["Acme"]
+
+
+async def test_who_came_back_and_left_again_was_elsewhere_in_between(record: Record) -> None:
+    stints = (("Alpha", "2010", ""), ("Beta", "2015", ""), ("Alpha", "2018", "2020"))
+    for company, since, until in stints:
+        stated = fact(
+            "Ann Berg", "works_at", company, since=f"{since}-01-01", until=until and f"{until}-01-01"
+        )
+        said = Extraction(entities=(entity("Ann Berg", "Person"), entity(company)), facts=(stated,))
+        await tell(record, since, said, dated=f"{until or since}-06-01")
+    employers: list[list[str]] = []
+    for year in (2009, 2012, 2016, 2019, 2021):
+        (ann,) = await look(record, "Ann Berg", as_of=f"{year}-01-01")
+        employers.append([one.object for one in ann.facts if one.current])
+    assert employers == [[], ["Alpha"], ["Beta"], ["Alpha"], []]
+    (ann,) = await look(record, "Ann Berg")
+    assert {(one.object, one.valid_at, one.invalid_at) for one in ann.facts} == {
+        ("Alpha", day("2010-01-01"), day("2015-01-01")),
+        ("Beta", day("2015-01-01"), day("2018-01-01")),
+        ("Alpha", day("2018-01-01"), day("2020-01-01")),
+    }
+
+
+async def test_what_is_only_known_to_have_ended_does_not_hold_before_its_known_beginning(
+    record: Record,
+) -> None:
+    for key, stated, dated in (
+        ("since", fact("Ann Lee", "works_at", "Acme", since="2010-01-01"), "2010-06-01"),
+        ("until", fact("Ann Lee", "works_at", "Acme", until="2014-01-01"), "2020-01-01"),
+    ):
+        said = Extraction(entities=(entity("Ann Lee", "Person"), entity("Acme")), facts=(stated,))
+        await tell(record, key, said, dated=dated)
+    held: list[bool] = []
+    for year in (2005, 2012, 2016):
+        (ann,) = await look(record, "Ann Lee", as_of=f"{year}-01-01")
+        (only,) = ann.facts
+        held.append(only.current)
+    assert held == [False, True, False]
 
 
 async def test_an_end_that_a_source_gives_wins(record: Record) -> None:
@@ -226,3 +265,70 @@ def test_each_statement_ends_at_the_first_later_one_that_excludes_it(
         assert (end.at if end else None) == min((other.said_at for other in later), default=None)
         if end:
             assert end.by in {other.fact_id for other in later if other.said_at == end.at}
+
+
+START = day("2020-01-01")
+# Of what happened, what is written about a stint: how, and how far into it.
+WRITTEN = st.lists(
+    st.tuples(st.sampled_from(["then", "since", "stint", "until", "undated"]), st.integers(0, 9)), max_size=3
+)
+STINTS = st.lists(
+    st.tuples(st.sampled_from("xyz"), st.integers(1, 3), st.integers(0, 2), WRITTEN), max_size=6
+)
+
+
+def at(time: float) -> datetime:
+    return START + timedelta(days=time)
+
+
+def written(stints: Sequence[tuple[str, int, int, Sequence[tuple[str, int]]]]) -> list[Statement]:
+    """What sources say of stints one after the other, each so long and so long after the one before."""
+    said: list[Statement] = []
+    over = 0
+    for what, length, pause, sources in stints:
+        since, until = over + pause, over + pause + length
+        over = until
+        for how, place in sources:
+            said.append(
+                Statement(
+                    fact_id=uuid5(NAMESPACE, f"{what} {since} {how}"),
+                    subject="a",
+                    predicate="p",
+                    object=what,
+                    said_at=at(1000 if how != "then" else since + length * place / 10),
+                    valid_at=at(since) if how in ("since", "stint") else None,
+                    invalid_at=at(until) if how in ("stint", "until") else None,
+                    dated=how != "undated",
+                )
+            )
+    return said
+
+
+def held_at(time: datetime, said: Sequence[Statement]) -> set[object]:
+    """The simple model: who was begun last, unless it is told to have ended; else whose end is the next thing known."""
+    known = [
+        (one.begins, one.object) for one in said if one.begins is not None and one.known_since is not None
+    ]
+    over = [(one.invalid_at, one.object) for one in said if one.invalid_at is not None]
+    begun = max((pair for pair in known if pair[0] <= time), default=None, key=lambda pair: pair[0])
+    if begun and not any(what == begun[1] and begun[0] < end <= time for end, what in over):
+        return {begun[1]}
+    later = [begins for begins, _ in known if begins > time]
+    end, what = min((pair for pair in over if pair[0] > time), default=(None, None), key=lambda pair: pair[0])
+    return set() if end is None or any(begins < end for begins in later) else {what}
+
+
+@given(STINTS)
+def test_of_a_life_with_one_employer_at_a_time_one_is_shown_whatever_is_written_of_it(
+    stints: list[tuple[str, int, int, list[tuple[str, int]]]],
+) -> None:
+    said, exclusive = list(dict.fromkeys(written(stints))), Exclusive(objects=P)
+    ended = ends(said, exclusive=exclusive, told={})
+    begun = beginnings(said, ended, exclusive=exclusive)
+    for time in (at(place / 4) for place in range(-4, 130)):
+        shown = {
+            one.object
+            for one, since, end in zip(said, begun, ended, strict=True)
+            if (since is None or since <= time) and (end is None or end.at > time)
+        }
+        assert shown == held_at(time, said)

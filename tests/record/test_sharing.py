@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -13,9 +14,10 @@ from apex_mcp.errors import Code, Conflict, Rejected
 from apex_mcp.models import Lane
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.address import shown, users_conninfo
-from apex_mcp.stores.record.graph_use import end_unused_graph, use_graph
+from apex_mcp.stores.record.in_use import GRAPH, MODEL, end_unused, set_read_by_model, use
 from apex_mcp.stores.record.listening import RecordBell, shared_bell
 from apex_mcp.stores.record.owner import own_record, share_record, take_index
+from tests.record.notes import claim, note, version
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -157,10 +159,10 @@ async def test_an_owner_whose_connection_broke_knows_that_it_may_be_none(
 async def test_a_graph_is_ended_only_where_no_process_writes_it(record: Record, conninfo: str) -> None:
     queue = record.graph_queue
     await queue.begin("graph")
-    writing = [asyncio.create_task(use_graph(conninfo)) for _ in range(2)]
+    writing = [asyncio.create_task(use(conninfo, GRAPH)) for _ in range(2)]
 
     async def kept() -> bool:
-        return not await end_unused_graph(conninfo, queue)
+        return not await end_unused(conninfo, GRAPH, queue.end)
 
     await eventually(kept)
     await queue.begin("graph")
@@ -170,8 +172,41 @@ async def test_a_graph_is_ended_only_where_no_process_writes_it(record: Record, 
     for task in writing:
         task.cancel()
     await asyncio.wait(writing)
-    assert await end_unused_graph(conninfo, queue)
+    assert await end_unused(conninfo, GRAPH, queue.end)
     assert await queue.token() is None
+
+
+async def test_what_is_committed_is_to_be_read_while_any_process_has_a_model(
+    record: Record, conninfo: str
+) -> None:
+    async def owed(key: str) -> bool:
+        """Whether a process without a model commits what one with a model then reads."""
+        (ingestion_id,) = await record.ingestions.accept([note(key, key)])
+        token, _ = await claim(record)
+        (ingestion,) = await record.ingestions.get([ingestion_id])
+        await record.versions.commit([version(ingestion, token, key)], token)
+        return await record.enrichments.claim(owner="me", limit=9, lease_seconds=60) != []
+
+    begin = partial(set_read_by_model, record.database, True)
+    end = partial(set_read_by_model, record.database, False)
+
+    async def kept() -> bool:
+        unused = await end_unused(conninfo, MODEL, end)
+        row = await record.database.fetch_one("SELECT read_by_model FROM identity")
+        return not unused and row == {"read_by_model": True}
+
+    assert not await owed("before")
+    reading = asyncio.create_task(use(conninfo, MODEL, begin))
+    await eventually(kept)
+    assert await owed("while one has")
+    await _end_sessions(record, "apex-mcp lock")
+    await eventually(kept)
+    # Whoever was quicker ended it; once the model's process is heard again it is read again.
+    assert await owed("heard again")
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert not await kept()
+    assert not await owed("after")
 
 
 async def test_an_owner_keeps_its_index_and_replaces_that_of_another(record: Record, tmp_path: Path) -> None:

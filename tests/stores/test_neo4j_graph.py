@@ -20,6 +20,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.packing import pack
 from tests.record.conftest import conninfo, postgres, record
+from tests.record.graphs import keep_vectors
 from tests.services.graph_notes import day, entity, fact, forget, id_of, tell
 from tests.services.neo4j_server import Neo4jServer, free_port
 
@@ -132,9 +133,8 @@ async def test_vectors_of_names_that_come_after_the_commit_are_searched_as_graph
     await memory.settle()
     await memory.record.index_log.set_embedder("three numbers")
     vectors = {"Rocket": [1.0, 0.1, 0.0], "Missile": [0.9, 0.3, 0.0], "Tulip": [0.0, 0.0, 1.0]}
-    await memory.record.enrichments.keep_vectors(
-        "three numbers", {id_of(name, space): pack(vector) for name, vector in vectors.items()}
-    )
+    packed = {id_of(name, space): pack(vector) for name, vector in vectors.items()}
+    await keep_vectors(memory.record, "three numbers", packed, space)
     assert await memory.projector.has_work()
     await memory.settle()
     driver = Neo4jDriver(neo4j.uri, neo4j.user, neo4j.password)

@@ -1,6 +1,7 @@
 """Redis beside the suite of all caches: losing it in the middle, and news between processes."""
 
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,6 +69,19 @@ async def test_all_goes_on_when_redis_is_killed_and_it_is_used_again_when_it_is_
             await eventually(kept)
         assert health.of("redis").state == "ok"
         assert "redis answers again" in caplog.text
+
+
+async def test_a_holder_that_stood_still_too_long_has_lost_its_name_and_takes_it_from_nobody(
+    redis_server: RedisServer,
+) -> None:
+    async with opened(redis_server.url) as shared:
+        async with shared.lock.hold("work", seconds=0.1):
+            time.sleep(0.4)  # noqa: ASYNC251  (as a process that was stopped: it renews nothing)
+            late = shared.lock.hold("work", seconds=60)
+            assert await late.__aenter__()
+        async with shared.lock.hold("work", seconds=60) as third:
+            assert not third
+        await late.__aexit__(None, None, None)
 
 
 async def test_a_redis_that_hangs_delays_a_few_calls_only(redis_server: RedisServer) -> None:

@@ -7,18 +7,12 @@ namespace, that asks the same takes a copy: it costs nothing, and goes with its 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from apex_mcp.errors import ApexError
-from apex_mcp.ingestion.enriching.budget import Budget
-from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, Passage, PassageGroup, Usage
+from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, Passage, PassageGroup
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 from apex_mcp.stores.record.enrichments import Enrichment, EnrichmentStore
-
-# Behind the key of what was asked: the cost of an answer that was none.
-_UNUSABLE = ":unusable"
 
 
 class Answers:
@@ -27,44 +21,25 @@ class Answers:
     Args:
         store: where they are kept.
         work: the version that is enriched.
-        budget: what they cost is charged to.
     """
 
-    def __init__(self, store: EnrichmentStore, work: Enrichment, budget: Budget) -> None:
+    def __init__(self, store: EnrichmentStore, work: Enrichment) -> None:
         self._store = store
         self._version_id = work.version_id
         self._namespace = work.namespace
-        self._budget = budget
-        self._charged: set[str] = set()
 
     async def find(self, key: str) -> Any | None:
-        """The answer to this, whoever asked it; what this version paid for it is charged once."""
+        """The answer to this, whoever asked it."""
         kept = await self._store.answer(self._namespace, key)
         if kept is None:
-            await self._charge_unusable(key)
             return None
         if kept["asked_by"] != str(self._version_id):
             await self._store.keep_answer(self._version_id, key, kept)
-        elif key not in self._charged:
-            self._charged.add(key)
-            self._budget.charge(Usage(**kept["usage"]))
         return kept["content"]
 
-    async def keep_unusable(self, key: str, error: ApexError) -> None:
-        """Note what an answer cost that cannot be used: the same is asked again by the next run, within one budget."""
-        await self.keep(f"{key}{_UNUSABLE}", None, Usage(**error.details))
-
-    async def _charge_unusable(self, key: str) -> None:
-        kept = await self._store.answer(self._namespace, f"{key}{_UNUSABLE}")
-        if kept is not None and kept["asked_by"] == str(self._version_id) and key not in self._charged:
-            self._charged.add(key)
-            self._budget.charge(Usage(**kept["usage"]))
-
-    async def keep(self, key: str, content: Any, usage: Usage) -> None:
+    async def keep(self, key: str, content: Any) -> None:
         """Keep an answer before anything is made of it."""
-        self._charged.add(key)
-        self._budget.charge(usage)
-        answer = {"content": content, "usage": asdict(usage), "asked_by": str(self._version_id)}
+        answer = {"content": content, "asked_by": str(self._version_id)}
         await self._store.keep_answer(self._version_id, key, answer)
 
 

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -20,15 +20,25 @@ from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
-from apex_mcp.ingestion.enriching.protocol import Usage
+from apex_mcp.ingestion.enriching.protocol import UNMETERED, Meter, Usage
 from apex_mcp.ingestion.retry_after import retry_after_seconds
 from apex_mcp.stores.cache.protocol import RateLimit
 
 _TRIES = 2
 _FORMATS = ("json_schema", "json_object", "text")
 _NO_CREDIT = frozenset(["insufficient_quota", "billing_hard_limit_reached"])
+# Of one question: what it holds is not to be answered, or is too much. The others may be.
+_ABOUT_CONTENT = re.compile(
+    r"content[ _-]?(filter|policy|management)|responsible ?ai|safety[ _-](system|violation)|\bflagged\b",
+    re.IGNORECASE,
+)
 _RETRIED_STATUS = frozenset([408, 409, 425, 429])
 _REASONING_MODEL = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d{2}))")
+
+# Whoever answers so did not have the model answer; with these, it may have.
+_GAVE_UP_STATUS = frozenset([408, 502, 504])
+_NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout"])
+_CHARS_PER_TOKEN = 4
 
 _KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
 _NAME_STEP = "check APEX_OPENAI_BASE_URL, APEX_LLM_MODEL and APEX_LLM_SMALL_MODEL"
@@ -93,18 +103,20 @@ class ChatEndpoint:
         self._format = 0
         self._left_out: set[str] = set()
 
-    async def ask(self, model: str, question: Question) -> tuple[dict[str, Any], Usage]:
+    async def ask(
+        self, model: str, question: Question, meter: Meter = UNMETERED
+    ) -> tuple[dict[str, Any], Usage]:
         """The model's answer as an object; it is asked twice where the first answer is none.
 
         Raises:
             Unavailable: the endpoint does not answer now (`model_unavailable`).
-            Rejected: it says no (`provider_rejected`), or both answers are unusable (`model_answer_unusable`); what they
-                cost is in `details`.
+            Rejected: it says no (`provider_rejected`), refuses this content or both answers are unusable
+                (`model_answer_unusable`; what these cost is in `details`), or the meter says no.
         """
         usage, why = Usage(), ""
         for _ in range(_TRIES):
-            completion, seconds = await self._complete(model, question)
-            usage += _usage(completion, seconds)
+            completion, cost = await self._complete(model, question, meter)
+            usage += cost
             answer, why = _read(completion, question.answer_schema)
             if answer is not None:
                 return answer, usage
@@ -120,14 +132,14 @@ class ChatEndpoint:
         """Release connections."""
         await self._client.close()
 
-    async def _complete(self, model: str, question: Question) -> tuple[ChatCompletion, float]:
-        """One answer, in the richest form that the endpoint takes, and the seconds that it took."""
+    async def _complete(self, model: str, question: Question, meter: Meter) -> tuple[ChatCompletion, Usage]:
+        """One answer, in the richest form that the endpoint takes, and what it cost."""
         form, left_out = self._format, set(self._left_out)
         while True:
             try:
-                answered = await self._send(self._request(model, question, form, left_out))
+                answered = await self._send(self._request(model, question, form, left_out), meter)
             except openai.APIStatusError as error:
-                if error.status_code not in (400, 422) or _is_about_length(error):
+                if error.status_code not in (400, 422) or _is_about_this_text(error):
                     raise _refusal(error) from None
                 refused = _refused_part(error, form, left_out, model)
                 if refused is None:
@@ -161,11 +173,14 @@ class ChatEndpoint:
             request[option] = "low" if option == "reasoning_effort" else 0
         return request
 
-    async def _send(self, request: dict[str, Any]) -> tuple[ChatCompletion, float]:
+    async def _send(self, request: dict[str, Any], meter: Meter) -> tuple[ChatCompletion, Usage]:
+        tokens_in = len(json.dumps([request["messages"], request.get("response_format")])) // _CHARS_PER_TOKEN
+        estimate = Usage(requests=1, tokens_in=tokens_in, seconds=self._timeout_seconds)
         async with self._slots:
             if self._rate_limit is not None:
                 await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
-            began = time.monotonic()
+            await meter.begin(estimate)
+            began, cost = time.monotonic(), replace(estimate, seconds=0)
             try:
                 # The library's timeout is one of silence: a trickling answer would go on for ever.
                 async with asyncio.timeout(self._timeout_seconds):
@@ -173,16 +188,25 @@ class ChatEndpoint:
                 # The library hands on whatever JSON it gets: null, or a list.
                 if not isinstance(answer, ChatCompletion):
                     raise ValueError(type(answer).__name__)
-                return answer, time.monotonic() - began
-            except (TimeoutError, openai.APITimeoutError):
-                raise _unavailable("the model did not answer in time") from None
-            except openai.APIConnectionError:
+                cost = _cost(answer, tokens_in)
+                return answer, replace(cost, seconds=time.monotonic() - began)
+            except openai.APIConnectionError as error:
+                if type(error.__cause__).__name__ in _NOT_SENT:
+                    cost, began = Usage(), time.monotonic()
+                if isinstance(error, openai.APITimeoutError):
+                    raise _unavailable("the model did not answer in time") from None
                 raise _unavailable("the model's endpoint cannot be reached, or cut the connection") from None
-            except openai.APIStatusError:
+            except TimeoutError:
+                raise _unavailable("the model did not answer in time") from None
+            except openai.APIStatusError as error:
+                if error.status_code not in _GAVE_UP_STATUS:
+                    cost = Usage(requests=1)
                 raise
             except (openai.OpenAIError, ValueError):
                 # Without the cause: it would quote the answer.
                 raise _unavailable("the model's endpoint answered with something else than a chat") from None
+            finally:
+                await meter.end(estimate, replace(cost, seconds=time.monotonic() - began))
 
 
 def _option(model: str) -> Literal["reasoning_effort", "temperature"]:
@@ -198,6 +222,15 @@ def _refused_part(error: openai.APIStatusError, form: int, left_out: set[str], m
         return option
     # Servers word it in a hundred ways; what is wrong with a question of ours is most likely its format.
     return "response_format" if form + 1 < len(_FORMATS) else None
+
+
+def _is_about_this_text(error: openai.APIStatusError) -> bool:
+    return _is_about_length(error) or _is_about_content(error)
+
+
+def _is_about_content(error: openai.APIStatusError) -> bool:
+    said = f"{error.code or ''} {error.type or ''} {_message(error)}"
+    return error.status_code in (400, 422) and _ABOUT_CONTENT.search(said) is not None
 
 
 def _is_about_length(error: openai.APIStatusError) -> bool:
@@ -251,13 +284,14 @@ def _with_schema(system: str, schema: dict[str, Any]) -> str:
     return f"{system}\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n{json.dumps(schema)}"
 
 
-def _usage(completion: ChatCompletion, seconds: float) -> Usage:
+def _cost(completion: ChatCompletion, tokens_in: int) -> Usage:
+    """What the endpoint says that it cost; where it does not, what was sent."""
     used = completion.usage
-    tokens_in, tokens_out = (
-        count if isinstance(count := getattr(used, name, None), int) else 0
+    said_in, said_out = (
+        count if isinstance(count := getattr(used, name, None), int) else None
         for name in ("prompt_tokens", "completion_tokens")
     )
-    return Usage(requests=1, tokens_in=tokens_in, tokens_out=tokens_out, seconds=seconds)
+    return Usage(requests=1, tokens_in=tokens_in if said_in is None else said_in, tokens_out=said_out or 0)
 
 
 def _unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:
@@ -277,6 +311,14 @@ def _refusal(error: openai.APIStatusError) -> ApexError:
     said = f"the model's endpoint answered {status}"
     if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
         said += f" ({code})"
+    if _is_about_content(error):
+        return Rejected(
+            f"the model refuses this text: {said}",
+            code=Code.MODEL_ANSWER_UNUSABLE,
+            unchanged=_UNCHANGED,
+            next_step=_MODEL_STEP,
+            details={"status": status},
+        )
     if code in _NO_CREDIT:
         next_step = "the provider's account has no credit left; add some there, then retry_ingestion"
     elif status in _RETRIED_STATUS or status >= 500:
@@ -292,5 +334,10 @@ def _refusal(error: openai.APIStatusError) -> ApexError:
         code=Code.PROVIDER_REJECTED,
         unchanged=_UNCHANGED,
         next_step=next_step,
-        details={"status": status},
+        details={"status": status, **_asked(status, code)},
     )
+
+
+def _asked(status: int, code: str) -> dict[str, bool]:
+    """Marks a refusal that may be of this one question: another may be answered."""
+    return {"asked": True} if status in (400, 413, 422) and code not in _NO_CREDIT else {}

@@ -4,10 +4,10 @@ Every answer is kept before the next step, and looked up before a question: what
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,11 +22,11 @@ from apex_mcp.ingestion.enriching.answers import (
     group_key,
     to_answer,
 )
-from apex_mcp.ingestion.enriching.budget import Budget
+from apex_mcp.ingestion.enriching.budget import Budget, DocumentMeter
 from apex_mcp.ingestion.enriching.combining import combine
 from apex_mcp.ingestion.enriching.contradictions import find_contradictions
 from apex_mcp.ingestion.enriching.grouping import group_passages
-from apex_mcp.ingestion.enriching.protocol import Extractor, Passage, PassageGroup, Usage
+from apex_mcp.ingestion.enriching.protocol import Extractor, Meter, Passage, PassageGroup, Usage
 from apex_mcp.ingestion.enriching.resolution import Resolution
 from apex_mcp.models import EnrichmentState, Exclusive, Extraction
 from apex_mcp.settings import Settings
@@ -38,17 +38,23 @@ from apex_mcp.stores.record.enrichments import (
     EnrichmentStore,
     EnrichmentText,
     Link,
+    Overtaken,
 )
 
 _DOUBTS_AT_ONCE = 12
 _CLASHES_AT_ONCE = 10
 _MAX_KNOWN_NAMES = 60
 _LOOK_SECONDS = 0.5
+# After that another one asks instead of a process that was killed.
+_LOCK_SECONDS = 10.0
+# Resolving again costs a moment; whoever is overtaken oftener than this has the others wait.
+_TRIES_TOGETHER = 3
+# After so many refusals and no answer, an endpoint says no to whatever it is asked.
+_REFUSALS = 3
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 600.0
 
 QuestionT = TypeVar("QuestionT")
-_log = logging.getLogger(__name__)
 
 
 class Enricher:
@@ -125,32 +131,40 @@ class Enricher:
             for answer, group in zip(found, reading.groups, strict=True)
             if answer is not None
         ])
+        parts = {"groups": len(found), "groups_without_answer": found.count(None)}
+        for _ in range(_TRIES_TOGETHER):
+            with suppress(Overtaken):
+                return await self._publish(reading, extraction, parts, alone=False)
+        # Others come first again and again: now they wait. Only a connection that breaks lets one of them through.
+        while True:
+            async with self._store.publishing_alone(work.namespace):
+                with suppress(Overtaken):
+                    return await self._publish(reading, extraction, parts, alone=True)
+
+    async def _publish(
+        self, reading: "_Reading", extraction: Extraction, parts: dict[str, int], *, alone: bool
+    ) -> EnrichmentState:
+        """Once, against what is known now. What the small model answered to an earlier try is not asked again."""
+        work = reading.work
+        seen = await self._store.published(work.namespace)
         resolved = await Resolution(self._store, work.namespace, self._embedder).resolve(extraction)
         enriched = Enriched(
             extraction=extraction,
             links=(*resolved.links, *await self._decide(reading, resolved.doubts)),
             ends=await self._ends(reading, extraction),
-            usage={
-                **asdict(reading.budget.usage),
-                "groups": len(found),
-                "groups_without_answer": found.count(None),
-                "ungrounded": extraction.ungrounded,
-            },
+            embedder=self._embedder.name if self._embedder is not None else "",
+            vectors=resolved.vectors,
+            usage={**parts, "ungrounded": extraction.ungrounded},
+            seen=seen,
         )
-        if not await self._store.publish(version_id, claim, enriched):
-            return EnrichmentState.SUPERSEDED
-        if resolved.vectors and self._embedder is not None:
-            await self._keep_vectors(self._embedder.name, resolved.vectors)
-        return EnrichmentState.DONE
+        done = await self._store.publish(work.version_id, work.claim, enriched, alone=alone)
+        return EnrichmentState.DONE if done else EnrichmentState.SUPERSEDED
 
     async def fail(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
         """End it; the text stays as it is, and what was answered is kept for a retry."""
         work = await self._store.owned(version_id, claim)
         if work is not None:
-            reading = await self._open(work)
-            for group in reading.groups:
-                await reading.answers.find(reading.key(group))
-            await self._store.fail(version_id, claim, error, asdict(reading.budget.usage))
+            await self._store.fail(version_id, claim, error)
 
     async def note_waiting(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
         """Note why a step will be tried again, for whoever asks meanwhile."""
@@ -171,11 +185,13 @@ class Enricher:
         budget = Budget(
             tokens=self._settings.llm_max_tokens_per_document,
             seconds=self._settings.llm_max_seconds_per_document,
+            spent=Usage(**await self._store.spent(work.version_id)),
         )
         text = await self._store.text(work.version_id)
-        answers = Answers(self._store, work, budget)
+        answers = Answers(self._store, work)
+        meter = DocumentMeter(self._store, work.version_id, budget)
         # In a thread: a book's tokens take a moment to count.
-        return await asyncio.to_thread(_Reading, work, text, answers, budget, self._extractor.name)
+        return await asyncio.to_thread(_Reading, work, text, answers, budget, meter, self._extractor.name)
 
     async def _ask_all(
         self, reading: "_Reading", todo: Sequence[PassageGroup], known: Sequence[str]
@@ -189,7 +205,10 @@ class Enricher:
         unusable: list[ApexError] = []
         ends: list[Exception | None] = []
 
+        answered = len(todo) < len(reading.groups)
+
         async def ask_in_turn() -> None:
+            nonlocal answered
             for group in waiting:
                 if ends:
                     return
@@ -200,8 +219,11 @@ class Enricher:
                     recent = tuple(names)[-_MAX_KNOWN_NAMES:]
                     found = await self._ask(reading, replace(group, known_names=recent))
                     names.update(dict.fromkeys(entity.name for entity in found.entities))
+                    answered = True
                 except Rejected as error:
-                    (unusable if error.code == Code.MODEL_ANSWER_UNUSABLE else ends).append(error)
+                    (unusable if _concerns_one_request(error) else ends).append(error)
+                    if error.code == Code.PROVIDER_REJECTED and len(unusable) >= _REFUSALS and not answered:
+                        ends.append(error)
                 except Exception as error:  # noqa: BLE001  (raised below, once the others are in)
                     ends.append(error)
 
@@ -217,7 +239,7 @@ class Enricher:
         name, began = f"answer:{reading.work.namespace}:{key}", time.monotonic()
         waited = False
         while True:
-            async with self._lock.hold(name, seconds=longest) as held:
+            async with self._lock.hold(name, seconds=_LOCK_SECONDS) as held:
                 if waited and (answer := await reading.answers.find(key)) is not None:
                     return from_answer(answer, group.passages)
                 if held or time.monotonic() - began > longest:
@@ -226,16 +248,8 @@ class Enricher:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _ask_model(self, reading: "_Reading", group: PassageGroup, key: str) -> Extraction:
-        reading.budget.begin()
-        try:
-            extraction, usage = await self._extractor.extract(group)
-            await reading.answers.keep(key, to_answer(extraction, group.passages), usage)
-        except Rejected as error:
-            if error.code == Code.MODEL_ANSWER_UNUSABLE:
-                await reading.answers.keep_unusable(key, error)
-            raise
-        finally:
-            reading.budget.end()
+        extraction, _ = await self._extractor.extract(group, reading.meter)
+        await reading.answers.keep(key, to_answer(extraction, group.passages))
         return extraction
 
     # --- the smaller questions ---------------------------------------------------------------------------------------
@@ -280,7 +294,7 @@ class Enricher:
         questions: Sequence[QuestionT],
         *,
         key: Callable[[QuestionT], str],
-        ask: Callable[[Sequence[QuestionT]], Awaitable[tuple[Sequence[Any], Usage]]],
+        ask: Callable[[Sequence[QuestionT], Meter], Awaitable[tuple[Sequence[Any], Usage]]],
         at_once: int,
     ) -> list[Any]:
         """An answer to each, from the record or from the model; None where it gives none, or nothing is left to spend."""
@@ -288,42 +302,40 @@ class Enricher:
         todo = [number for number, answer in enumerate(answers) if answer is None]
         for some in batches(todo, at_once):
             try:
-                reading.budget.begin()
-            except Rejected:
-                break
-            try:
-                given, usage = await ask([questions[number] for number in some])
+                given, _ = await ask([questions[number] for number in some], reading.meter)
             except Rejected as error:
-                if error.code != Code.MODEL_ANSWER_UNUSABLE:
+                if error.code == Code.BUDGET_SPENT:
+                    break
+                if not _concerns_one_request(error):
                     raise
-                await reading.answers.keep_unusable(key(questions[some[0]]), error)
                 continue
-            finally:
-                reading.budget.end()
             for number, answer in zip(some, given, strict=True):
                 answers[number] = answer
-                # The whole question is paid for by its first member.
-                await reading.answers.keep(key(questions[number]), answer, usage)
-                usage = Usage()
+                await reading.answers.keep(key(questions[number]), answer)
         return answers
 
-    async def _keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
-        try:
-            await self._store.keep_vectors(embedder, vectors)
-        except ApexError as error:
-            # They only propose candidates, and it is published already.
-            _log.warning("vectors of names were not kept: %s", error.code)
+
+def _concerns_one_request(error: Rejected) -> bool:
+    """Whether the others may be answered: what came was no answer, or a refusal of what was asked, not of who asks."""
+    return error.code == Code.MODEL_ANSWER_UNUSABLE or "asked" in error.details
 
 
 class _Reading:
     """One version's passages in groups, with the answers about them."""
 
     def __init__(
-        self, work: Enrichment, text: EnrichmentText, answers: Answers, budget: Budget, model: str
+        self,
+        work: Enrichment,
+        text: EnrichmentText,
+        answers: Answers,
+        budget: Budget,
+        meter: Meter,
+        model: str,
     ) -> None:
         self.work = work
         self.answers = answers
         self.budget = budget
+        self.meter = meter
         self._model = model
         self.dated = text.dated
         self.said_at = text.reference_time

@@ -9,7 +9,15 @@ from importlib.metadata import version
 from apex_mcp.ingestion.enriching.chat import ChatEndpoint, Question
 from apex_mcp.ingestion.enriching.instructions import ended_question, extraction_question, same_question
 from apex_mcp.ingestion.enriching.ontology import Ontology
-from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, Passage, PassageGroup, Usage
+from apex_mcp.ingestion.enriching.protocol import (
+    UNMETERED,
+    Clash,
+    Doubt,
+    Meter,
+    Passage,
+    PassageGroup,
+    Usage,
+)
 from apex_mcp.ingestion.enriching.reading import read_ended, read_extraction, read_same
 from apex_mcp.models import Extraction
 
@@ -35,24 +43,28 @@ class GraphitiExtractor:
     def name(self) -> str:
         return self._name
 
-    async def extract(self, group: PassageGroup) -> tuple[Extraction, Usage]:
+    async def extract(self, group: PassageGroup, meter: Meter = UNMETERED) -> tuple[Extraction, Usage]:
         if not group.passages:
             return Extraction(), Usage()
-        answer, usage = await self._endpoint.ask(self._model, extraction_question(group, self._ontology))
+        answer, usage = await self._endpoint.ask(
+            self._model, extraction_question(group, self._ontology), meter
+        )
         # A long answer takes a while to read, and others are waiting for the loop.
         found = await asyncio.to_thread(read_extraction, answer, group, self._ontology)
         return found, usage
 
-    async def same(self, doubts: Sequence[Doubt]) -> tuple[list[bool], Usage]:
+    async def same(self, doubts: Sequence[Doubt], meter: Meter = UNMETERED) -> tuple[list[bool], Usage]:
         if not doubts:
             return [], Usage()
-        answer, usage = await self._endpoint.ask(self._small_model, same_question(doubts))
+        answer, usage = await self._endpoint.ask(self._small_model, same_question(doubts), meter)
         return read_same(answer, len(doubts)), usage
 
-    async def ended(self, clashes: Sequence[Clash]) -> tuple[list[tuple[int, ...]], Usage]:
+    async def ended(
+        self, clashes: Sequence[Clash], meter: Meter = UNMETERED
+    ) -> tuple[list[tuple[int, ...]], Usage]:
         if not clashes:
             return [], Usage()
-        answer, usage = await self._endpoint.ask(self._small_model, ended_question(clashes))
+        answer, usage = await self._endpoint.ask(self._small_model, ended_question(clashes), meter)
         return read_ended(answer, [len(clash.older) for clash in clashes]), usage
 
     async def close(self) -> None:

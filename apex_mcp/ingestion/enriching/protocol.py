@@ -34,7 +34,7 @@ class PassageGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What an answer cost; `seconds` are the model's own, without waiting for a turn to ask."""
+    """What requests cost; `seconds` are the model's own, without waiting for a turn to ask."""
 
     requests: int = 0
     tokens_in: int = 0
@@ -47,6 +47,14 @@ class Usage:
             tokens_in=self.tokens_in + other.tokens_in,
             tokens_out=self.tokens_out + other.tokens_out,
             seconds=round(self.seconds + other.seconds, 3),
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            requests=self.requests - other.requests,
+            tokens_in=self.tokens_in - other.tokens_in,
+            tokens_out=self.tokens_out - other.tokens_out,
+            seconds=round(self.seconds - other.seconds, 3),
         )
 
 
@@ -71,11 +79,42 @@ class Clash:
     older: tuple[str, ...] = field(default_factory=tuple)
 
 
+class Meter(Protocol):
+    """Counts requests one by one as they go out, answered or not."""
+
+    async def begin(self, estimate: Usage) -> None:
+        """Before one is sent, with what it costs should nothing be heard of it any more.
+
+        Raises:
+            Rejected: nothing is left to spend (`budget_spent`).
+            Unavailable: it cannot be noted.
+        """
+        ...
+
+    async def end(self, estimate: Usage, cost: Usage) -> None:
+        """After it, whatever came of it: what it cost instead."""
+        ...
+
+
+class Unmetered:
+    """Where nobody counts."""
+
+    async def begin(self, estimate: Usage) -> None:
+        """See `Meter`."""
+
+    async def end(self, estimate: Usage, cost: Usage) -> None:
+        """See `Meter`."""
+
+
+UNMETERED: Meter = Unmetered()
+
+
 class Extractor(Protocol):
     """A model behind an endpoint. Answers are plain data: whoever calls stores them and never asks again.
 
     Every call raises `Unavailable` (`model_unavailable`) when the same call may work later, and `Rejected`
-    (`provider_rejected`, `model_answer_unusable`) when asking again will not help.
+    (`provider_rejected`, `model_answer_unusable`) when asking again will not help. Each request that it sends is told to the
+    meter, which may refuse it.
     """
 
     @property
@@ -83,18 +122,20 @@ class Extractor(Protocol):
         """Identity of model, instructions and ontology: answers under another name are not this one's."""
         ...
 
-    async def extract(self, group: PassageGroup) -> tuple[Extraction, Usage]:
+    async def extract(self, group: PassageGroup, meter: Meter = UNMETERED) -> tuple[Extraction, Usage]:
         """Entities with types of the ontology, and facts with specific predicates, each with the ordinal it stands in.
 
         Every fact's subject is an entity of the answer; what the model left dangling, untyped or empty is not in it.
         """
         ...
 
-    async def same(self, doubts: Sequence[Doubt]) -> tuple[list[bool], Usage]:
+    async def same(self, doubts: Sequence[Doubt], meter: Meter = UNMETERED) -> tuple[list[bool], Usage]:
         """For each doubt whether both are one thing; a model that does not say so says no."""
         ...
 
-    async def ended(self, clashes: Sequence[Clash]) -> tuple[list[tuple[int, ...]], Usage]:
+    async def ended(
+        self, clashes: Sequence[Clash], meter: Meter = UNMETERED
+    ) -> tuple[list[tuple[int, ...]], Usage]:
         """For each clash the positions of the older facts that the new one ended."""
         ...
 

@@ -88,27 +88,22 @@ class ProcessCache:
 
 
 class ProcessLock:
-    """Names held within one process."""
+    """Names held within one process, of which no part goes without a word."""
 
-    def __init__(self, *, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
-        self._held: dict[str, tuple[object, float]] = {}
+    def __init__(self) -> None:
+        self._held: set[str] = set()
 
     @asynccontextmanager
     async def hold(self, name: str, *, seconds: float) -> AsyncGenerator[bool]:
         """See `Lock`."""
-        now = self._clock()
-        if name in self._held and self._held[name][1] > now:
+        if name in self._held:
             yield False
             return
-        holder = object()
-        self._held[name] = holder, now + seconds
+        self._held.add(name)
         try:
             yield True
         finally:
-            # Its time may be over, and the name another's.
-            if self._held.get(name, (None, 0.0))[0] is holder:
-                del self._held[name]
+            self._held.remove(name)
 
 
 class ProcessRateLimit:

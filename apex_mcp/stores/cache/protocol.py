@@ -41,7 +41,10 @@ class Lock(Protocol):
     """Keeps several processes from doing the same costly thing at once. Never what correctness rests on."""
 
     def hold(self, name: str, *, seconds: float) -> AbstractAsyncContextManager[bool]:
-        """Try to hold a name, for `seconds` at most; True if it is held now, or the lock cannot be asked."""
+        """Try to hold a name to the end of the block; True if it is held now, or the lock cannot be asked.
+
+        Of a holder that is gone without a word the name is free after `seconds`.
+        """
         ...
 
 

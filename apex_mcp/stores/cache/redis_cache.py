@@ -1,5 +1,6 @@
 """Cache, lock and rate limit of several processes, in Redis."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ _MOST_VALUE_BYTES = 1024 * 1024
 _BATCH = 256
 _SCANNED = 1000
 
+_RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end"
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 
 # Redis' own clock, in microseconds: those of hosts differ. See `Schedule`, of which this is the shared form.
@@ -96,17 +98,29 @@ class RedisLock:
     @asynccontextmanager
     async def hold(self, name: str, *, seconds: float) -> AsyncGenerator[bool]:
         """See `Lock`."""
-        key, holder = self._client.key(f"lock:{name}"), uuid4().hex
+        key, holder, milliseconds = self._client.key(f"lock:{name}"), uuid4().hex, max(1, int(seconds * 1000))
 
         async def take() -> bool:
-            return bool(await self._client.redis.set(key, holder, nx=True, px=max(1, int(seconds * 1000))))
+            return bool(await self._client.redis.set(key, holder, nx=True, px=milliseconds))
+
+        async def renew() -> None:
+            # Without Redis it is asked again: it may be back before the time is over.
+            renewed: Any = 1
+            while renewed:
+                await asyncio.sleep(seconds / 3)
+                renewed = await self._client.ask(
+                    lambda: _evaluate(self._client, _RENEW, key, holder, milliseconds), otherwise=1
+                )
 
         if not await self._client.ask(take, otherwise=True):
             yield False
             return
+        renewing = asyncio.create_task(renew())
         try:
             yield True
         finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
             await self._client.ask(lambda: _evaluate(self._client, _RELEASE, key, holder), otherwise=0)
 
 

@@ -14,7 +14,8 @@ from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
-from apex_mcp.stores.record.publishing import End, Enriched, Link
+from apex_mcp.stores.record.publishing import RESOLVING, End, Enriched, Link, Overtaken
+from apex_mcp.stores.record.session_lock import session_lock
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import CURRENT
 
@@ -27,6 +28,7 @@ __all__ = [
     "KnownEntity",
     "KnownFact",
     "Link",
+    "Overtaken",
     "TextPassage",
 ]
 
@@ -88,8 +90,18 @@ WHERE version_id = %s AND claim = %s AND state = 'running'
 
 _FAIL: LiteralString = """
 UPDATE enrichments SET state = 'failed', lease_owner = NULL, lease_until = NULL, failure = %s::jsonb,
-    usage = usage || %s::jsonb, finished_at = clock_timestamp()
+    finished_at = clock_timestamp()
 WHERE version_id = %s AND claim = %s AND state = 'running'
+"""
+
+# Whoever has it claimed by now: what was sent costs.
+_SPEND: LiteralString = """
+UPDATE enrichments SET usage = usage || jsonb_build_object(
+    'requests', coalesce((usage->>'requests')::int, 0) + %(requests)s::int,
+    'tokens_in', coalesce((usage->>'tokens_in')::bigint, 0) + %(tokens_in)s::bigint,
+    'tokens_out', coalesce((usage->>'tokens_out')::bigint, 0) + %(tokens_out)s::bigint,
+    'seconds', round(coalesce((usage->>'seconds')::numeric, 0) + %(seconds)s::numeric, 3))
+WHERE version_id = %(version)s
 """
 
 _RELEASE: LiteralString = """
@@ -260,6 +272,28 @@ class EnrichmentStore:
                 (key, json.dumps(answer), version_id),
             )
 
+    async def spend(
+        self, version_id: UUID, *, requests: int, tokens_in: int, tokens_out: int, seconds: float
+    ) -> None:
+        """Add to what a version's requests cost; less than nothing takes back an estimate."""
+        bound = {
+            "version": version_id,
+            "requests": requests,
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "seconds": seconds,
+        }
+        async with self._database.connection() as connection:
+            await connection.execute(_SPEND, bound)
+
+    async def spent(self, version_id: UUID) -> dict[str, Any]:
+        """What a version's requests cost in all of its runs, by the names of `spend`; those that never did lack."""
+        row = await self._database.fetch_one(
+            "SELECT usage FROM enrichments WHERE version_id = %s", (version_id,)
+        )
+        names = ("requests", "tokens_in", "tokens_out", "seconds")
+        return {name: row["usage"][name] for name in names if name in row["usage"]} if row else {}
+
     # --- what is known already ---------------------------------------------------------------------------------------
 
     async def known_by_name(self, namespace: str, names: Sequence[str]) -> dict[str, list[KnownEntity]]:
@@ -284,19 +318,6 @@ class EnrichmentStore:
         async with self._now(namespace) as snapshot:
             return await known.known_vectors(snapshot, embedder, type_, after=after, limit=limit)
 
-    async def keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
-        """Keep vectors of entities' names; of those that are gone nothing is kept."""
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "WITH kept AS (INSERT INTO entity_vectors (entity_id, embedder, vector) "
-                "SELECT e.id, %s, r.vector FROM unnest(%s::uuid[], %s::bytea[]) AS r(id, vector) "
-                "JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING RETURNING entity_id) "
-                # A graph on a server shows them; the commit that named these entities was before.
-                "INSERT INTO graph_changes (namespace, kind, id) SELECT e.namespace, 'entity', e.id "
-                "FROM kept k JOIN entities e ON e.id = k.entity_id, identity i WHERE i.graph IS NOT NULL",
-                (embedder, list(vectors), list(vectors.values())),
-            )
-
     async def facts_of_subject(self, namespace: str, subject: str) -> list[KnownFact]:
         """Facts of the entity that this name is shown as, those that have not ended."""
         async with self._now(namespace) as snapshot:
@@ -312,10 +333,37 @@ class EnrichmentStore:
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
-    async def publish(self, version_id: UUID, claim: UUID, enriched: Enriched) -> bool:
-        """The second commit; False when the work is not the claim's any more, or the version is not current."""
+    async def published(self, namespace: str) -> int:
+        """Changes with each second commit of the namespace; to be asked for before what is known is looked at."""
+        async with self._database.connection() as connection:
+            return await publishing.published(connection, namespace)
+
+    @asynccontextmanager
+    async def publishing_alone(self, namespace: str) -> AsyncGenerator[None]:
+        """To the end of the block, no other version of the namespace is published. Waits for those who hold it so.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with session_lock(self._database.conninfo, RESOLVING + namespace, wait_seconds=float("inf")):
+            yield
+
+    async def publish(
+        self, version_id: UUID, claim: UUID, enriched: Enriched, *, alone: bool = False
+    ) -> bool:
+        """The second commit; False when the work is not the claim's any more, or the version is not current.
+
+        Args:
+            version_id: what was read.
+            claim: under which.
+            enriched: what was found.
+            alone: within `publishing_alone`.
+
+        Raises:
+            Overtaken: another one was published since `enriched.seen`, or is about to be alone: to be resolved again.
+        """
         with faults.around("record.second_commit"):
-            return await publishing.publish(self._database, version_id, claim, enriched)
+            return await publishing.publish(self._database, version_id, claim, enriched, alone=alone)
 
     async def wait(self, version_id: UUID, claim: UUID, error: ApexError, *, seconds: float) -> None:
         """Back to waiting, for this long at least, with the reason shown."""
@@ -330,12 +378,10 @@ class EnrichmentStore:
                 (json.dumps(error.to_dict()), version_id, claim),
             )
 
-    async def fail(self, version_id: UUID, claim: UUID, error: ApexError, usage: dict[str, float]) -> None:
+    async def fail(self, version_id: UUID, claim: UUID, error: ApexError) -> None:
         """End it as failed, with the reason."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                _FAIL, (json.dumps(error.to_dict()), json.dumps(usage), version_id, claim)
-            )
+            await connection.execute(_FAIL, (json.dumps(error.to_dict()), version_id, claim))
 
     async def retry(self, ingestion_id: UUID) -> bool:
         """Have one tried now that failed or was put off; False where this ingestion has none, or its version is past."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.components import Component
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.timeline import End, Statement, ends, over_before_begun
+from apex_mcp.stores.record.timeline import End, Statement, beginnings, ends
 from apex_mcp.stores.record.visibility import NAMED, SOURCE, VISIBLE, VISIBLE_SOURCE
 
 _COLUMNS: LiteralString = f"""
@@ -56,6 +56,9 @@ WHERE x.fact_id = ANY(%(facts)s) AND {VISIBLE} AND v.enriched_from <= %(revision
   AND EXISTS (SELECT 1 FROM fact_sources s JOIN versions v ON v.id = s.version_id
               WHERE s.fact_id = x.by_fact_id AND {VISIBLE_SOURCE})
 """
+
+# Since when a statement holds, and its end.
+_Stretch = tuple[datetime | None, End | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ async def _as_shown(snapshot: Snapshot, rows: Sequence[dict[str, Any]], exclusiv
     told: dict[UUID, list[End]] = {}
     for row in await snapshot.rows(_TOLD, facts=list(of_facts)):
         told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
-    return _joined(rows, shown, _ends(rows, shown, statements, told, exclusive), exclusive)
+    return _joined(rows, shown, _stretches(rows, shown, statements, told, exclusive), exclusive)
 
 
 async def _statements(
@@ -164,46 +167,47 @@ def _statement(row: Mapping[str, Any], shown: Mapping[UUID, Component]) -> State
     )
 
 
-def _ends(
+def _stretches(
     rows: Sequence[dict[str, Any]],
     shown: Mapping[UUID, Component],
     statements: Sequence[Statement],
     told: Mapping[UUID, Sequence[End]],
     exclusive: Exclusive,
-) -> dict[Statement, End | None]:
+) -> dict[Statement, _Stretch]:
     said = {*statements, *(_statement(row, shown) for row in rows)}
     ordered = sorted(said, key=lambda one: (one.said_at, one.fact_id))
-    return dict(zip(ordered, ends(ordered, exclusive=exclusive, told=told), strict=True))
+    ended = ends(ordered, exclusive=exclusive, told=told)
+    begun = beginnings(ordered, ended, exclusive=exclusive)
+    return dict(zip(ordered, zip(begun, ended, strict=True), strict=True))
 
 
 def _joined(
     rows: Sequence[dict[str, Any]],
     shown: Mapping[UUID, Component],
-    ended: Mapping[Statement, End | None],
+    stretches: Mapping[Statement, _Stretch],
     exclusive: Exclusive,
 ) -> list[Fact]:
     """One fact for the sources that say the same of the same stretch of time."""
     groups: dict[Any, list[tuple[dict[str, Any], Statement]]] = {}
     for row in rows:
         one = _statement(row, shown)
-        end = ended[one]
+        _, end = stretches[one]
         since = None if row["predicate"] in exclusive else one.valid_at
         key = (one.subject, one.predicate, one.object, since, end.at if end else None)
         groups.setdefault(key, []).append((row, one))
-    return [_fact(group, shown, ended[group[0][1]], exclusive) for group in groups.values()]
+    return [_fact(group, shown, stretches, exclusive) for group in groups.values()]
 
 
 def _fact(
     group: Sequence[tuple[dict[str, Any], Statement]],
     shown: Mapping[UUID, Component],
-    end: End | None,
+    stretches: Mapping[Statement, _Stretch],
     exclusive: Exclusive,
 ) -> Fact:
     newest_first = sorted(group, key=lambda pair: pair[0]["ingestion_seq"], reverse=True)
     row, _ = newest_first[0]
-    begins = [
-        since for _, one in group if (since := one.begins) is not None and not over_before_begun(one, end)
-    ]
+    begins = [since for _, one in group if (since := stretches[one][0]) is not None]
+    _, end = stretches[group[0][1]]
     stated = [one.valid_at for _, one in group if one.valid_at is not None]
     return Fact(
         id=row["id"],
@@ -215,7 +219,7 @@ def _fact(
         object=row["object_text"],
         sentence=row["sentence"],
         valid_at=min(stated, default=None),
-        begins=min(begins) if len(begins) == len(group) else None,
+        begins=min(begins, default=None),
         known_since=min((since for _, one in group if (since := one.known_since) is not None), default=None),
         invalid_at=end.at if end else None,
         ended_by=end.by if end else None,

@@ -62,7 +62,8 @@ CROSS JOIN LATERAL (
 _COLUMNS: LiteralString = """
     i.id, i.seq, i.namespace, i.document_id, d.key, i.request, i.lane, i.bulk, i.state, i.step, i.claim, i.workflow_id,
     i.attempts, i.cancel_requested_at, i.failure, i.result, i.accepted_at, i.started_at, i.finished_at,
-    m.state AS enrichment, m.failure AS enrichment_failure, m.usage AS enrichment_usage
+    m.state AS enrichment, m.failure AS enrichment_failure, m.usage AS enrichment_usage,
+    (SELECT read_by_model FROM identity) AS read_by_model
 """
 
 _FROM: LiteralString = """
@@ -162,6 +163,7 @@ class Ingestion:
     enrichment: str | None
     enrichment_failure: dict[str, Any] | None
     enrichment_usage: dict[str, float] | None
+    read_by_model: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

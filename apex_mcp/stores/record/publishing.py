@@ -1,7 +1,7 @@
 """The second commit: what a model found in a version becomes visible, all at once."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, LiteralString
@@ -18,6 +18,10 @@ from apex_mcp.stores.record.tombstones import ForgetKey, hold_off_forgetting, wi
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import CURRENT
 
+# Held alone by whoever must not be overtaken, while it is resolved and published; shared by each other commit.
+RESOLVING: LiteralString = "apex-mcp resolving "
+_SHARE: LiteralString = "SELECT pg_try_advisory_xact_lock_shared(hashtext(%s)) AS shared"
+
 _LOCK: LiteralString = """
 SELECT e.state, v.namespace FROM enrichments e JOIN versions v ON v.id = e.version_id
 WHERE e.version_id = %s AND e.claim = %s AND e.state IN ('running', 'done') FOR UPDATE OF e
@@ -30,10 +34,23 @@ WHERE v.id = %s AND n.name = v.namespace AND {CURRENT}
 RETURNING v.namespace, v.enriched_from
 """
 
+# The namespace's row is locked here, too.
+_FOLLOW: LiteralString = """
+UPDATE namespaces SET enriched_at = revision WHERE name = %(namespace)s
+    AND (%(seen)s::bigint IS NULL OR enriched_at = %(seen)s) RETURNING revision
+"""
+
 _END: LiteralString = """
 UPDATE enrichments SET state = %(state)s, usage = usage || %(usage)s::jsonb, failure = NULL, lease_owner = NULL,
     lease_until = NULL, not_before = NULL, finished_at = clock_timestamp()
 WHERE version_id = %(version)s AND claim = %(claim)s AND state = 'running'
+"""
+
+# A graph on a server is told of them with the version's entities.
+_INSERT_VECTORS: LiteralString = """
+INSERT INTO entity_vectors (entity_id, embedder, vector)
+SELECT e.id, %s, r.vector FROM unnest(%s::uuid[], %s::bytea[]) AS r(id, vector)
+JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING
 """
 
 _INSERT_ENDS: LiteralString = """
@@ -65,22 +82,40 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enriched:
-    """What a model found in a version, and what that cost."""
+    """What a model found in a version, and how.
+
+    Attributes:
+        vectors: of its entities' names, by `embedder`: whoever is resolved next finds them.
+        usage: what is noted of it beside the cost of its requests.
+        seen: `EnrichmentStore.published` before links and ends were looked for; None where nothing is to be compared.
+    """
 
     extraction: Extraction
     links: tuple[Link, ...] = ()
     ends: tuple[End, ...] = ()
+    embedder: str = ""
+    vectors: dict[UUID, bytes] = field(default_factory=dict[UUID, bytes])
     usage: dict[str, float] = field(default_factory=dict[str, float])
+    seen: int | None = None
 
 
-class _Overtaken(Exception):
+class Overtaken(Exception):
+    """Another version of the namespace was published since this one was resolved, or is about to: nothing was written."""
+
+
+class _Past(Exception):
     """The version is not current any more; rolls the transaction back."""
 
 
-async def publish(database: Database, version_id: UUID, claim: UUID, enriched: Enriched) -> bool:
+async def publish(
+    database: Database, version_id: UUID, claim: UUID, enriched: Enriched, *, alone: bool
+) -> bool:
     """Make it visible, in one transaction; False where the claim is lost or the version is not current any more.
 
     The same call again changes nothing and answers the same.
+
+    Raises:
+        Overtaken: what it was resolved against is not all that is known now.
     """
     try:
         async with database.transaction() as connection:
@@ -88,6 +123,8 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
             row = await (await connection.execute(_LOCK, (version_id, claim))).fetchone()
             if row is None or row["state"] == "done":
                 return row is not None
+            if not alone:
+                await _require_turn(connection, row["namespace"], enriched)
             enriched = await _remembered(connection, keys, row["namespace"], enriched)
             await _write(connection, row["namespace"], version_id, enriched)
             bound = {
@@ -100,7 +137,7 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
             await connection.execute(LOG, ([version_id],))
             await note_changes(connection, [version_id])
             return True
-    except _Overtaken:
+    except _Past:
         async with database.connection() as connection:
             bound = {"state": "superseded", "usage": "{}", "version": version_id, "claim": claim}
             await connection.execute(_END, bound)
@@ -121,18 +158,44 @@ async def _remembered(
     )
 
 
+async def _require_turn(connection: Connection, namespace: str, enriched: Enriched) -> None:
+    """Before anything is written that would be written in vain."""
+    row = await (await connection.execute(_SHARE, (RESOLVING + namespace,))).fetchone()
+    if row is None or not row["shared"]:
+        raise Overtaken
+    if enriched.seen is not None and enriched.seen != await published(connection, namespace):
+        raise Overtaken
+
+
+async def published(connection: Connection, namespace: str) -> int:
+    """The revision of the namespace's last second commit; 0 if there is none."""
+    found = await connection.execute("SELECT enriched_at FROM namespaces WHERE name = %s", (namespace,))
+    row = await found.fetchone()
+    return row["enriched_at"] if row else 0
+
+
 async def _write(connection: Connection, namespace: str, version_id: UUID, enriched: Enriched) -> None:
     """Rows first, then the namespace's lock, as a text's commit does: else the two could wait for each other."""
     graph = GraphRows()
     graph.add(namespace, version_id, enriched.extraction)
     await insert_graph(connection, graph, Layer.MODEL)
+    if enriched.vectors:
+        await insert_vectors(connection, enriched.embedder, enriched.vectors)
     await _insert_ends(connection, version_id, enriched.ends)
     await connection.execute(RAISE_REVISIONS, ([namespace],))
     row = await (await connection.execute(_PUBLISH, (version_id,))).fetchone()
     if row is None:
-        raise _Overtaken
+        raise _Past
+    following = {"namespace": namespace, "seen": enriched.seen}
+    if (await connection.execute(_FOLLOW, following)).rowcount == 0:
+        raise Overtaken
     told = await _told(connection, namespace, row["enriched_from"], version_id, enriched.links)
     await link_entities(connection, [version_id], Layer.MODEL, told)
+
+
+async def insert_vectors(connection: Connection, embedder: str, vectors: Mapping[UUID, bytes]) -> None:
+    """Keep vectors of entities' names; of those that are gone nothing is kept."""
+    await connection.execute(_INSERT_VECTORS, (embedder, list(vectors), list(vectors.values())))
 
 
 async def _insert_ends(connection: Connection, version_id: UUID, ended: Iterable[End]) -> None:

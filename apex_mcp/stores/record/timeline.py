@@ -69,52 +69,128 @@ def ends(
 ) -> list[End | None]:
     """For each statement its end.
 
-    What a source says of the end comes first: the statement's own, then another's of the same fact. Else it is the earliest
-    of what was told of the fact, and of what is exclusive about its predicate: the next beginning with another object, with
-    another subject.
+    What a source says of the end comes first: the statement's own, then another's that tells of the same stretch of time. Else
+    it is the earliest of what was told of the fact, and of what is exclusive about its predicate: the next beginning with
+    another object, with another subject.
 
     Args:
         statements: in any order; of an exclusive predicate all those of the subjects, and of the objects.
         exclusive: predicates that have one object, or one subject, at a time.
         told: ends that a model told, by fact.
     """
-    explicit: dict[Hashable, list[datetime]] = {}
+    telling: dict[Hashable, list[Statement]] = {}
     for one in statements:
         if one.invalid_at is not None:
-            explicit.setdefault(_same(one, exclusive), []).append(one.invalid_at)
-    by_subject: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
-    by_object: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
-    for one in statements:
-        given = _end(one, explicit.get(_same(one, exclusive), ()), told.get(one.fact_id, ()))
-        if over_before_begun(one, given):
-            continue
-        if one.predicate in exclusive.objects:
-            by_subject.setdefault((one.predicate, one.subject), []).append((one.object, one))
-        if one.predicate in exclusive.subjects:
-            by_object.setdefault((one.predicate, one.object), []).append((one.subject, one))
+            telling.setdefault(_same(one, exclusive), []).append(one)
+    begun = [
+        one
+        for one in statements
+        if not over_before_begun(
+            one, _end(one, telling.get(_same(one, exclusive), ()), told.get(one.fact_id, ()), ())
+        )
+    ]
     following: dict[Statement, list[End]] = {}
-    for topic in (*by_subject.values(), *by_object.values()):
+    for topic in _topics(begun, exclusive):
         for one, end in _following(topic):
             following.setdefault(one, []).append(end)
     return [
         _end(
             one,
-            explicit.get(_same(one, exclusive), ()),
-            [*told.get(one.fact_id, ()), *following.get(one, ())],
+            telling.get(_same(one, exclusive), ()),
+            told.get(one.fact_id, ()),
+            following.get(one, ()),
         )
         for one in statements
     ]
 
 
-def _end(one: Statement, explicit: Iterable[datetime], others: Iterable[End]) -> End | None:
+def beginnings(
+    statements: Sequence[Statement], ended: Sequence[End | None], *, exclusive: Exclusive
+) -> list[datetime | None]:
+    """For each statement since when it holds; None where nothing is known of that.
+
+    One of which only the end is known yields to what excludes it: it began when the last of those was over, and at no time
+    where they leave it none.
+
+    Args:
+        statements: as for `ends`.
+        ended: the end of each.
+        exclusive: predicates that have one object, or one subject, at a time.
+    """
+    end_of = dict(zip(statements, ended, strict=True))
+    begins = {one: None if over_before_begun(one, end) else one.begins for one, end in end_of.items()}
+    presumed: dict[Statement, datetime] = {}
+    for topic in _topics(statements, exclusive):
+        stretches = [(what, begins[one], end_of[one]) for what, one in topic]
+        for what, one in topic:
+            end = end_of[one]
+            if begins[one] is None and end is not None and (since := _presumed(what, end, stretches)):
+                presumed[one] = max(presumed.get(one, since), since)
+    return [begins[one] or presumed.get(one) for one in statements]
+
+
+def _presumed(
+    what: Hashable, end: End, stretches: Iterable[tuple[Hashable, datetime | None, End | None]]
+) -> datetime | None:
+    """When what ended then began: as another source of this stretch says, else once those that came before were over."""
+    told: list[datetime] = []
+    over: list[datetime] = []
+    for other, since, other_end in stretches:
+        ended_first = other_end is not None and other_end.at < end.at
+        if other == what and not ended_first:
+            if since is not None and other_end is not None and other_end.at == end.at:
+                told.append(since)
+        elif ended_first or (since is not None and since < end.at):
+            over.append(other_end.at if ended_first and other_end is not None else end.at)
+    return min(told, default=None) or max(over, default=None)
+
+
+def _topics(
+    statements: Iterable[Statement], exclusive: Exclusive
+) -> Iterable[list[tuple[Hashable, Statement]]]:
+    """Statements that may exclude each other, each with what there is one of at a time."""
+    topics: dict[Hashable, list[tuple[Hashable, Statement]]] = {}
+    for one in statements:
+        if one.predicate in exclusive.objects:
+            topics.setdefault(("of subject", one.predicate, one.subject), []).append((one.object, one))
+        if one.predicate in exclusive.subjects:
+            topics.setdefault(("of object", one.predicate, one.object), []).append((one.subject, one))
+    return topics.values()
+
+
+def _end(
+    one: Statement, telling: Iterable[Statement], told: Iterable[End], following: Iterable[End]
+) -> End | None:
     if one.invalid_at is not None:
         return End(at=one.invalid_at)
+    next_begins = min((end.at for end in following), default=None)
+    if given := [end for other in telling if (end := _end_of_same_stretch(one, other, next_begins))]:
+        assert one.begins is not None  # it tells of no end
+        # An undated one belongs to the stretch in which it was accepted, else to the last one before.
+        later = [end for end in given if end > one.begins]
+        return End(at=min(later) if later else max(given))
     since = one.known_since
-    if later := [time for time in explicit if since is None or time > since]:
-        return End(at=min(later))
     return min(
-        (end for end in others if since is None or end.at > since), key=lambda end: end.at, default=None
+        (end for end in (*told, *following) if since is None or end.at > since),
+        key=lambda end: end.at,
+        default=None,
     )
+
+
+def _end_of_same_stretch(one: Statement, other: Statement, next_begins: datetime | None) -> datetime | None:
+    """The end that another source gives, if it speaks of the time that `one` began: nothing took its place in between.
+
+    Who came back has an end of the second time that says nothing of the first.
+    """
+    begins, end, other_begins = one.begins, other.invalid_at, other.begins
+    assert begins is not None
+    assert end is not None
+    if end <= begins:
+        return end if one.known_since is None else None
+    if next_begins is None or (other_begins is not None and other_begins <= begins):
+        return end
+    same = next_begins >= end if other_begins is None else next_begins > other_begins
+    return end if same else None
 
 
 def over_before_begun(one: Statement, end: End | None) -> bool:

@@ -97,10 +97,10 @@ DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended)
 
 LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
-# What a model is to read.
-WANT: LiteralString = """
+# What a model is to read, where one reads this memory.
+_WANT: LiteralString = """
 INSERT INTO enrichments (version_id, ingestion_id, namespace) SELECT id, ingestion_id, namespace FROM versions
-WHERE id = ANY(%s) ON CONFLICT DO NOTHING
+WHERE id = ANY(%s) AND (SELECT read_by_model FROM identity) ON CONFLICT DO NOTHING
 """
 
 
@@ -202,13 +202,12 @@ class VersionStore:
         versions: Sequence[NewVersion],
         claim: UUID,
         *,
-        enrich: bool = False,
         index: IndexUse | None = None,
     ) -> CommitResult:
         """Make versions current, all in one transaction, each only if nothing speaks against it.
 
         A version whose ingestion was cancelled, overtaken by one accepted later, or whose content equals the current
-        version's, ends its ingestion so and writes nothing. With `enrich`, what becomes current is to be read by a model.
+        version's, ends its ingestion so and writes nothing.
         `index` is the vector index that the versions were written to before; None where they are in none yet.
 
         Raises:
@@ -256,8 +255,7 @@ class VersionStore:
                     [(version, seq, now["last_number"] + 1) for version, now, seq in winners],
                     graph,
                 )
-                if enrich:
-                    await connection.execute(WANT, ([version.id for version in new],))
+                await connection.execute(_WANT, ([version.id for version in new],))
                 past = [current["version_id"] for _, current, _ in winners if current["version_id"]]
                 result.retired.extend(await _flip(connection, new, past))
                 naming = {UUID(row["version_id"]) for row in graph.entities if row["type"] not in VALUES}

@@ -129,7 +129,9 @@ async def test_answers_that_are_none_are_unusable_after_two_tries(server: OpenAI
     error = await failure(server)
     assert (type(error), error.code) == (Rejected, Code.MODEL_ANSWER_UNUSABLE)
     assert len(server.chats()) == error.details["requests"] == 2
-    assert error.details["tokens_in"] == server.tokens_in
+    # What an endpoint does not say is estimated.
+    said = not isinstance(fault, Body)
+    assert error.details["tokens_in"] == server.tokens_in if said else error.details["tokens_in"] > 1000
 
 
 async def test_a_second_answer_makes_good_for_the_first_and_both_are_counted(server: OpenAIServer) -> None:

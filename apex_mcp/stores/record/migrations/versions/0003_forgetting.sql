@@ -43,6 +43,12 @@ CREATE INDEX purges_forgetting ON purges (forgetting_id) WHERE forgetting_id IS 
 -- Replaced versions older than this were pruned, so what was known before it cannot be told in full any more.
 ALTER TABLE namespaces ADD COLUMN known_from timestamptz;
 
+-- Whether a process with a model works on this memory: then every commit notes what it is to read, whoever commits.
+ALTER TABLE identity ADD COLUMN read_by_model boolean NOT NULL DEFAULT false;
+
+-- The revision of the last second commit: what was resolved before it did not see it.
+ALTER TABLE namespaces ADD COLUMN enriched_at bigint NOT NULL DEFAULT 0;
+
 -- Archives and backups that were made: they hold what was forgotten after, and can only be named, not reached.
 CREATE TABLE archives (
     id        uuid PRIMARY KEY DEFAULT gen_random_uuid(),
