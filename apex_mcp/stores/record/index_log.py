@@ -7,7 +7,7 @@ from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from apex_mcp.models import IndexPoint, Retirement, Scalar
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.session_lock import SessionLock, session_lock
 from apex_mcp.stores.vectors.packing import unpack
 
@@ -135,7 +135,7 @@ class IndexLog:
 
         A commit that finds it under way fails at once and comes again, so nobody waits here for a connection.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (_IN_USE,))
             yield connection
 
@@ -161,7 +161,7 @@ class IndexLog:
 
     async def drop_vectors_of_others(self, embedder: str) -> None:
         """Remove the vectors of every other embedder."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("DELETE FROM chunk_vectors WHERE embedder <> %s", (embedder,))
 
     async def position(self) -> str:
@@ -186,7 +186,7 @@ class IndexLog:
 
     async def forget_before(self, position: str) -> None:
         """Drop log entries that the index in use needs no more, unless another is being filled, which does."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             row = await (
                 await connection.execute(
                     "SELECT pg_try_advisory_xact_lock(hashtext(%s)) AS alone", (REBUILDING,)
@@ -197,7 +197,7 @@ class IndexLog:
 
     async def begin_at(self, position: str) -> None:
         """Drop log entries before an index that was just filled; for whoever holds `REBUILDING`."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(_CUT, {"position": position})
 
     async def all_versions(self, *, page: int = 200) -> AsyncIterator[list[UUID]]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from apex_mcp import ids
 from apex_mcp.models import Extraction, Layer
 from apex_mcp.stores.record.components import components
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.linking import Told, link_entities
@@ -82,7 +82,7 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
     The same call again changes nothing and answers the same.
     """
     try:
-        async with database.transaction() as connection:
+        async with database.transaction(answer_seconds=LONG_SECONDS) as connection:
             row = await (await connection.execute(_LOCK, (version_id, claim))).fetchone()
             if row is None or row["state"] == "done":
                 return row is not None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 from uuid import UUID
 
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 
 _TOMBSTONE: LiteralString = """
@@ -82,7 +82,7 @@ class PurgeStore:
 
         The ingestion's row is locked meanwhile, as it is by a commit, so one of the two comes first.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("SELECT 1 FROM ingestions WHERE id = %s FOR UPDATE", (ingestion_id,))
             rows = await (
                 await connection.execute(_TOMBSTONE, {"version": version_id, "ingestion": ingestion_id})
@@ -102,7 +102,7 @@ class PurgeStore:
         """Remove versions from the record with all that hangs on them, and entities that nothing else names."""
         bound = {"versions": list(version_ids)}
         await self._unlink(version_ids)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             named = [row["id"] for row in await (await connection.execute(_LOCK_NAMED, bound)).fetchall()]
             stated = [row["id"] for row in await (await connection.execute(_LOCK_STATED, bound)).fetchall()]
             await note_changes(connection, version_ids)
@@ -116,7 +116,7 @@ class PurgeStore:
         By itself: a commit locks what it names and then the namespace, so the two are not to be locked together here.
         """
         bound = {"versions": list(version_ids)}
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             if not await (await connection.execute(_LOCK_LINKS, bound)).fetchall():
                 return
             await note_changes(connection, version_ids)

@@ -20,7 +20,7 @@ from apex_mcp.models import (
     Retirement,
     SourceType,
 )
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
@@ -213,7 +213,7 @@ class VersionStore:
         """
         by_ingestion = {version.ingestion_id: version for version in versions}
         result = CommitResult()
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             if index is not None and not await is_in_use(connection, index):
                 return CommitResult(index_replaced=True)
             owned = await lock_claimed(connection, list(by_ingestion), claim)
@@ -270,7 +270,9 @@ class VersionStore:
 
     async def owed(self, embedder: str) -> int:
         """Number of chunks of current versions that lack a vector of this embedder."""
-        row = await self._database.fetch_one(_COUNT_OWED, {"embedder": embedder, "limit": None})
+        row = await self._database.fetch_one(
+            _COUNT_OWED, {"embedder": embedder, "limit": None}, answer_seconds=LONG_SECONDS
+        )
         return int(row["n"]) if row else 0
 
     async def chunks_owed(self, embedder: str, *, limit: int) -> list[OwedChunk]:
@@ -287,7 +289,7 @@ class VersionStore:
             False where nothing was stored, because the index that they were written to is not the one in use.
         """
         versions = list({chunk.version_id for chunk in chunks})
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             if not await is_in_use(connection, index):
                 return False
             await connection.execute(
