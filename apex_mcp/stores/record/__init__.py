@@ -10,6 +10,7 @@ from apex_mcp.stores.record.enrichments import EnrichmentStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
+from apex_mcp.stores.record.name_vectors import NameVectors
 from apex_mcp.stores.record.purging import PurgeStore
 from apex_mcp.stores.record.reading import Reader
 from apex_mcp.stores.record.schema import ensure_schema
@@ -33,6 +34,7 @@ class Record:
     enrichments: EnrichmentStore
     splits: SplitStore
     graph_queue: GraphQueue
+    name_vectors: NameVectors
 
 
 @asynccontextmanager
@@ -61,6 +63,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             EnrichmentStore(database, exclusive),
             SplitStore(database),
             GraphQueue(database),
+            NameVectors(database),
         )
     finally:
         await database.close()

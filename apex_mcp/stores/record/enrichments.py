@@ -13,6 +13,7 @@ from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
 from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
+from apex_mcp.stores.record.name_vectors import keep_name_vectors
 from apex_mcp.stores.record.publishing import End, Enriched, Link
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import CURRENT
@@ -286,15 +287,7 @@ class EnrichmentStore:
     async def keep_vectors(self, embedder: str, vectors: dict[UUID, bytes]) -> None:
         """Keep vectors of entities' names; of those that are gone nothing is kept."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                "WITH kept AS (INSERT INTO entity_vectors (entity_id, embedder, vector) "
-                "SELECT e.id, %s, r.vector FROM unnest(%s::uuid[], %s::bytea[]) AS r(id, vector) "
-                "JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING RETURNING entity_id) "
-                # A graph on a server shows them; the commit that named these entities was before.
-                "INSERT INTO graph_changes (namespace, kind, id) SELECT e.namespace, 'entity', e.id "
-                "FROM kept k JOIN entities e ON e.id = k.entity_id, identity i WHERE i.graph IS NOT NULL",
-                (embedder, list(vectors), list(vectors.values())),
-            )
+            await keep_name_vectors(connection, embedder, vectors)
 
     async def facts_of_subject(self, namespace: str, subject: str) -> list[KnownFact]:
         """Facts of the entity that this name is shown as, those that have not ended."""

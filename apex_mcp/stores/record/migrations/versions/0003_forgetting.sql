@@ -47,3 +47,8 @@ CREATE TABLE archives (
     made_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     documents bigint NOT NULL
 );
+
+-- The embedder whose vectors all names have that a model found in the version; where they lack, the upkeep brings them.
+ALTER TABLE versions ADD COLUMN names_embedded_with text;
+CREATE INDEX versions_names ON versions (names_embedded_with, ingestion_seq)
+    WHERE enriched_from IS NOT NULL AND revision_to IS NULL AND tombstoned_at IS NULL;
