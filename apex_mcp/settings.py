@@ -40,7 +40,9 @@ class Settings(BaseSettings):
         "A whole drive or a system folder is refused.",
     )
     namespace: str = Field(
-        default="default", description="Per client. The memory used when a call names none."
+        default="default",
+        description="Per client. The memory used when a call names none. Namespaces see nothing of each other's content; "
+        "`get_stats` lists the names of all.",
     )
     embedder: str = Field(
         default=DEFAULT_EMBEDDER,

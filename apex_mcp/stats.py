@@ -85,12 +85,13 @@ class Stats:
         return StoreHealth(name="model", state=condition.state, detail=detail)
 
     async def _graph_health(self) -> StoreHealth:
-        condition, waiting = self._health.of("graph"), await self._record.graph_queue.waiting()
+        # Asked, not remembered: a server that only reads leaves it alone while something waits to be written.
+        lacks, waiting = await self._graph.lacks(), await self._record.graph_queue.waiting()
         detail = f"{waiting} changes wait to be written" if waiting else "up to date"
         return StoreHealth(
             name="graph",
-            state=condition.state,
-            detail=f"{condition.detail}; {detail}" if condition.detail else f"Neo4j: {detail}",
+            state="down" if lacks else self._health.of("graph").state,
+            detail=f"{lacks}; the record answers; {detail}" if lacks else f"Neo4j: {detail}",
         )
 
     async def _vectors(self, use: IndexUse) -> StoreHealth:
@@ -134,10 +135,8 @@ class Stats:
             )
             return stores, "none"
         owed = self._index.owed
-        if embedder.name != self._index.embedder_name:
-            state, detail = "degraded", "the embedder was changed; run `apex-mcp reindex`"
-        elif not embedder.state.ready:
-            state, detail = "degraded", embedder.state.text
+        if lacks := self._index.lacks_meaning():
+            state, detail = "degraded", lacks
         else:
             state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text
         stores.append(StoreHealth(name="embedder", state=state, detail=detail))

@@ -188,7 +188,7 @@ class Importer:
             return
         async for page in self._pages(NameVectorLine, namespace.name):
             vectors = {arrivals.entity_id(line.entity): b64decode(line.vector) for line in page}
-            await self._record.enrichments.keep_vectors(embedder, vectors)
+            await self._record.name_vectors.keep(embedder, vectors)
 
     async def _pages(self, kind: type[LineT], namespace: str) -> AsyncGenerator[list[LineT]]:
         lines = (line for line in self._reader.lines(kind) if line.namespace == namespace)

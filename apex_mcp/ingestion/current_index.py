@@ -105,18 +105,18 @@ class CurrentIndex:
             self.whole = whole
         await self._let_go(before)
 
-    async def open_index(self, use: IndexUse) -> KeptIndex:
-        """Open an index, or make it.
+    async def open_index(self, use: IndexUse, dimension: int | None = None) -> KeptIndex:
+        """Open an index, or make it; for vectors of this length, or of those that the record has.
 
         Raises:
             Unavailable: it cannot be used.
         """
         log = self._record.index_log
         if not self._home.shared:
-            return await self._open(use)
+            return await self._open(use, dimension)
         # One process makes it, the others find it made.
         async with log.alone(_OPENING, wait_seconds=_OPENING_SECONDS):
-            return await self._open(use)
+            return await self._open(use, dimension)
 
     def replay(self) -> Replay:
         """From the record's log to this index."""
@@ -163,14 +163,14 @@ class CurrentIndex:
         if self._failure is not None and (trying or time.monotonic() < self._resting_until):
             raise copy.copy(self._failure)
 
-    async def _open(self, use: IndexUse) -> KeptIndex:
+    async def _open(self, use: IndexUse, dimension: int | None) -> KeptIndex:
         log = self._record.index_log
         identity = await log.identity()
         return await self._home.open(
             use.name,
             record_id=identity.record_id,
             embedder=use.embedder,
-            dimension=await log.dimension(use.embedder),
+            dimension=dimension or await log.dimension(use.embedder),
             on_lost=self.lost.set,
         )
 

@@ -73,7 +73,7 @@ class Replay:
         embedder = self._embedder if self._index.dimension is not None else None
         for some in batches(standing.present, _WRITTEN_AT_ONCE):
             async with self._rewriting:
-                await self._index.upsert(await self._log.points(some, embedder))
+                await self._index.upsert(await self._log.points(some, embedder, self._index.dimension))
         # What became past or was purged meanwhile was just written as current.
         await self.settle(version_ids)
 

@@ -131,14 +131,14 @@ class IndexUpkeep:
 
         Args:
             embedder: whose vectors it holds; those of others go from the record too.
-            dimension: of these, where the record has none yet.
+            dimension: of these, where it is known; the record's may have another, from before the model was changed.
 
         Raises:
             Unavailable: the record or an index does not answer; the one in use goes on.
         """
         log, current = self._record.index_log, self._current
         use = IndexUse(name=f"index-{uuid4().hex[:12]}", embedder=embedder)
-        fresh = await current.open_index(use)
+        fresh = await current.open_index(use, dimension)
         try:
             if embedder is not None and dimension is not None:
                 await fresh.enable_dense(embedder, dimension)
@@ -154,7 +154,7 @@ class IndexUpkeep:
             async with current.switching(use, fresh, whole=generation), log.replacing() as connection:
                 start, _ = await replay.changes(start)
                 await fresh.flush(start, generation=generation)
-                await log.put_in_use(connection, use)
+                await log.put_in_use(connection, use, dimension=dimension)
         except BaseException:
             await fresh.abandon()
             raise

@@ -11,6 +11,7 @@ The rules on which everything rests, for one process as for many:
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -43,10 +44,14 @@ _RETRY_SECONDS = 60.0
 _COUNTING_SHARE = 50
 _EMBED_BATCH = 64
 _WRITTEN_AGAIN_AT_ONCE = 20
+_NAMES_BATCH = 256
+_NUMBER_BYTES = 4
 _OWED_LOOK_SECONDS = 0.5
 _TIDYING_SECONDS = 3.0
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
+
+_log = logging.getLogger(__name__)
 
 
 class IndexKeeper:
@@ -144,6 +149,15 @@ class IndexKeeper:
         """The embedder, where new chunks can have its vectors at once: local, ready, and the record's own."""
         embedder = self._ready_embedder()
         return embedder if embedder is not None and embedder.local else None
+
+    def lacks_meaning(self) -> str | None:
+        """Why nothing can be found by meaning now, and what helps; None where it can, or no embedder is set."""
+        embedder = self._embedder
+        if embedder is None:
+            return None
+        if embedder.name != self.embedder_name:
+            return "the embedder was changed; run `apex-mcp reindex`"
+        return self._misfit(embedder) if embedder.state.ready else embedder.state.text
 
     def lacks(self, use: IndexUse) -> str | None:
         """What searches lack in the index that a snapshot of the record names, or None."""
@@ -332,6 +346,9 @@ class IndexKeeper:
         async with self._alone_rebuilding():
             await self._current.refresh()
             embedder = self._embedder
+            if embedder is not None and not embedder.local and embedder.dimension is None:
+                with suppress(ApexError):  # then it tells by its first vectors, later
+                    await embedder.prepare()
             name, dimension = (
                 (embedder.name, embedder.dimension) if embedder is not None else (self.embedder_name, None)
             )
@@ -374,7 +391,7 @@ class IndexKeeper:
         while embedder is not None and embedder.name == self.embedder_name:
             owed = await self._count_owed()
             yield owed
-            if not owed or embedder.state.readiness is Readiness.UNAVAILABLE:
+            if not owed or embedder.state.readiness is Readiness.UNAVAILABLE or self._misfit(embedder):
                 return
             await asyncio.sleep(_OWED_LOOK_SECONDS)
 
@@ -383,6 +400,8 @@ class IndexKeeper:
         await prepare_until_ready(embedder)
         if embedder.dimension is None:
             return  # only the user can help; the embedder's state says how
+        if misfit := self._misfit(embedder):
+            _log.warning("no vectors: %s", misfit)
         while True:
             self._current.written.clear()
             if embedder.name == self.embedder_name and self.vectors.dimension is None:
@@ -391,8 +410,11 @@ class IndexKeeper:
             self.owed = await guarded(self._count_owed()) or 0
             # A long backlog takes long to count, and others do so too.
             look_seconds = max(_LOOK_SECONDS, _COUNTING_SHARE * (time.monotonic() - began))
-            while self._upkeep.keeping and self.owed and await guarded(self._embed_owed()):
-                pass
+            while self._upkeep.keeping:
+                # In turns: neither waits for a long backlog of the other.
+                passages = self.owed and await guarded(self._embed_owed())
+                if not await guarded(self._embed_names(embedder)) and not passages:
+                    break
             # What is owed comes with a write, of another process too, or was left by an embedder that failed for a while.
             with suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds if self._home.shared else _RETRY_SECONDS):
@@ -422,11 +444,32 @@ class IndexKeeper:
                 await current.refresh()
         return bool(owed)
 
+    async def _embed_names(self, embedder: Embedder) -> bool:
+        """Vectors of some names that lack them; whether there were any."""
+        if self._ready_embedder() is None:
+            return False
+        owed = await self._record.name_vectors.owed(embedder.name, limit=_NAMES_BATCH)
+        if not owed.versions:
+            return False
+        vectors = await embedder.embed_documents(list(owed.names.values())) if owed.names else []
+        return await self._record.name_vectors.bring(
+            embedder.name, owed, [pack(vector) for vector in vectors]
+        )
+
     def _ready_embedder(self) -> Embedder | None:
-        embedder = self._embedder
-        if embedder is None or embedder.name != self.embedder_name or not embedder.state.ready:
+        if self._embedder is None or self.vectors.dimension is None or self.lacks_meaning() is not None:
             return None
-        return embedder if self.vectors.dimension is not None else None
+        return self._embedder
+
+    def _misfit(self, embedder: Embedder) -> str | None:
+        """What is wrong with vectors of another length than the record's under the same name; None where nothing is."""
+        ours, theirs = self.vectors.dimension, embedder.dimension
+        if embedder.name != self.embedder_name or None in (ours, theirs) or ours == theirs:
+            return None
+        return (
+            f"the record's vectors have {ours} numbers, and {embedder.name} gives {theirs}, so its model was changed under the "
+            "same name; set the model back and restart, or run `apex-mcp reindex`"
+        )
 
 
 def _fitting(

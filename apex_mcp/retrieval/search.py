@@ -162,13 +162,18 @@ class Searcher:
         embedder = self._embedder
         if embedder is None:
             return None
-        if embedder.name != self._index.embedder_name:
-            found.degraded.append("search is by words only: the embedder was changed; run `apex-mcp reindex`")
+        vector: list[float] | None = None
+        lacks = self._index.lacks_meaning()
+        if lacks is None:
+            vector = await self._within(
+                embedder.embed_query(query), "embedder: search is by words only", found
+            )
+            # An endpoint that was just asked for the first time shows only now what it gives.
+            lacks = self._index.lacks_meaning() if vector is not None else None
+        if lacks is not None:
+            found.degraded.append(f"search is by words only: {lacks}")
             return None
-        if not embedder.state.ready:
-            found.degraded.append(f"search is by words only: {embedder.state.text}")
-            return None
-        return await self._within(embedder.embed_query(query), "embedder: search is by words only", found)
+        return vector
 
     async def _page(
         self,

@@ -24,6 +24,7 @@ from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.progress import ProcessProgress
 from apex_mcp.stores.record import Record, open_record
+from apex_mcp.stores.record.in_use import set_read_by_model
 from apex_mcp.stores.record.index_log import flat_metadata, searchable
 from apex_mcp.stores.record.versions import NewVersion
 from apex_mcp.stores.vectors.edge_home import EdgeHome
@@ -70,7 +71,8 @@ class Kept:
             )
             for chunk in version.chunks
         ]
-        result = await self.keeper.commit(points, [version], claim, enrich=enrich)
+        await set_read_by_model(self.record.database, enrich)
+        result = await self.keeper.commit(points, [version], claim)
         assert result.lost == []
 
 

@@ -93,7 +93,7 @@ async def tell_history(
     moments.append(datetime.now(UTC))
     if embedder is not None:
         (vector,) = await embedder.embed_documents(["Bob"])
-        await kept.record.enrichments.keep_vectors(embedder.name, {id_of("Bob", namespace): pack(vector)})
+        await kept.record.name_vectors.keep(embedder.name, {id_of("Bob", namespace): pack(vector)})
     return moments
 
 

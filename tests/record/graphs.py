@@ -12,7 +12,7 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import Enriched, Enrichment
 from apex_mcp.stores.record.graph_changes import note_entities
 from apex_mcp.stores.record.in_use import set_read_by_model
-from apex_mcp.stores.record.publishing import insert_vectors
+from apex_mcp.stores.record.name_vectors import keep_name_vectors
 from apex_mcp.views import EntityView
 from tests.record.notes import claim, note, version
 
@@ -118,7 +118,7 @@ async def keep_vectors(
 ) -> None:
     """As a second commit keeps vectors of the names that it publishes."""
     async with record.database.transaction() as connection:
-        await insert_vectors(connection, embedder, vectors)
+        await keep_name_vectors(connection, embedder, vectors)
         await note_entities(connection, namespace, list(vectors))
 
 

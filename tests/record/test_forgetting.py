@@ -10,6 +10,7 @@ from apex_mcp.errors import Conflict, NotFound, Unavailable
 from apex_mcp.models import EntityInput, FactInput
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
+from apex_mcp.stores.record.in_use import set_read_by_model
 from tests.record.graphs import begin, enrich, entity, id_of, look, names, tell, works_at
 from tests.record.leftovers import everything, tables_with
 from tests.record.notes import claim, commit, note, remember, version, visible_texts
@@ -72,7 +73,7 @@ async def test_nothing_of_a_forgotten_document_is_left_in_any_table(record: Reco
         )
     work = await begin(record)
     await record.enrichments.keep_answer(work.version_id, "question", {"entities": [CANARY]})
-    await record.enrichments.keep_vectors("test", {id_of(f"{CANARY} Ann"): b"\0\0\0\0"})
+    await record.name_vectors.keep("test", {id_of(f"{CANARY} Ann"): b"\0\0\0\0"})
     (failed,) = await record.ingestions.accept([note(f"{CANARY}/key", f"{CANARY} failing", title=CANARY)])
     token, _ = await claim(record)
     await record.ingestions.finish(
@@ -415,7 +416,8 @@ async def test_what_callers_and_models_said_of_a_forgotten_entity_goes_as_well(r
         works_at("Ann", "Acme"), entities=(entity("Ann", "Person"), entity(CANARY, "Thing"), entity("Acme"))
     )
     made = replace(version(ingestion, token, "text"), extraction=extraction)
-    await record.versions.commit([made], token, enrich=True)
+    await set_read_by_model(record.database, True)
+    await record.versions.commit([made], token)
     answer: dict[str, Any] = {
         "entities": [{"name": CANARY, "aliases": []}, {"name": "Ann", "aliases": [CANARY]}],
         "facts": [{"subject": CANARY, "object": "Ann"}, {"subject": "Ann", "object": "Acme"}],

@@ -6,7 +6,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from apex_mcp.errors import Code, Rejected, Unavailable
-from apex_mcp.runtime.postgres import ADMIN, EmbeddedPostgres
+from apex_mcp.runtime.postgres import ADMIN, ROLE, EmbeddedPostgres
 from apex_mcp.stores.record import open_record
 
 pytestmark = pytest.mark.anyio
@@ -42,3 +42,45 @@ async def test_a_database_that_takes_no_more_connections_says_so_and_is_tried_ag
         async with open_record(conninfo):
             pass
     assert "max_connections" in refused.value.next_step
+
+
+async def test_a_user_that_may_make_no_tables_is_refused_and_the_right_is_named(
+    postgres: EmbeddedPostgres, empty_conninfo: str
+) -> None:
+    as_admin(postgres, empty_conninfo, sql.SQL("ALTER DATABASE {database} OWNER TO {admin}"))
+    with pytest.raises(Rejected, match="CREATE on the schema public") as refused:
+        async with open_record(empty_conninfo):
+            pass
+    assert refused.value.code == Code.SETTINGS_INVALID
+    assert "GRANT CREATE ON SCHEMA" in refused.value.next_step
+
+
+async def test_tables_that_may_not_be_written_are_refused_and_the_rights_are_named(
+    postgres: EmbeddedPostgres, conninfo: str
+) -> None:
+    as_admin(
+        postgres,
+        conninfo,
+        sql.SQL("REASSIGN OWNED BY {role} TO {admin}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"),
+    )
+    with pytest.raises(Rejected, match="lacks DELETE, INSERT, UPDATE") as refused:
+        async with open_record(conninfo):
+            pass
+    assert refused.value.code == Code.SETTINGS_INVALID
+
+
+async def test_a_database_that_takes_no_writes_is_refused(conninfo: str) -> None:
+    with pytest.raises(Rejected, match="takes no writes") as refused:
+        async with open_record(make_conninfo(conninfo, options="-c default_transaction_read_only=on")):
+            pass
+    assert refused.value.code == Code.SETTINGS_INVALID
+
+
+def as_admin(postgres: EmbeddedPostgres, conninfo: str, query: sql.SQL) -> None:
+    name = str(conninfo_to_dict(conninfo)["dbname"])
+    with psycopg.connect(postgres.conninfo(database=name, role=ADMIN), autocommit=True) as admin:
+        admin.execute(
+            query.format(
+                database=sql.Identifier(name), role=sql.Identifier(ROLE), admin=sql.Identifier(ADMIN)
+            )
+        )

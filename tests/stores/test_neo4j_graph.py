@@ -288,6 +288,13 @@ async def test_a_server_that_is_away_is_named_and_the_record_answers(record: Rec
     await record.graph_queue.done(await record.graph_queue.take(10))
     try:
         assert await best.find_names("default", "ann", limit=5) == ([], [DEGRADED])
+        # Also while something waits for it: what it would not be asked for anyway, it could not answer either.
+        await tell(record, "a", fact("Ann", "knows", "Bob"))
+        near, lacks = await best.neighbours("default", [id_of("Ann")])
+        assert ([one.entity_id for one in near], lacks) == ([id_of("Bob")], [DEGRADED])
+        assert await best.lacks()
+        # What was known at a past time is the record's to say in any case.
+        assert (await best.neighbours("default", [id_of("Ann")], known_at=day("2024-01-01")))[1] == []
         with pytest.raises(Unavailable) as away:
             await client.verify()
         assert away.value.code == Code.GRAPH_UNAVAILABLE

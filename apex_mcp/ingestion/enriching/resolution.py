@@ -145,8 +145,11 @@ class Resolution:
             page = await self._store.known_vectors(
                 self._namespace, self._embedder.name, type_, after=last, limit=_VECTORS_AT_ONCE
             )
+            # Of a model that was changed under its name there may be others, until `reindex`.
+            alike = [one for one in page if len(one[1]) == len(ours[0])]
+            if alike:
+                found = await asyncio.to_thread(_nearer, ours, alike, found)
             if page:
-                found = await asyncio.to_thread(_nearer, ours, page, found)
                 last = page[-1][0]
             if len(page) < _VECTORS_AT_ONCE:
                 return found

@@ -86,7 +86,7 @@ class ReadingTools:
     async def get_stats(
         self, ctx: Context[Any, Any], namespace: Namespace = ""
     ) -> Annotated[CallToolResult, StatsView]:
-        """Tell how much is stored, which namespaces there are, and whether every store is well.
+        """Tell how much is stored, the names of all namespaces, and whether every store is well.
 
         Use it when answers are missing or say `degraded`, or when the user asks about the memory itself.
         """

@@ -1,5 +1,6 @@
 """The graph that answers: Neo4j where one is set and knows everything, else the record."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Longer, and it is down as far as an answer is concerned.
+_VERIFY_SECONDS = 3.0
+
 DEGRADED = "graph: Neo4j does not answer; the record in PostgreSQL answered instead, and nothing is missing"
 
 
 class BestGraph:
-    """Asks Neo4j, and the record where Neo4j is behind or away. Each answer comes with what was missing, as a rule nothing.
+    """Asks Neo4j, and the record where Neo4j is behind or away. With each answer comes what is to be said of it.
+
+    Of a Neo4j that does not answer every answer says so that could have been its, whether or not it was up to date.
 
     Args:
         record: always complete.
@@ -36,6 +42,19 @@ class BestGraph:
     @property
     def on_server(self) -> bool:
         return self._neo4j is not None
+
+    async def lacks(self) -> str | None:
+        """Why Neo4j does not answer now; None where it does, or none is set."""
+        if self._neo4j is None:
+            return None
+        try:
+            async with asyncio.timeout(_VERIFY_SECONDS):
+                await self._neo4j.verify()
+        except ApexError as error:
+            return error.message
+        except TimeoutError:
+            return "Neo4j does not answer in time"
+        return None
 
     async def find_names(self, namespace: str, query: str, *, limit: int) -> tuple[list[UUID], list[str]]:
         """See `Graph.find_names`."""
@@ -78,9 +97,12 @@ class BestGraph:
         of_neo4j: "Callable[[Neo4jGraph, str], Awaitable[T]]",
         of_record: Callable[[], Awaitable[T]],
     ) -> tuple[T, list[str]]:
-        token = await self._queue.complete_for(namespace) if self._neo4j is not None else None
-        if self._neo4j is None or token is None:
+        if self._neo4j is None:
             return await of_record(), []
+        token = await self._queue.complete_for(namespace)
+        if token is None:
+            answer, lacks = await asyncio.gather(of_record(), self.lacks())
+            return answer, [DEGRADED] if lacks else []
         try:
             return await of_neo4j(self._neo4j, token), []
         except ApexError as error:

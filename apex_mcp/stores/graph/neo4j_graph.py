@@ -60,6 +60,15 @@ class Neo4jGraph:
         self._client = client
         self._record = record_id.hex
 
+    async def verify(self) -> None:
+        """Ask whether the server answers.
+
+        Raises:
+            Unavailable: it does not.
+            Rejected: it does not let us in.
+        """
+        await self._client.verify()
+
     async def find_names(
         self, namespace: str, query: str, *, limit: int, token: str | None = None
     ) -> list[UUID]:

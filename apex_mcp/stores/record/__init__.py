@@ -18,6 +18,7 @@ from apex_mcp.stores.record.import_ending import ImportEnding
 from apex_mcp.stores.record.importing import ImportStore
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
+from apex_mcp.stores.record.name_vectors import NameVectors
 from apex_mcp.stores.record.purging import PurgeStore
 from apex_mcp.stores.record.reading import Reader
 from apex_mcp.stores.record.retention import RetentionStore
@@ -51,6 +52,7 @@ class Record:
     archives: ArchiveLog
     imports: ImportStore
     import_ending: ImportEnding
+    name_vectors: NameVectors
 
 
 @asynccontextmanager
@@ -88,6 +90,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             ArchiveLog(database),
             ImportStore(database),
             ImportEnding(database),
+            NameVectors(database),
         )
     finally:
         await database.close()

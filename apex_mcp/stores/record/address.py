@@ -2,7 +2,7 @@
 
 import re
 
-from psycopg import OperationalError, ProgrammingError
+from psycopg import Error, OperationalError, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from apex_mcp.errors import Code, Rejected
@@ -17,11 +17,18 @@ _PATIENCE = {
     "tcp_user_timeout": 20_000,
 }
 
+# By SQLSTATE, where the driver passes one on.
+_REFUSED_STATES = {
+    "28P01": "PostgreSQL does not take the user and password",
+    "28000": "PostgreSQL does not let this user in",
+    "3D000": "PostgreSQL has no such database",
+}
+_CROWDED_STATES = ("53300", "53400")
+
 # How a server says what no waiting mends. libpq passes on no SQLSTATE of a connection that failed; of a server that speaks
 # another language than English, such a refusal is taken for one that does not answer.
 _REFUSALS = (
     ("password authentication failed", "PostgreSQL does not take the user and password"),
-    ("no password supplied", "PostgreSQL asks for a password, and none is given"),
     ("no pg_hba.conf entry", "PostgreSQL lets this user or machine not in (pg_hba.conf)"),
     ("authentication failed for user", "PostgreSQL does not let this user in"),
 )
@@ -32,7 +39,10 @@ _CROWDED = ("too many clients already", "remaining connection slots are reserved
 def refusal(error: OperationalError) -> Rejected | None:
     """What a connection's failure means where only other settings help; never with what the server quoted."""
     text = str(error)
-    what = next((meaning for said, meaning in _REFUSALS if said in text), None)
+    what = _REFUSED_STATES.get(error.sqlstate or "")
+    if error.pgconn is not None and error.pgconn.needs_password:
+        what = "PostgreSQL asks for a password, and none is given"
+    what = what or next((meaning for said, meaning in _REFUSALS if said in text), None)
     if what is None and (missing := _MISSING.search(text)):
         what = f"PostgreSQL has no such {missing[1]}"
     if what is None:
@@ -45,8 +55,10 @@ def refusal(error: OperationalError) -> Rejected | None:
     )
 
 
-def crowded(error: Exception) -> bool:
+def crowded(error: Error) -> bool:
     """Whether the server has no connection left for us."""
+    if error.sqlstate is not None:
+        return error.sqlstate in _CROWDED_STATES
     text = str(error)
     return any(said in text for said in _CROWDED)
 

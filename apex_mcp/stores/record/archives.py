@@ -3,7 +3,7 @@
 from typing import Literal, LiteralString
 from uuid import UUID
 
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Database
 
 _NOTE: LiteralString = """
 INSERT INTO archives (kind, name, namespace, documents)
@@ -30,5 +30,5 @@ class ArchiveLog:
 
     async def withdraw(self, archive_id: UUID) -> None:
         """It was not made after all."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("DELETE FROM archives WHERE id = %s", (archive_id,))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 
 from apex_mcp.stores.record.checks import CHECKS, Check
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class RecordChecks:
         """
         row = await self._database.fetch_one(
             f"SELECT (SELECT count(*) FROM {check.of}) AS compared, count(*) AS differs, "
-            f"(array_agg(q.id::text))[1:5] AS examples FROM ({check.differing}) AS q"
+            f"(array_agg(q.id::text))[1:5] AS examples FROM ({check.differing}) AS q",
+            answer_seconds=LONG_SECONDS,
         )
         assert row is not None
         return Checked(
@@ -54,7 +55,7 @@ class RecordChecks:
             Unavailable: the database does not answer; nothing was changed.
         """
         lock: LiteralString = check.lock or check.differing
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             ids = [row["id"] for row in await (await connection.execute(lock)).fetchall()]
             if not ids:
                 return

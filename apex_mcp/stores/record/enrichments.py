@@ -12,7 +12,7 @@ from apex_mcp import faults
 from apex_mcp.errors import ApexError, Invariant
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
 from apex_mcp.stores.record.publishing import RESOLVING, End, Enriched, Link, Overtaken
 from apex_mcp.stores.record.session_lock import session_lock
@@ -390,8 +390,8 @@ class EnrichmentStore:
     async def want(self, namespace: str | None) -> int:
         """Ask for the enrichment of every current version that has none, or whose failed or was put off; how many."""
         bound = {"namespace": namespace}
-        again = await self._database.fetch_all(_WANT_AGAIN, bound)
-        return len(again) + len(await self._database.fetch_all(_WANT, bound))
+        again = await self._database.fetch_all(_WANT_AGAIN, bound, answer_seconds=LONG_SECONDS)
+        return len(again) + len(await self._database.fetch_all(_WANT, bound, answer_seconds=LONG_SECONDS))
 
     async def counts(self, namespace: str | None = None) -> dict[str, int]:
         """Number of current versions by the state of their enrichment."""

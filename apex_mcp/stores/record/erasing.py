@@ -14,7 +14,7 @@ from typing import LiteralString
 from psycopg.sql import SQL, Identifier
 
 from apex_mcp.errors import Code, Unavailable
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 
 _OPEN: LiteralString = """
 SELECT count(*) AS number, min(forgotten_at) AS oldest, clock_timestamp() AS now FROM forgettings
@@ -75,7 +75,7 @@ class ErasureStore:
 
     async def note(self, removed_before: datetime) -> int:
         """Note that files are rid of what was removed by then; of how many requests. Raises Unavailable."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             return (await connection.execute(_NOTE, (removed_before,))).rowcount
 
     async def rewrite(self) -> None:
@@ -86,7 +86,7 @@ class ErasureStore:
         Raises:
             Unavailable: the database does not answer, has no room, or a long read holds on to what was removed.
         """
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await _until_nobody_sees_what_was_removed(connection)
             await connection.execute(_CLEAR_SAMPLES)
             for table in await _tables(connection):
@@ -97,7 +97,7 @@ class ErasureStore:
 
     async def vacuum(self) -> None:
         """Have the place of removed rows used again: for a server of the user's. Raises Unavailable."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             for table in await _tables(connection):
                 await connection.execute(SQL("VACUUM (ANALYZE) {}").format(table))
 

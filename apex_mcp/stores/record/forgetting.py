@@ -8,7 +8,7 @@ from uuid import UUID
 
 from apex_mcp import ids
 from apex_mcp.errors import Code, Unavailable
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.forgetting_entities import EntityProspect, forget_entity, look_at_entity
 from apex_mcp.stores.record.forgetting_prospects import Prospect, look_at_documents
 from apex_mcp.stores.record.graph_changes import note_changes
@@ -171,7 +171,7 @@ class ForgetStore:
 
     async def look(self, selection: Selection) -> Prospect | None:
         """What would go; None where nothing is selected."""
-        async with self._database.snapshot() as connection:
+        async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
             documents = await _selected(connection, selection)
             if not documents and not (selection.whole and await _stands(connection, selection.namespace)):
                 return None
@@ -208,7 +208,7 @@ class ForgetStore:
 
     async def look_at_entity(self, namespace: str, entity_id: UUID) -> EntityProspect | None:
         """What would go with an entity and all that is shown as it; None where the namespace has none of this id."""
-        async with self._database.snapshot() as connection:
+        async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
             return await look_at_entity(connection, namespace, entity_id)
 
     async def forget_entity(
@@ -293,14 +293,14 @@ class ForgetStore:
         self, kind: Kind, namespace: str, names: Collection[str], normalise: Callable[[str], str]
     ) -> set[str]:
         normalised = {name: normalise(name) for name in names}
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             keys = await all_keys(connection)
             gone = await find(connection, keys, kind, namespace, set(normalised.values()))
         return {name for name in names if normalised[name] in gone}
 
     async def keys_and_tombstones(self) -> tuple[list[ForgetKey], list[Tombstone]]:
         """Everything that keeps what was forgotten from coming back, to be taken along; it tells nothing by itself."""
-        async with self._database.snapshot() as connection:
+        async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
             keys = await all_keys(connection)
             rows = await (
                 await connection.execute("SELECT key_id, digest, kind, forgotten_at FROM tombstones")
@@ -309,7 +309,7 @@ class ForgetStore:
 
     async def adopt(self, keys: Sequence[ForgetKey], tombstones: Sequence[Tombstone]) -> None:
         """Take over what an archive brings: it counts as what was forgotten here. New tombstones keep the own key."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(
                 "INSERT INTO forget_keys (id, secret) SELECT * FROM unnest(%s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING",
                 ([key.id for key in keys], [key.secret for key in keys]),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import LiteralString
 from uuid import UUID
 
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.visibility import CURRENT
 
 _NOTE: LiteralString = """
@@ -134,7 +134,7 @@ class GraphQueue:
 
     async def begin(self, token: str) -> None:
         """From now on every change is noted, for the index of this name."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             # Waits for transactions that may have found nothing to note.
             await connection.execute("LOCK TABLE versions, entity_splits IN SHARE ROW EXCLUSIVE MODE")
             await connection.execute("DELETE FROM graph_changes")
@@ -144,7 +144,7 @@ class GraphQueue:
 
     async def end(self, token: str | None = None) -> None:
         """There is no graph index any more, or none of this name: nothing is noted until the next one begins."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             ended = await connection.execute(
                 "UPDATE identity SET graph = NULL WHERE graph = coalesce(%s::text, graph)", (token,)
             )
@@ -153,12 +153,12 @@ class GraphQueue:
 
     async def put_everything(self) -> None:
         """The whole record is to be told anew."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(_NOTE_ALL)
 
     async def put_hanging_on(self, namespace: str, entity_ids: Collection[UUID]) -> None:
         """Facts and passages of entities that are shown under another id now."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(_NOTE_HANGING, {"namespace": namespace, "ids": list(entity_ids)})
 
     async def take(self, limit: int) -> GraphChanges:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 from uuid import UUID
 
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.graph_changes import Stated
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import CURRENT
@@ -71,18 +71,27 @@ class GraphPages:
         return await self._after(_PASSAGES, namespace, after, limit)
 
     async def _after(self, query: LiteralString, namespace: str, after: UUID, limit: int) -> IdRange:
-        rows = await self._database.fetch_all(query, {"namespace": namespace, "after": after, "limit": limit})
+        rows = await self._database.fetch_all(
+            query, {"namespace": namespace, "after": after, "limit": limit}, answer_seconds=LONG_SECONDS
+        )
         ids = tuple(row["id"] for row in rows)
         return IdRange(after=after, upto=ids[-1] if len(ids) == limit else None, ids=ids)
 
     async def unknown_entities(self, namespace: str, ids: Sequence[UUID]) -> list[UUID]:
         """Of these ids those that no entity of the namespace has, and no fact names. Raises Unavailable."""
-        rows = await self._database.fetch_all(_UNKNOWN_ENTITIES, {"namespace": namespace, "ids": list(ids)})
+        rows = await self._database.fetch_all(
+            _UNKNOWN_ENTITIES, {"namespace": namespace, "ids": list(ids)}, answer_seconds=LONG_SECONDS
+        )
         return [row["id"] for row in rows]
 
     async def unknown_passages(self, ids: Sequence[UUID]) -> list[UUID]:
         """Of these ids those that no passage of any version has. Raises Unavailable."""
-        return [row["id"] for row in await self._database.fetch_all(_UNKNOWN_PASSAGES, {"ids": list(ids)})]
+        return [
+            row["id"]
+            for row in await self._database.fetch_all(
+                _UNKNOWN_PASSAGES, {"ids": list(ids)}, answer_seconds=LONG_SECONDS
+            )
+        ]
 
     async def put(
         self,
@@ -97,7 +106,7 @@ class GraphPages:
         Raises:
             Unavailable: the database does not answer; nothing was changed.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             bound = {"namespace": namespace}
             await connection.execute(_PUT_ENTITIES, {**bound, "ids": list(entities)})
             await connection.execute(_PUT_PASSAGES, {**bound, "ids": list(passages)})

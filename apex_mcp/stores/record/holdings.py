@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 
 _COUNTED: LiteralString = """
 SELECT v.id, v.revision_from, v.revision_to, count(c.id) AS points, count(e.chunk_id) AS vectors
@@ -49,19 +49,21 @@ class Holdings:
     async def every(self, embedder: str | None, *, page: int = 500) -> AsyncGenerator[list[Due]]:
         """Every version that an index holds, in pages."""
         after = UUID(int=0)
-        while rows := await self._database.fetch_all(_PAGE, (after, page)):
+        while rows := await self._database.fetch_all(_PAGE, (after, page), answer_seconds=LONG_SECONDS):
             versions = [row["id"] for row in rows]
             yield await self.of(versions, embedder)
             after = versions[-1]
 
     async def of(self, version_ids: Sequence[UUID], embedder: str | None) -> list[Due]:
         """What an index must hold of these; those that it must not hold are left out."""
-        rows = await self._database.fetch_all(_COUNTED, {"versions": list(version_ids), "embedder": embedder})
+        rows = await self._database.fetch_all(
+            _COUNTED, {"versions": list(version_ids), "embedder": embedder}, answer_seconds=LONG_SECONDS
+        )
         return [_due(row) for row in rows]
 
     async def unaccounted(self, version_ids: Sequence[UUID]) -> set[UUID]:
         """Of these the versions of which nothing is to be in an index, by nobody: neither stored, nor being written or purged."""
-        async with self._database.snapshot() as connection:
+        async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
             found = await _ids(connection, _ACCOUNTED, {"versions": list(version_ids)})
             running = await (await connection.execute(_RUNNING)).fetchall()
         writing = {ids.version_id(row["document_id"], row["id"], row["claim"]) for row in running}

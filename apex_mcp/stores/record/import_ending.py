@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp.models import Layer
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes, note_entities
 from apex_mcp.stores.record.importing import LOCK, RAISE, REVISIONS, Course
 from apex_mcp.stores.record.linking import Told, link_entities
@@ -90,7 +90,7 @@ class ImportEnding:
 
     async def add_links(self, course: Course, layer: Layer, links: Sequence[Told]) -> None:
         """Links that versions of the archive support; those of versions that are not stored are left out."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await _lock(connection, course)
             there = await _imported(connection, [link.version_id for link in links])
             told = [link for link in links if link.version_id in there]
@@ -100,14 +100,14 @@ class ImportEnding:
 
     async def add_ends(self, ends: Sequence[ArchivedEnd]) -> None:
         """Ends of facts, as far as both facts and the version are stored."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             rows = [(one.version_id, one.fact_id, one.by_fact_id, one.invalid_at) for one in ends]
             await connection.execute(_ENDS, tuple(map(list, zip(*rows, strict=True))))
             await note_changes(connection, list({one.version_id for one in ends}))
 
     async def add_splits(self, course: Course, splits: Sequence[ArchivedSplit]) -> None:
         """What the user keeps apart: as it was in a namespace that held nothing else, else what counts, from now on."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             revision, ours = await _lock(connection, course)
             kept = splits if ours else [one for one in splits if one.revision_to is None]
             rows = [
@@ -145,7 +145,7 @@ class ImportEnding:
             times: of its revisions behind those that versions began at.
             known_from: since when the archive knows everything.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             now, ours = await _lock(connection, course)
             if ours:
                 numbers, moments = [n for n, _ in times], [time for _, time in times]

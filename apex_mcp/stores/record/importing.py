@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp.models import Layer, Retirement
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
@@ -195,7 +195,7 @@ class ImportStore:
 
     async def begin(self, course: Course, *, arrivals: int, created_at: datetime | None) -> int:
         """Begin an import, or carry it on; the number behind which its entities are counted."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(_NAMESPACE, (course.namespace, created_at))
             await connection.execute(
                 _BEGIN,
@@ -218,7 +218,7 @@ class ImportStore:
         """
         plan = Plan()
         async with (
-            self._database.connection() as connection,
+            self._database.connection(answer_seconds=LONG_SECONDS) as connection,
             connection.transaction(force_rollback=True),
         ):
             chosen = await self._choose(connection, versions, course, plan.fates)

@@ -7,7 +7,7 @@ from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from apex_mcp.models import IndexPoint, Retirement, Scalar
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.session_lock import SessionLock, session_lock
 from apex_mcp.stores.vectors.packing import unpack
 
@@ -17,6 +17,7 @@ SELECT c.id, c.text, c.ordinal, c.heading_path, v.title, v.namespace, v.id AS ve
        coalesce(v.document_time, i.accepted_at) AS document_time, v.metadata, e.vector
 FROM chunks c JOIN versions v ON v.id = c.version_id JOIN ingestions i ON i.id = v.ingestion_id
 LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
+    AND octet_length(e.vector) = coalesce(4 * %(dimension)s::int, octet_length(e.vector))
 WHERE (c.version_id = ANY(%(versions)s::uuid[]) OR c.id = ANY(%(chunks)s::uuid[]))
   AND v.tombstoned_at IS NULL ORDER BY c.version_id, c.ordinal
 """
@@ -34,6 +35,18 @@ SELECT id FROM versions WHERE id > %s AND tombstoned_at IS NULL AND revision_fro
 REBUILDING: LiteralString = "apex-mcp index rebuild"
 # Shared by commits, and taken alone to put another index in use.
 _IN_USE: LiteralString = "apex-mcp index in use"
+
+_DIMENSION: LiteralString = """
+SELECT octet_length(vector) / 4 AS dimension FROM chunk_vectors WHERE embedder = %s LIMIT 1
+"""
+
+# A model that was changed under its old name: what has vectors of the old length is owed those of the new one.
+_DROP_OTHER_LENGTHS: tuple[LiteralString, ...] = (
+    "DELETE FROM chunk_vectors WHERE embedder = %(embedder)s AND octet_length(vector) <> 4 * %(dimension)s",
+    "DELETE FROM entity_vectors WHERE embedder = %(embedder)s AND octet_length(vector) <> 4 * %(dimension)s",
+    "UPDATE versions SET embedded_with = NULL WHERE embedded_with = %(embedder)s",
+    "UPDATE versions SET names_embedded_with = NULL WHERE names_embedded_with = %(embedder)s",
+)
 
 _TRY_SHARE: LiteralString = f"SELECT pg_try_advisory_xact_lock_shared(hashtext('{_IN_USE}')) AS shared"
 _USE: LiteralString = "SELECT index_name, embedder, index_whole FROM identity"
@@ -107,10 +120,7 @@ class IndexLog:
 
     async def dimension(self, embedder: str | None) -> int | None:
         """Of this embedder's vectors in the record; None where there are none."""
-        row = await self._database.fetch_one(
-            "SELECT octet_length(vector) / 4 AS dimension FROM chunk_vectors WHERE embedder = %s LIMIT 1",
-            (embedder,),
-        )
+        row = await self._database.fetch_one(_DIMENSION, (embedder,))
         return row["dimension"] if row else None
 
     async def index_name(self) -> str:
@@ -135,12 +145,21 @@ class IndexLog:
 
         A commit that finds it under way fails at once and comes again, so nobody waits here for a connection.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (_IN_USE,))
             yield connection
 
-    async def put_in_use(self, connection: Connection, use: IndexUse) -> None:
-        """From the end of `replacing`'s transaction on, this index is the one in use."""
+    async def put_in_use(
+        self, connection: Connection, use: IndexUse, *, dimension: int | None = None
+    ) -> None:
+        """From the end of `replacing`'s transaction on, this index is the one in use.
+
+        With `dimension`, vectors that its embedder gave in another length go: the model behind the name is another one.
+        """
+        row = await (await connection.execute(_DIMENSION, (use.embedder,))).fetchone()
+        if dimension is not None and row is not None and row["dimension"] != dimension:
+            for statement in _DROP_OTHER_LENGTHS:
+                await connection.execute(statement, {"embedder": use.embedder, "dimension": dimension})
         await connection.execute(
             "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s",
             (use.name, use.embedder, use.whole),
@@ -160,11 +179,18 @@ class IndexLog:
             await connection.execute("UPDATE identity SET embedder = %s", (embedder,))
 
     async def drop_vectors_of_others(self, embedder: str) -> None:
-        """Remove the vectors of every other embedder: no version has them any more, should that one be set again."""
-        async with self._database.transaction() as connection:
+        """Remove the vectors of every other embedder, of passages and of names.
+
+        No version has them any more, should that one be set again.
+        """
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("DELETE FROM chunk_vectors WHERE embedder <> %s", (embedder,))
+            await connection.execute("DELETE FROM entity_vectors WHERE embedder <> %s", (embedder,))
             await connection.execute(
                 "UPDATE versions SET embedded_with = NULL WHERE embedded_with <> %s", (embedder,)
+            )
+            await connection.execute(
+                "UPDATE versions SET names_embedded_with = NULL WHERE names_embedded_with <> %s", (embedder,)
             )
 
     async def position(self) -> str:
@@ -189,7 +215,7 @@ class IndexLog:
 
     async def forget_before(self, position: str) -> None:
         """Drop log entries that the index in use needs no more, unless another is being filled, which does."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             row = await (
                 await connection.execute(
                     "SELECT pg_try_advisory_xact_lock(hashtext(%s)) AS alone", (REBUILDING,)
@@ -200,7 +226,7 @@ class IndexLog:
 
     async def begin_at(self, position: str) -> None:
         """Drop log entries before an index that was just filled; for whoever holds `REBUILDING`."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(_CUT, {"position": position})
 
     async def all_versions(self, *, page: int = 200) -> AsyncIterator[list[UUID]]:
@@ -224,13 +250,25 @@ class IndexLog:
             ],
         )
 
-    async def points(self, version_ids: Sequence[UUID], embedder: str | None) -> list[IndexPoint]:
-        """The points of versions, with the vectors of `embedder` where they are there."""
-        return await self._points({"versions": list(version_ids), "chunks": None, "embedder": embedder})
+    async def points(
+        self, version_ids: Sequence[UUID], embedder: str | None, dimension: int | None = None
+    ) -> list[IndexPoint]:
+        """The points of versions, with the vectors of `embedder` where they are there, of this length if one is given."""
+        return await self._points({
+            "versions": list(version_ids),
+            "chunks": None,
+            "embedder": embedder,
+            "dimension": dimension,
+        })
 
     async def points_of(self, chunk_ids: Sequence[UUID], embedder: str | None) -> list[IndexPoint]:
         """The points of single passages."""
-        return await self._points({"versions": None, "chunks": list(chunk_ids), "embedder": embedder})
+        return await self._points({
+            "versions": None,
+            "chunks": list(chunk_ids),
+            "embedder": embedder,
+            "dimension": None,
+        })
 
     async def _points(self, which: dict[str, Any]) -> list[IndexPoint]:
         rows = await self._database.fetch_all(_POINTS, which)

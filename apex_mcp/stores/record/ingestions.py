@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 from apex_mcp import faults, ids
-from apex_mcp.errors import ApexError, Code, Conflict, NotFound
+from apex_mcp.errors import ApexError, Code, Conflict, Invariant, NotFound
 from apex_mcp.models import (
     EntityInput,
     FactInput,
@@ -400,8 +400,8 @@ class IngestionStore:
         """
         try:
             row = await self._database.fetch_one(_RETRY, {"id": ingestion_id})
-        except Exception as error:
-            if "ingestions_same" not in str(error):
+        except Invariant as error:
+            if error.details.get("constraint") != "ingestions_same":
                 raise
             row = None
         found = await self.get_one(ingestion_id)

@@ -13,7 +13,7 @@ from apex_mcp.errors import ApexError
 from apex_mcp.models import Lane
 from apex_mcp.stores.bell import ENRICHMENT, REMOVAL, Bell, Kind
 from apex_mcp.stores.record.database import Database
-from apex_mcp.stores.record.session_lock import open_session
+from apex_mcp.stores.record.session_lock import open_session, unhurried
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +68,9 @@ class RecordBell(Bell):
                 async with await open_session(self._database.conninfo, "apex-mcp bell") as connection:
                     await connection.execute(_LISTEN)
                     super().ring()  # whatever was rung while nobody heard
-                    async for notification in connection.notifies():
-                        self._heard(notification.payload)
+                    with unhurried(connection):
+                        async for notification in connection.notifies():
+                            self._heard(notification.payload)
             _log.warning("the bell's connection broke")
             await asyncio.sleep(_RETRY_SECONDS)
 

@@ -1,7 +1,7 @@
 """The second commit: what a model found in a version becomes visible, all at once."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, LiteralString
@@ -10,10 +10,11 @@ from uuid import UUID
 from apex_mcp import ids
 from apex_mcp.models import Extraction, Layer
 from apex_mcp.stores.record.components import components
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.linking import Told, link_entities
+from apex_mcp.stores.record.name_vectors import keep_name_vectors
 from apex_mcp.stores.record.tombstones import ForgetKey, hold_off_forgetting, without_forgotten
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import CURRENT
@@ -44,13 +45,6 @@ _END: LiteralString = """
 UPDATE enrichments SET state = %(state)s, usage = usage || %(usage)s::jsonb, failure = NULL, lease_owner = NULL,
     lease_until = NULL, not_before = NULL, finished_at = clock_timestamp()
 WHERE version_id = %(version)s AND claim = %(claim)s AND state = 'running'
-"""
-
-# A graph on a server is told of them with the version's entities.
-_INSERT_VECTORS: LiteralString = """
-INSERT INTO entity_vectors (entity_id, embedder, vector)
-SELECT e.id, %s, r.vector FROM unnest(%s::uuid[], %s::bytea[]) AS r(id, vector)
-JOIN entities e ON e.id = r.id ORDER BY e.id ON CONFLICT DO NOTHING
 """
 
 _INSERT_ENDS: LiteralString = """
@@ -118,7 +112,7 @@ async def publish(
         Overtaken: what it was resolved against is not all that is known now.
     """
     try:
-        async with database.transaction() as connection:
+        async with database.transaction(answer_seconds=LONG_SECONDS) as connection:
             keys = await hold_off_forgetting(connection)
             row = await (await connection.execute(_LOCK, (version_id, claim))).fetchone()
             if row is None or row["state"] == "done":
@@ -180,7 +174,7 @@ async def _write(connection: Connection, namespace: str, version_id: UUID, enric
     graph.add(namespace, version_id, enriched.extraction)
     await insert_graph(connection, graph, Layer.MODEL)
     if enriched.vectors:
-        await insert_vectors(connection, enriched.embedder, enriched.vectors)
+        await keep_name_vectors(connection, enriched.embedder, enriched.vectors)
     await _insert_ends(connection, version_id, enriched.ends)
     await connection.execute(RAISE_REVISIONS, ([namespace],))
     row = await (await connection.execute(_PUBLISH, (version_id,))).fetchone()
@@ -191,11 +185,6 @@ async def _write(connection: Connection, namespace: str, version_id: UUID, enric
         raise Overtaken
     told = await _told(connection, namespace, row["enriched_from"], version_id, enriched.links)
     await link_entities(connection, [version_id], Layer.MODEL, told)
-
-
-async def insert_vectors(connection: Connection, embedder: str, vectors: Mapping[UUID, bytes]) -> None:
-    """Keep vectors of entities' names; of those that are gone nothing is kept."""
-    await connection.execute(_INSERT_VECTORS, (embedder, list(vectors), list(vectors.values())))
 
 
 async def _insert_ends(connection: Connection, version_id: UUID, ended: Iterable[End]) -> None:

@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import faults
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 
 _COLUMNS: LiteralString = "version_id, ingestion_id, document_id, forgetting_id, forgets"
@@ -126,7 +126,7 @@ class PurgeStore:
             return await self._tombstone(version_id, ingestion_id)
 
     async def _tombstone(self, version_id: UUID, ingestion_id: UUID) -> Purge | None:
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute("SELECT 1 FROM ingestions WHERE id = %s FOR UPDATE", (ingestion_id,))
             row = await (
                 await connection.execute(_TOMBSTONE, {"version": version_id, "ingestion": ingestion_id})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import LiteralString
 from uuid import UUID
 
-from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.versions import RAISE_REVISIONS
@@ -68,7 +68,7 @@ class RetentionStore:
         Raises:
             Unavailable: the database does not answer; nothing was changed.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             rows = await (
                 await connection.execute(_TOMBSTONE, {"keep": keep_seconds, "limit": limit})
             ).fetchall()
@@ -87,7 +87,7 @@ class RetentionStore:
 
     async def drop_old(self, *, purge_days: int, forgetting_days: int) -> Forgotten:
         """Remove what is kept of removals that were over this long ago. Raises Unavailable."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             purges = await connection.execute(_OLD_PURGES, (purge_days,))
             forgettings = await connection.execute(_OLD_FORGETTINGS, (forgetting_days,))
         return Forgotten(purges=purges.rowcount, forgettings=forgettings.rowcount)

@@ -5,10 +5,13 @@ from importlib.resources import as_file, files
 from typing import LiteralString
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.stores.record.address import refusal
-from apex_mcp.stores.record.database import translated
+from apex_mcp.stores.record.bounded import BoundedConnection
+from apex_mcp.stores.record.database import ANSWER_SECONDS, translated
+from apex_mcp.stores.record.rights import refused_making, require_rights
 
 HEAD = "0003"
 # One migration at a time per database, whatever number of processes start at once.
@@ -17,29 +20,38 @@ _CURRENT: LiteralString = "SELECT version_num FROM alembic_version"
 
 
 async def ensure_schema(conninfo: str) -> None:
-    """Migrate if needed. Costs one short query when there is nothing to do.
+    """Migrate if needed. Costs two short queries when there is nothing to do.
 
     Raises:
         Unavailable: the database does not answer.
-        Rejected: it was written by a newer version (`schema_newer`), or does not let us in (`settings_invalid`).
+        Rejected: it was written by a newer version (`schema_newer`), does not let us in, or does not let us do what is needed
+            (`settings_invalid`).
     """
     with translated():
         async with await _connect(conninfo) as connection:
             try:
                 row = await (await connection.execute(_CURRENT)).fetchone()
-            except psycopg.errors.UndefinedTable:
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+                # Of a table that may not be read, `require_rights` says so.
                 row = None
-        if row is None or row[0] != HEAD:
-            await asyncio.to_thread(_migrate, conninfo)
+            outdated = row is None or row[0] != HEAD
+            await require_rights(connection, to_migrate=outdated)
+        if outdated:
+            try:
+                await asyncio.to_thread(_migrate, conninfo)
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise refused_making() from error
 
 
-async def _connect(conninfo: str) -> psycopg.AsyncConnection:
+async def _connect(conninfo: str) -> BoundedConnection[TupleRow]:
     try:
-        return await psycopg.AsyncConnection.connect(conninfo)
+        connection = await BoundedConnection[TupleRow].connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         if (refused := refusal(error)) is not None:
             raise refused from error
         raise
+    connection.answer_seconds = ANSWER_SECONDS
+    return connection
 
 
 def _migrate(conninfo: str) -> None:
@@ -48,6 +60,7 @@ def _migrate(conninfo: str) -> None:
     from alembic.config import Config
     from alembic.util.exc import CommandError
     from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
     engine = create_engine(
@@ -72,4 +85,7 @@ def _migrate(conninfo: str) -> None:
                 unchanged="the database was not touched",
                 next_step="install the newer apex-mcp (uvx apex-mcp@latest), or restore a backup from before",
             ) from error
+        except DBAPIError as error:
+            # What it wraps is the driver's, which has one place where it becomes ours.
+            raise (error.orig or error) from error
     engine.dispose()

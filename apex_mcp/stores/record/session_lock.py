@@ -7,8 +7,12 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import LiteralString
 
 import psycopg
+from psycopg.rows import TupleRow
 
+from apex_mcp.stores.record.bounded import BoundedConnection
 from apex_mcp.stores.record.database import translated
+
+Session = BoundedConnection[TupleRow]
 
 _ANSWER_SECONDS = 10
 _LETTING_GO_SECONDS = 2
@@ -36,7 +40,7 @@ SELECT EXISTS (
 class SessionLock:
     """A lock, held or not."""
 
-    def __init__(self, session: psycopg.AsyncConnection, *, held: bool) -> None:
+    def __init__(self, session: Session, *, held: bool) -> None:
         self._session = session
         self._held = held
 
@@ -46,9 +50,8 @@ class SessionLock:
     async def stands(self) -> bool:
         """Whether it is still held: it is lost with its session."""
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._session.execute("SELECT 1")
-        except (psycopg.Error, OSError, TimeoutError):
+            await self._session.execute("SELECT 1")
+        except (psycopg.Error, OSError):
             self._held = False
         return self._held
 
@@ -60,16 +63,15 @@ class SessionLock:
         Raises:
             Unavailable: the database does not answer.
         """
-        with translated(), _unanswered():
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._session.execute(_ALIKE, (what, mine))
-                row = await (await self._session.execute(_UNLIKE, (what, mine))).fetchone()
+        with translated():
+            await self._session.execute(_ALIKE, (what, mine))
+            row = await (await self._session.execute(_UNLIKE, (what, mine))).fetchone()
         return not (row and row[0])
 
     async def lost(self) -> None:
         """Return when it is held no more, which is noticed at once where the session's end is said."""
         while await self.stands():
-            with suppress(psycopg.Error, OSError):
+            with suppress(psycopg.Error, OSError), unhurried(self._session):
                 # Nobody notifies: this waits for the connection's end. The question finds one that ended without a word.
                 async for _ in self._session.notifies(timeout=_ANSWER_SECONDS):
                     pass
@@ -106,35 +108,35 @@ async def session_lock(
         yield SessionLock(session, held=held)
     finally:
         try:
-            with suppress(psycopg.Error, TimeoutError):
-                # A closed session lets go too, but only in a moment.
-                async with asyncio.timeout(_LETTING_GO_SECONDS):
-                    await session.execute("SELECT pg_advisory_unlock_all()")
+            # A closed session lets go too, but only in a moment.
+            session.answer_seconds = _LETTING_GO_SECONDS
+            with suppress(psycopg.Error):
+                await session.execute("SELECT pg_advisory_unlock_all()")
         finally:
             await session.close()
 
 
-async def open_session(conninfo: str, name: str) -> psycopg.AsyncConnection:
+async def open_session(conninfo: str, name: str) -> Session:
     """A connection in autocommit mode that may be idle for as long as it likes; whoever opens it closes it.
+
+    It hangs up on a server that does not answer a question in time; to listen on it, be `unhurried`.
 
     Raises:
         Unavailable: the database does not answer.
     """
-    with translated(), _unanswered():
+    with translated():
         session = await _connect(conninfo, name)
+        session.answer_seconds = _ANSWER_SECONDS
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await session.execute(_SESSION)
+            await session.execute(_SESSION)
         except BaseException:
             await session.close()
             raise
         return session
 
 
-async def _connect(conninfo: str, name: str) -> psycopg.AsyncConnection:
-    connecting = asyncio.create_task(
-        psycopg.AsyncConnection.connect(conninfo, autocommit=True, application_name=name)
-    )
+async def _connect(conninfo: str, name: str) -> Session:
+    connecting = asyncio.create_task(Session.connect(conninfo, autocommit=True, application_name=name))
     try:
         return await asyncio.shield(connecting)
     except asyncio.CancelledError:
@@ -145,7 +147,7 @@ async def _connect(conninfo: str, name: str) -> psycopg.AsyncConnection:
 
 
 async def _take(
-    session: psycopg.AsyncConnection,
+    session: Session,
     query: LiteralString,
     name: str,
     wait_seconds: float,
@@ -153,9 +155,8 @@ async def _take(
 ) -> bool:
     deadline = time.monotonic() + wait_seconds
     while True:
-        with translated(), _unanswered():
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                row = await (await session.execute(query, (name,))).fetchone()
+        with translated():
+            row = await (await session.execute(query, (name,))).fetchone()
         if row and row[0]:
             return True
         if time.monotonic() + poll_seconds > deadline:
@@ -164,8 +165,10 @@ async def _take(
 
 
 @contextmanager
-def _unanswered() -> Generator[None]:
+def unhurried(session: Session) -> Generator[None]:
+    """While the server is listened to, and not asked, it may be silent."""
+    session.answer_seconds = None
     try:
         yield
-    except TimeoutError as error:
-        raise psycopg.OperationalError("no answer") from error
+    finally:
+        session.answer_seconds = _ANSWER_SECONDS

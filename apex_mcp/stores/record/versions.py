@@ -20,7 +20,7 @@ from apex_mcp.models import (
     Retirement,
     SourceType,
 )
-from apex_mcp.stores.record.database import Connection, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
@@ -214,7 +214,7 @@ class VersionStore:
             Unavailable: the database does not answer; nothing was committed, the same call may be made again.
         """
         result = CommitResult()
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             if keys := await hold_off_forgetting(connection):
                 versions = [
                     replace(
@@ -279,7 +279,9 @@ class VersionStore:
 
     async def owed(self, embedder: str) -> int:
         """Number of chunks of current versions that lack a vector of this embedder."""
-        row = await self._database.fetch_one(_COUNT_OWED, {"embedder": embedder, "limit": None})
+        row = await self._database.fetch_one(
+            _COUNT_OWED, {"embedder": embedder, "limit": None}, answer_seconds=LONG_SECONDS
+        )
         return int(row["n"]) if row else 0
 
     async def chunks_owed(self, embedder: str, *, limit: int) -> list[OwedChunk]:
@@ -296,7 +298,7 @@ class VersionStore:
             False where nothing was stored, because the index that they were written to is not the one in use.
         """
         versions = list({chunk.version_id for chunk in chunks})
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             if not await is_in_use(connection, index):
                 return False
             await connection.execute(

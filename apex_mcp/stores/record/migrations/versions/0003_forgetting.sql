@@ -72,3 +72,7 @@ CREATE TABLE imports (
 
 -- A version that came with an archive overtakes nothing that was accepted here, whenever that was.
 ALTER TABLE versions ADD COLUMN imported boolean NOT NULL DEFAULT false;
+-- The embedder whose vectors all names have that a model found in the version; where they lack, the upkeep brings them.
+ALTER TABLE versions ADD COLUMN names_embedded_with text;
+CREATE INDEX versions_names ON versions (names_embedded_with, ingestion_seq)
+    WHERE enriched_from IS NOT NULL AND revision_to IS NULL AND tombstoned_at IS NULL;

@@ -1,0 +1,130 @@
+"""Another embedder, or another model behind its name: what is owed then comes by itself, and what does not fit is said."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from apex_mcp.ingestion.embedding.openai_compatible import OpenAICompatibleEmbedder
+from apex_mcp.models import Extraction
+from apex_mcp.retrieval.search import Searcher, SearchRequest
+from apex_mcp.stores.record import Record
+from tests.doubles.openai_server import OpenAIServer
+from tests.doubles.qdrant_server import QdrantServer
+from tests.ingestion.embedders import embedder_of, owed_none
+from tests.ingestion.test_shared_index import EVERYTHING, process, reindexed, remember, running, server
+from tests.record import graphs
+from tests.record.conftest import conninfo, postgres, record
+from tests.waiting import eventually
+
+__all__ = ["conninfo", "postgres", "record", "server"]
+
+pytestmark = pytest.mark.anyio
+
+NAMES = {"Ostmere Harbour Board", "Globex Corporation"}
+
+
+async def names_with_vectors(record: Record) -> dict[str, set[str]]:
+    """Normalised names by embedder."""
+    rows = await record.database.fetch_all(
+        "SELECT x.embedder, array_agg(e.normalised) AS names FROM entity_vectors x JOIN entities e ON e.id = x.entity_id "
+        "GROUP BY x.embedder"
+    )
+    return {row["embedder"]: set(row["names"]) for row in rows}
+
+
+async def enriched(record: Record) -> None:
+    """A text whose names a model found, and whose vectors nobody kept."""
+    await graphs.tell(record, "one", Extraction(entities=(graphs.entity("Found By Rules"),)), enrich=True)
+    found = (*(graphs.entity(name) for name in NAMES), graphs.entity("4 million", "Amount"))
+    await graphs.enrich(record, Extraction(entities=found))
+
+
+async def test_names_that_a_model_found_get_vectors_after_the_fact_and_after_a_switch_and_the_graph_is_told(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    await enriched(record)
+    wanted = {name.lower() for name in NAMES}
+    await record.graph_queue.begin("a graph")
+    while (page := await record.graph_queue.take(100)).seqs:
+        await record.graph_queue.done(page)
+    async with embedder_of(16) as before, embedder_of(24) as after:
+        async with process(conninfo, server, before) as keeper, running(keeper):
+
+            async def brought() -> bool:
+                return await names_with_vectors(record) == {before.name: wanted}
+
+            await eventually(brought)
+        told = (await record.graph_queue.take(100)).by_namespace["default"].entities
+        assert set(told) == {graphs.id_of(name) for name in NAMES}
+        async with process(conninfo, server, after) as keeper, running(keeper):
+            await eventually(lambda: keeper._upkeep.keeping)
+            await reindexed(keeper)
+
+            async def switched() -> bool:
+                return await names_with_vectors(record) == {after.name: wanted}
+
+            await eventually(switched)
+            assert not (await record.name_vectors.owed(after.name, limit=5)).versions
+
+
+async def test_more_names_than_go_at_a_time_are_brought_one_after_another(record: Record) -> None:
+    await enriched(record)
+    brought: set[str] = set()
+    for _ in range(2):
+        owed = await record.name_vectors.owed("model", limit=1)
+        brought |= set(owed.names.values())
+        assert await record.name_vectors.bring("model", owed, [b"1234"])
+    assert brought == NAMES
+    assert not (await record.name_vectors.owed("model", limit=1)).versions
+
+
+@asynccontextmanager
+async def embedder_at(endpoint: OpenAIServer) -> AsyncGenerator[OpenAICompatibleEmbedder]:
+    embedder = OpenAICompatibleEmbedder(
+        base_url=endpoint.base_url, model="text-embedding-3-small", api_key=None
+    )
+    await embedder.prepare()
+    yield embedder
+    await embedder.close()
+
+
+async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_it(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    request = SearchRequest(query="heron", where=EVERYTHING, limit=5)
+    with OpenAIServer(dimensions=16) as endpoint:
+        async with (
+            embedder_at(endpoint) as embedder,
+            process(conninfo, server, embedder) as keeper,
+            running(keeper),
+        ):
+            await remember(record, keeper, "note", "heron first")
+            await eventually(lambda: owed_none(record, embedder.name))
+        endpoint.dimensions = 24
+        async with (
+            embedder_at(endpoint) as embedder,
+            process(conninfo, server, embedder) as keeper,
+            running(keeper),
+        ):
+            await eventually(lambda: keeper._upkeep.keeping)
+            await remember(record, keeper, "other", "heron second")
+            search = Searcher(record, keeper, embedder)
+            found = await search.search(request)
+            assert len(found.passages) == 2
+            [said] = found.degraded
+            assert "have 16 numbers" in said
+            assert "gives 24" in said
+            assert "apex-mcp reindex" in said
+            assert await record.versions.owed(embedder.name) == 1
+
+            await reindexed(keeper)
+            await eventually(lambda: owed_none(record, embedder.name))
+            assert keeper.lacks_meaning() is None
+            assert (await record.index_log.identity()).dimension == 24
+
+            async def whole() -> bool:
+                found = await search.search(request)
+                return not found.degraded and len(found.passages) == 2
+
+            await eventually(whole)
