@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def connected(
         reader, writer = await asyncio.open_connection(sock=sock)
         own: OwnOps = {"doctor": doctor, "maintain": maintain}
         await ControlSession(reader, writer, caller=Caller(vouched=True), memory=memory, own=own).serve()
-        await writer.wait_closed()
+        # A command that does not wait for the end of a stream has gone by now.
+        with suppress(OSError):
+            await writer.wait_closed()
 
     def connect(home: str, *, start: bool = True, vouched: bool = False) -> DaemonClient:
         ours, theirs = socket.socketpair()
