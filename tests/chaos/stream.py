@@ -126,7 +126,7 @@ class Stream:
             return
         document.begin_forgetting()
         answer = await caller.until_answered(
-            "forget", key=document.key, namespace=document.namespace, confirm=True
+            "forget", keys=[document.key], namespace=document.namespace, confirm=True
         )
         if answer.data is None and answer.code != "not_found":
             self._model.violated(f"document {document.number} could not be forgotten: {answer.code}")

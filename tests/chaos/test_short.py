@@ -30,7 +30,7 @@ async def test_nothing_is_lost_and_nothing_half_visible_on_one_machine() -> None
 @pytest.mark.xdist_group("neo4j")
 @pytest.mark.skipif(bool(lacking()), reason=f"the servers cannot be had here: {lacking()}")
 async def test_nothing_is_lost_and_nothing_half_visible_on_servers() -> None:
-    await _is_clean(ServersSystem, servers_system, n=40, kills=5)
+    await _is_clean(ServersSystem, servers_system, n=30, kills=3)
 
 
 @pytest.mark.slow
