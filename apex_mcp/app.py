@@ -20,6 +20,7 @@ from apex_mcp.ingestion.enriching import Extractor, open_extractor
 from apex_mcp.ingestion.enriching.enricher import Enricher
 from apex_mcp.ingestion.enriching.ontology import load_ontology
 from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.ingestion.leavings import Leavings
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.staging import Staging, open_staging
@@ -211,11 +212,12 @@ async def open_app(
         home, verify_qdrant = await stack.enter_async_context(
             _index_home(settings, folder, record_id, health)
         )
-        index = await IndexKeeper.open(record=record, home=home, embedder=embedder)
+        leavings = Leavings(record.forgetting, staging, shared.cache, embedder)
+        index = await IndexKeeper.open(record=record, home=home, embedder=embedder, leavings=leavings)
         stack.push_async_callback(index.close)
 
         bell = Bell() if sole else await stack.enter_async_context(shared_bell(record.database))
-        await stack.enter_async_context(_background(index.run(upkeep=working)))
+        await stack.enter_async_context(_background(index.run(upkeep=working, bell=bell)))
         yield App(
             settings=settings,
             record=record,

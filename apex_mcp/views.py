@@ -262,3 +262,56 @@ class EnrichView(View):
     waiting: int
     done: int
     failed: int
+
+
+class ForgottenDocument(View):
+    """A document, by what it is known by."""
+
+    document_id: UUID
+    key: str
+    title: str = Field(
+        default="", description="Empty where none is known, as of one that was never searchable."
+    )
+
+
+class ArchiveView(View):
+    """An archive or a backup that was made before: out of reach of what is forgotten after."""
+
+    kind: str = Field(description="`export` or `backup`.")
+    name: str
+    made_at: datetime
+    documents: int
+
+
+class ForgetView(View):
+    """What would go, or what went."""
+
+    namespace: str
+    kind: str = Field(description="documents, entity, time_range or namespace.")
+    forgotten: bool = Field(description="False: nothing has changed, this is only what would go.")
+    removed: bool = Field(
+        description="Rows and indexes are rid of it; until then it is invisible all the same."
+    )
+    erased_by: datetime = Field(description="By when no file of the data folder holds it any more.")
+    documents: int = 0
+    versions: int = 0
+    passages: int = 0
+    entities: int = Field(default=0, description="Named things that nothing else names.")
+    entities_shared: int = Field(
+        default=0, description="Named things that stay, because others name them, too."
+    )
+    facts: int = 0
+    facts_shared: int = 0
+    ingestions_cancelled: int = Field(default=0, description="Accepted before, and not finished.")
+    first_documents: list[ForgottenDocument] = Field(default_factory=list[ForgottenDocument])
+    first_entities: list[str] = Field(default_factory=list[str])
+    first_entities_shared: list[str] = Field(default_factory=list[str])
+    first_facts: list[str] = Field(default_factory=list[str])
+    mentioned_in: list[ForgottenDocument] = Field(
+        default_factory=list[ForgottenDocument],
+        description="Documents in which a forgotten entity was found, the first hundred: they stay.",
+    )
+    mentioning: int = Field(default=0, description="How many these are in all.")
+    archives: list[ArchiveView] = Field(
+        default_factory=list[ArchiveView], description="Made before; they may hold it, and are not touched."
+    )

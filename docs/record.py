@@ -162,6 +162,7 @@ async def _call_all(client: Client, files: str) -> dict[str, Any]:
     await call("get_ingestion", limit=3)
     await call("cancel_ingestion", ingestion_id=contract["ingestion_id"])
     await call("retry_ingestion", ingestion_id=broken["ingestion_id"])
+    await call("forget", keys=["people/ada-lindqvist"])
     await call("get_stats")
     return calls
 

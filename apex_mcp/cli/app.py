@@ -2,6 +2,7 @@
 
 import typer
 
+from apex_mcp.cli.forgetting import forget
 from apex_mcp.cli.health import doctor, setup
 from apex_mcp.cli.ingest import ingest
 from apex_mcp.cli.memory import add, cancel, ingestions, retry
@@ -21,7 +22,7 @@ app = typer.Typer(
 )
 
 for panel, commands in {
-    "Memory": (ingest, add, search, entities, unlink, link, show, ls),
+    "Memory": (ingest, add, search, entities, unlink, link, show, ls, forget),
     "Ingestions": (ingestions, cancel, retry),
     "Server profile": (serve,),
     "Service": (status, doctor, setup, stop, logs, ui, workflows, reindex, enrich, version),

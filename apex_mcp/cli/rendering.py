@@ -14,6 +14,8 @@ from apex_mcp.views import (
     DocumentView,
     EntityList,
     FactView,
+    ForgetView,
+    ForgottenDocument,
     Hit,
     IngestionList,
     IngestionView,
@@ -318,3 +320,48 @@ def _styled(words: str, style: str) -> Text:
     text = plain(words)
     text.stylize(style)
     return text
+
+
+def forgetting(view: ForgetView) -> RenderableType:
+    """What would go, or what went; what stays; and by when nothing of it is left."""
+    lines: list[RenderableType] = [
+        _styled(f"{'forgotten' if view.forgotten else 'would go'}, from namespace {view.namespace}:", "bold")
+    ]
+    if view.documents:
+        lines.append(
+            plain(f"  documents {view.documents}, versions {view.versions}, passages {view.passages}")
+        )
+        lines += [_named(one) for one in view.first_documents]
+    if view.ingestions_cancelled:
+        lines.append(plain(f"  unfinished ingestions {view.ingestions_cancelled}"))
+    lines += _some("entities", view.entities, view.first_entities)
+    lines += _some("facts", view.facts, view.first_facts)
+    if view.entities_shared or view.facts_shared:
+        lines.append(_styled("stay, because other documents name them, too:", "bold"))
+        lines += _some("entities", view.entities_shared, view.first_entities_shared)
+        lines += _some("facts", view.facts_shared, ())
+    if view.mentioned_in:
+        lines.append(_styled(f"{view.mentioning} documents mention it, and stay:", "bold"))
+        lines += [_named(one) for one in view.mentioned_in]
+    if view.archives:
+        lines.append(_styled("made before, may hold it, and are not touched:", "bold"))
+        lines += [plain(f"    {one.kind} {one.name}, {moment(one.made_at)}") for one in view.archives]
+    if view.forgotten:
+        gone = (
+            "indexes and tables are rid of it"
+            if view.removed
+            else "it is being removed from indexes and tables"
+        )
+        lines.append(_styled(f"invisible from now on; {gone}; files by {moment(view.erased_by)}", "dim"))
+    return Group(*lines)
+
+
+def _named(one: ForgottenDocument) -> Text:
+    return Text.assemble(plain(f"    {one.title or one.key}  "), _styled(str(one.document_id), "dim"))
+
+
+def _some(what: str, count: int, first: Sequence[str]) -> list[RenderableType]:
+    if not count:
+        return []
+    shown = f": {', '.join(first)}{', ...' if count > len(first) else ''}" if first else ""
+    return [plain(f"  {what} {count}{shown}")]

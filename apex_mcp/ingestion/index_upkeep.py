@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import LiteralString, TypeVar
 from uuid import uuid4
@@ -12,6 +13,7 @@ from apex_mcp import faults
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
 from apex_mcp.ingestion.index_replay import Replay
+from apex_mcp.ingestion.leavings import Leavings
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
 from apex_mcp.stores.record.purging import Purge
@@ -46,6 +48,7 @@ class IndexUpkeep:
         current: the one in use.
         quiet_seconds: how long writes pause before a flush; of a shared index, the time between two.
         takeover_seconds: how often it is looked whether another process has ended its upkeep.
+        leavings: what else holds something of what is forgotten.
     """
 
     def __init__(
@@ -56,13 +59,16 @@ class IndexUpkeep:
         *,
         quiet_seconds: float = QUIET_SECONDS,
         takeover_seconds: float = TAKEOVER_SECONDS,
+        leavings: Leavings | None = None,
     ) -> None:
         self.keeping = False
+        self.removal_wanted = asyncio.Event()
         self._record = record
         self._home = home
         self._current = current
         self._quiet_seconds = quiet_seconds
         self._takeover_seconds = takeover_seconds
+        self._leavings = leavings
 
     async def run(self) -> None:
         """Do the upkeep, of a shared index for as long as no other process does; until cancelled."""
@@ -159,18 +165,22 @@ class IndexUpkeep:
         await self._home.remove_others(use.name)
 
     async def purge(self, purges: Sequence[Purge]) -> None:
-        """Remove versions from the index, then from the record.
+        """Remove versions from the index, what was forgotten of them from wherever else it is, then from the record.
 
         Raises:
             Unavailable: one of them does not answer.
         """
         version_ids = [purge.version_id for purge in purges]
+        forgotten = [purge for purge in purges if purge.forgets]
         await self._current.refresh()
         with self._current.writing():
             with faults.around("index.delete"):
                 await self._current.vectors.delete_versions(version_ids)
+            if forgotten and self._leavings is not None:
+                await self._leavings.remove(forgotten)
             with faults.around("record.purge_rows"):
                 await self._record.purges.delete_rows(version_ids)
+                await self._record.purges.delete_documents(forgotten)
             with faults.around("record.purge_passed"):
                 await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
 
@@ -200,7 +210,7 @@ class IndexUpkeep:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._mend_when_lost())
                 tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
-                tasks.create_task(_repeat(self._purge_due, _IDLE_SECONDS))
+                tasks.create_task(self._purge_whenever_due())
                 tasks.create_task(_repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
                 if self._home.shared:
                     tasks.create_task(_repeat(self._tidy, _TIDY_SECONDS))
@@ -240,6 +250,15 @@ class IndexUpkeep:
                 await asyncio.sleep(pause)
                 pause = min(latest, current.last_write + self._quiet_seconds) - time.monotonic()
             await guarded(self.flush())
+
+    async def _purge_whenever_due(self) -> None:
+        while True:
+            self.removal_wanted.clear()
+            while await guarded(self._purge_due()):
+                pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await self.removal_wanted.wait()
 
     async def _purge_due(self) -> bool:
         due = await self._record.purges.due()

@@ -22,10 +22,11 @@ from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
 from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, IndexUpkeep, guarded
+from apex_mcp.ingestion.leavings import Leavings
 from apex_mcp.models import IndexPoint
+from apex_mcp.stores.bell import REMOVAL, Bell
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
-from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.versions import CommitResult, NewVersion
 from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
 from apex_mcp.stores.vectors.packing import pack
@@ -71,6 +72,7 @@ class IndexKeeper:
         embedder: Embedder | None,
         quiet_seconds: float = QUIET_SECONDS,
         takeover_seconds: float = TAKEOVER_SECONDS,
+        leavings: Leavings | None = None,
     ) -> "IndexKeeper":
         """Open the record's index.
 
@@ -82,6 +84,7 @@ class IndexKeeper:
             embedder: whose vectors new passages get, or None.
             quiet_seconds: how long writes pause before a flush; of a shared index, the time between two.
             takeover_seconds: how often it is looked whether another process has ended its upkeep.
+            leavings: what else holds something of what is forgotten.
 
         Raises:
             Unavailable: the record or the index cannot be used.
@@ -92,7 +95,12 @@ class IndexKeeper:
         current = CurrentIndex(record, home)
         await current.open()
         upkeep = IndexUpkeep(
-            record, home, current, quiet_seconds=quiet_seconds, takeover_seconds=takeover_seconds
+            record,
+            home,
+            current,
+            quiet_seconds=quiet_seconds,
+            takeover_seconds=takeover_seconds,
+            leavings=leavings,
         )
         if not home.shared:
             # Nobody else may have brought it up to date.
@@ -204,17 +212,20 @@ class IndexKeeper:
     async def purge_run(self, document_id: UUID, ingestion_id: UUID, claim: UUID) -> None:
         """Remove what a run of an ingestion wrote without committing it; once more later, should a paused step wake up."""
         version_id = ids.version_id(document_id, ingestion_id, claim)
-        if await self._record.purges.tombstone(version_id, ingestion_id):
-            await self._upkeep.purge([Purge(version_id=version_id, ingestion_id=ingestion_id)])
+        if (purge := await self._record.purges.tombstone(version_id, ingestion_id)) is not None:
+            await self._upkeep.purge([purge])
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    async def run(self, *, upkeep: bool = True) -> None:
+    async def run(self, *, upkeep: bool = True, bell: Bell | None = None) -> None:
         """Take part in the index's upkeep and get the embedder ready, until cancelled.
 
         Args:
             upkeep: False leaves the upkeep to other processes.
+            bell: rings when something was forgotten.
         """
+        if bell is not None:
+            self._upkeep.removal_wanted = bell.listener(REMOVAL)
         async with asyncio.TaskGroup() as tasks:
             if upkeep:
                 tasks.create_task(self._upkeep.run())

@@ -5,7 +5,7 @@ Each can be repeated safely, acts only on what its claim still owns, and ends on
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,7 @@ class Steps:
         ingestion_id, claim = UUID(rollback.ingestion_id), UUID(rollback.claim)
         found = await self._record.ingestions.get([ingestion_id])
         if not found or found[0].claim != claim:
+            await self._drop_lost([ingestion_id], claim)
             return
         await self._index.purge_run(found[0].document_id, ingestion_id, claim)
         if rollback.code == Code.CANCELLED:
@@ -145,6 +146,8 @@ class Steps:
         # Most steps find the drafts of the step before, and need to know only whether to go on.
         cancelled = await self._record.ingestions.still_owned(list(kept), claim) if kept else {}
         begun = await self._begin([id_ for id_ in wanted if id_ not in kept], claim)
+        if lost := set(wanted) - cancelled.keys() - {draft.id for draft in begun}:
+            await self._drop_lost(lost, claim)
         drafts: list[Draft] = []
         for draft in [*(draft for id_, draft in kept.items() if id_ in cancelled), *begun]:
             if cancelled.get(draft.id) or draft.ingestion.cancel_requested_at is not None:
@@ -155,6 +158,14 @@ class Steps:
             await self._record.ingestions.set_step(wanted, claim, name)
             self._progress.publish(wanted)
         return drafts, result
+
+    async def _drop_lost(self, ingestion_ids: Collection[UUID], claim: UUID) -> None:
+        """What this run still has of ingestions that are not its own any more; of those that were forgotten nothing stays."""
+        for ingestion_id in ingestion_ids:
+            self._drafts.drop(ingestion_id, claim)
+        known = {one.id for one in await self._record.ingestions.get(list(ingestion_ids))}
+        for ingestion_id in set(ingestion_ids) - known:
+            await self._staging.delete(ingestion_id)
 
     async def _begin(self, ingestion_ids: Sequence[UUID], claim: UUID) -> list[Draft]:
         """New drafts of those that the claim owns."""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 import apex_mcp
 from apex_mcp import faults
-from apex_mcp.stores.cache.keys import answer_key
+from apex_mcp.stores.cache.keys import answer_key, answers_of
 from apex_mcp.stores.cache.protocol import Cache
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.state import NamespaceState, owes_vectors, state_of
@@ -68,6 +68,10 @@ class AnswerCache:
         answer = await make()
         await self._keep(namespace, state, key, answer)
         return answer
+
+    async def drop(self, namespace: str) -> None:
+        """Keep no answers from this namespace: something that they may hold was forgotten."""
+        await self._cache.delete_beginning(answers_of(namespace))
 
     async def _look(
         self, namespace: str, question: object, kind: type[V]

@@ -1,6 +1,6 @@
 """Views as short texts for a model: sources first, ids where the next call needs them, no JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, time
 from urllib.parse import unquote
 
@@ -10,6 +10,8 @@ from apex_mcp.views import (
     EntityList,
     EntityView,
     FactView,
+    ForgetView,
+    ForgottenDocument,
     Hit,
     IngestionList,
     IngestionView,
@@ -206,6 +208,52 @@ def memories(view: MemoryList) -> str:
     if view.next_cursor:
         lines.append(f"More: cursor={view.next_cursor}")
     return "\n".join(lines)
+
+
+def forgetting(view: ForgetView) -> str:
+    """What would go, or what went; what stays; and by when nothing of it is left."""
+    head = "Forgotten from" if view.forgotten else "Nothing is forgotten yet. This would go from"
+    lines = [f"{head} namespace {view.namespace}:"]
+    if view.documents:
+        counts = f"{view.documents} documents, {view.versions} versions, {view.passages} passages"
+        lines += [f"- {counts}:", *(f"  {_named(one)}" for one in view.first_documents)]
+    if view.ingestions_cancelled:
+        lines.append(f"- {view.ingestions_cancelled} unfinished ingestions")
+    lines += _some(view.entities, "entities", view.first_entities)
+    lines += _some(view.facts, "facts", view.first_facts)
+    if view.entities_shared or view.facts_shared:
+        kept = f": {', '.join(view.first_entities_shared)}" if view.first_entities_shared else ""
+        lines.append(
+            f"Other documents name them, too, so these stay: {view.entities_shared} entities, "
+            f"{view.facts_shared} facts{kept}"
+        )
+    if view.mentioned_in:
+        lines.append(
+            f"{view.mentioning} documents mention it, and stay; forget them by their ids if the user wants that:"
+        )
+        lines += [f"  {_named(one)}" for one in view.mentioned_in]
+    if view.archives:
+        lines.append("Made before, they may hold it, and are not touched: tell the user.")
+        lines += [f"  {one.kind} {one.name} ({moment(one.made_at)})" for one in view.archives]
+    if not view.forgotten:
+        lines.append("If the user agrees, call forget with the same arguments and confirm=true.")
+    else:
+        gone = (
+            "indexes and tables are rid of it"
+            if view.removed
+            else "it is being removed from indexes and tables"
+        )
+        lines.append(f"It is invisible from now on; {gone}; files by {moment(view.erased_by)}.")
+    return "\n".join(lines)
+
+
+def _named(one: ForgottenDocument) -> str:
+    return f"{one.title or one.key} | document {one.document_id}"
+
+
+def _some(count: int, what: str, first: Sequence[str]) -> list[str]:
+    more = ", ..." if count > len(first) else ""
+    return [f"- {count} {what}: {', '.join(first)}{more}"] if count else []
 
 
 def stats(view: StatsView) -> str:

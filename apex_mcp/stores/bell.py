@@ -8,8 +8,9 @@ from typing import Final, Literal
 from apex_mcp.models import Lane
 
 ENRICHMENT: Final = "enrichment"
-# A lane, and whether for bulk; or what a model is to read.
-Kind = tuple[Lane, bool] | Literal["enrichment"]
+REMOVAL: Final = "removal"
+# A lane, and whether for bulk; or what a model is to read; or what was forgotten.
+Kind = tuple[Lane, bool] | Literal["enrichment", "removal"]
 
 
 class Bell:

@@ -137,6 +137,26 @@ def test_entities_are_split_and_joined_by_their_ids(
 
 
 @pytest.mark.usefixtures("connected")
+def test_forgetting_shows_what_would_go_and_does_it_only_when_told_so(
+    run: Run, notebook: Notebook, tmp_path: Path
+) -> None:
+    added = json.loads(run("add", "Ada likes tea.", "--title", "Tea", "--json").stdout)
+    shown = run("forget", added["document_id"], "--dry-run")
+    assert "would go, from namespace default:" in shown.stdout
+    assert "Tea" in shown.stdout
+    assert "backup monday.tar" in shown.stdout
+    asked = run("forget", added["document_id"], stdin="y\n")
+    assert asked.exit_code == 2
+    assert len(notebook.texts) == 1
+    done = json.loads(run("forget", added["document_id"], "--yes", "--json").stdout)
+    assert (done["forgotten"], notebook.texts) == (True, {})
+    file = tmp_path / "notes.txt"
+    file.write_text("x", "utf-8")
+    assert run("forget", "user/address", file, "--yes").exit_code == 1
+    assert notebook.calls[-1][2]["keys"] == ["user/address", file.resolve().as_uri()]
+
+
+@pytest.mark.usefixtures("connected")
 def test_an_error_says_what_to_do_and_never_shows_a_trace(run: Run) -> None:
     result = run("show", uuid4())
     assert (result.exit_code, result.stdout) == (1, "")
@@ -156,6 +176,8 @@ def test_an_error_says_what_to_do_and_never_shows_a_trace(run: Run) -> None:
         ("search", "x", "--meta", "novalue"),
         ("show", "12"),
         ("show", str(uuid4()), "--page", "0"),
+        ("forget",),
+        ("forget", "x", "--all"),
         ("nonsense",),
     ],
 )

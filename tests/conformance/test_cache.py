@@ -45,6 +45,22 @@ async def shared(opening: Opening) -> Shared:
     return await opening.open()
 
 
+async def test_what_is_deleted_is_there_no_longer_and_the_rest_is(opening: Opening) -> None:
+    cache = (await opening.open()).cache
+    other = (await opening.open()).cache
+    keys = [f"answer:{one}:{number}" for one in ("a", "ab", "b") for number in range(600)]
+    for some in (cache, other):
+        await some.set_many(dict.fromkeys([*keys, "single"], b"value"), ttl_seconds=LONG)
+    await cache.delete_many(["single", "missing"])
+    await cache.delete_many([])
+    await cache.delete_beginning("answer:a:")
+    await cache.delete_beginning("nothing")
+    found = dict(zip(keys, await cache.get_many(keys), strict=True))
+    assert {key for key, value in found.items() if value is None} == set(keys[:600])
+    assert await cache.get_many(["single"]) == [None]
+    assert None not in await other.get_many([*keys, "single"])
+
+
 async def test_values_come_back_in_the_order_of_their_keys(shared: Shared) -> None:
     await shared.cache.set_many({"a": b"1", "b": b"\x00\xff", "empty": b""}, ttl_seconds=LONG)
     assert await shared.cache.get_many(["b", "none", "empty", "a", "b"]) == [

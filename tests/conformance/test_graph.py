@@ -17,6 +17,7 @@ from apex_mcp.stores.graph.protocol import Graph, Neighbour
 from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.forgetting import Selection
 from tests.record.conftest import conninfo, postgres, record
 from tests.services.graph_notes import day, entity, fact, forget, id_of, tell
 from tests.services.neo4j_server import Neo4jServer
@@ -259,6 +260,43 @@ async def test_forgetting_one_of_two_sources_leaves_what_the_other_says(world: W
     assert await world.near("Ann") == set()
     assert await world.named("ann") == []
     assert await world.count("default") == (0, 0)
+
+
+async def test_a_forgotten_entity_is_neither_named_nor_near_nor_a_way_and_others_are(world: World) -> None:
+    await tell(world.record, "a", fact("Ann", "knows", "Bob"), fact("Bob", "knows", "Cleo"))
+    await tell(world.record, "b", fact("Ann", "works_at", "Acme Corp."))
+    await tell(world.record, "c", fact("Bob", "works_at", "Acme Inc."))
+    await world.settle()
+    assert await world.near("Ann", hops=2) == {id_of(name) for name in ("Bob", "Cleo", "Acme Corp.")}
+    assert await world.record.forgetting.forget_entity("default", id_of("Bob")) is not None
+    await world.settle()
+    assert await world.named("bob") == []
+    assert await world.near("Ann", hops=3) == {id_of("Acme Corp.")}
+    assert await world.record.forgetting.forget_entity("default", id_of("Acme Inc.")) is not None
+    await world.settle()
+    assert await world.near("Ann", hops=3) == set()
+    assert await world.count("default") == (2, 0)
+
+
+async def test_of_a_forgotten_document_and_a_forgotten_namespace_nothing_is_left(world: World) -> None:
+    for namespace in ("default", "other"):
+        await tell(world.record, "a", fact("Ann", "knows", "Bob"), namespace=namespace)
+        await tell(world.record, "b", fact("Ann", "knows", "Cleo"), namespace=namespace)
+    await world.settle()
+    for selection in (
+        Selection(namespace="default", keys=["a"]),
+        Selection(namespace="other", whole=True),
+    ):
+        assert await world.record.forgetting.forget(selection) is not None
+    await world.settle()
+    assert await world.near("Ann") == {id_of("Cleo")}
+    assert await world.count("other") == (0, 0)
+    due = await world.record.purges.due()
+    await world.record.purges.delete_rows([one.version_id for one in due])
+    await world.record.purges.delete_documents(due)
+    await world.settle()
+    assert await world.near("Ann") == {id_of("Cleo")}
+    assert (await world.count("default"), await world.count("other")) == ((2, 1), (0, 0))
 
 
 async def test_linked_entities_are_one_under_the_id_that_came_first(world: World) -> None:

@@ -27,6 +27,7 @@ class Status:
     status: int
     code: str = "server_error"
     retry_after: str | None = None
+    message: str = "as the test asked"
 
 
 @dataclass(frozen=True)
@@ -202,9 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _meet(self, request: Request, fault: Fault | None) -> None:
         match fault:
-            case Status(status, code, retry_after):
+            case Status(status, code, retry_after, message):
                 headers = {"Retry-After": retry_after} if retry_after is not None else {}
-                self._answer(status, _error(code, "as the test asked"), headers)
+                self._answer(status, _error(code, message), headers)
             case CutConnection():
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")

@@ -115,6 +115,21 @@ async def test_a_document_is_kept_and_its_next_version_is_read_at_once(notes: No
         await notes.read(key="another")
 
 
+async def test_answers_that_may_hold_what_was_forgotten_are_kept_no_longer(notes: Notes, redis: Any) -> None:
+    await notes.remember("The lighthouse keeper is Ada.", key="keeper")
+    await notes.remember("The lighthouse was built in 1890.")
+    other = Notes(notes.app, f"{notes.namespace}-other")
+    await other.remember("The lighthouse keeper is Bob.")
+    for some in (notes, other):
+        await some.found("lighthouse")
+    before = await answers_in(redis)
+    await notes.app.memory.forget(CALLER, keys=["keeper"], namespace=notes.namespace, confirm=True)
+    after = await answers_in(redis)
+    assert (len(before), len(after), after < before) == (2, 1, True)
+    assert await notes.found("lighthouse") == ["The lighthouse was built in 1890."]
+    assert await other.found("lighthouse") == ["The lighthouse keeper is Bob."]
+
+
 async def test_what_is_kept_is_given_and_what_is_no_answer_is_made_anew(notes: Notes, redis: Any) -> None:
     await notes.remember("The lighthouse keeper is Ada.")
     view = await notes.search("keeper")

@@ -1,5 +1,6 @@
 import asyncio
 from datetime import UTC, datetime
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -66,6 +67,26 @@ async def test_a_run_that_was_replaced_commits_nothing(record: Record) -> None:
     assert await visible_texts(record) == []
     await commit(record, new, {ingestion: "right"})
     assert await visible_texts(record) == ["right"]
+
+
+async def test_of_two_runs_of_one_document_that_commit_at_once_the_later_accepted_is_current(
+    record: Record,
+) -> None:
+    ingestions = await record.ingestions.accept([note(text="first"), note(text="second")])
+    tokens: list[UUID] = []
+    for ingestion in ingestions:
+        token, _ = await claim(record)
+        tokens.append(token)
+        # As where the earlier one was accepted in a transaction that was seen later only.
+        await record.database.fetch_all(
+            "DELETE FROM outbox WHERE ingestion_id = %s RETURNING 1", (ingestion,)
+        )
+    both = [
+        asyncio.create_task(commit(record, token, {ingestion: str(ingestion)}))
+        for token, ingestion in zip(tokens, ingestions, strict=True)
+    ]
+    await asyncio.gather(*both)
+    assert await visible_texts(record) == [str(ingestions[1])]
 
 
 async def test_commits_of_many_groups_that_name_the_same_entities_all_succeed(record: Record) -> None:

@@ -14,10 +14,13 @@ from apex_mcp.errors import ApexError, Code, Conflict, InputError, NotFound
 from apex_mcp.memory import Memory
 from apex_mcp.models import IngestionState, SourceType, Step
 from apex_mcp.views import (
+    ArchiveView,
     DocumentView,
     EntityList,
     EntityView,
     FactView,
+    ForgetView,
+    ForgottenDocument,
     Hit,
     IngestionList,
     IngestionView,
@@ -239,6 +242,40 @@ class Notebook:
                 EntityView(entity_id=ids.entity_id("default", name), name=name, type=kind, mentions=1)
                 for name, kind in self.entities.items()
             ],
+        )
+
+    @wraps(Memory.forget)
+    async def forget(self, caller: Caller, **given: Any) -> ForgetView:
+        self.calls.append(("forget", caller, given))
+        keys = {ids.document_id("default", key) for key in given.get("keys", ())}
+        going = [
+            one
+            for one in self.texts
+            if one in {*given.get("document_ids", ()), *keys} or given.get("whole_namespace")
+        ]
+        if not going:
+            raise NotFound("none of these documents is there", next_step="list_memories shows what is there")
+        first = [ForgottenDocument(document_id=one, key="key", title=self.texts[one][0]) for one in going]
+        if given.get("confirm"):
+            for one in going:
+                del self.texts[one]
+        return ForgetView(
+            namespace="default",
+            kind="documents",
+            forgotten=given.get("confirm", False),
+            removed=given.get("confirm", False),
+            erased_by=NOON,
+            documents=len(going),
+            versions=len(going),
+            passages=len(going),
+            first_documents=first,
+            entities=1,
+            first_entities=["Ada"],
+            entities_shared=1,
+            first_entities_shared=["ACME"],
+            mentioned_in=first,
+            mentioning=len(first),
+            archives=[ArchiveView(kind="backup", name="monday.tar", made_at=NOON, documents=3)],
         )
 
     @wraps(Memory.get_document)

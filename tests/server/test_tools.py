@@ -168,7 +168,7 @@ async def test_without_waiting_the_answer_is_the_acceptance(
         ("get_ingestion", {"ingestion_id": str(uuid4())}, "not_found: no ingestion has this id"),
         ("get_stats", {"namespace": "no/such"}, "invalid_namespace: a namespace is"),
         ("ingest_document", {}, "invalid_argument: give either source or text"),
-        ("forget", {}, "there is no tool forget"),
+        ("unlearn", {}, "there is no tool unlearn"),
     ],
 )
 async def test_a_wrong_call_gets_an_error_to_act_on(
@@ -315,3 +315,38 @@ async def test_a_client_that_gives_up_ends_its_waiting_only(
         listed = data_of(await client.call_tool("get_ingestion", {}))
     assert [view["state"] for view in listed["ingestions"]] == ["running"]
     assert [text for _, text in notebook.texts.values()] == ["kept"]
+
+
+async def test_forgetting_tells_first_what_would_go_and_does_it_once_it_is_confirmed(
+    open_client: OpenClient, notebook: Notebook
+) -> None:
+    async with open_client() as client:
+        stored = data_of(await client.call_tool("add_memory", {"text": "Ada likes tea.", "title": "Tea"}))
+        target = {"document_ids": [stored["document_id"]]}
+        would = await client.call_tool("forget", target)
+        assert data_of(would)["forgotten"] is False
+        assert len(notebook.texts) == 1
+        assert "Tea | document " in text_of(would)
+        assert "stay: 1 entities, 0 facts: ACME" in text_of(would)
+        assert "backup monday.tar" in text_of(would)
+        assert text_of(would).endswith("confirm=true.")
+        done = await client.call_tool("forget", {**target, "confirm": True})
+        assert data_of(done)["forgotten"] is True
+        assert notebook.texts == {}
+        assert "indexes and tables are rid of it" in text_of(done)
+        again = await client.call_tool("forget", {**target, "confirm": True})
+    assert again.is_error
+
+
+async def test_times_and_names_of_what_to_forget_arrive_as_they_are_meant(
+    open_client: OpenClient, notebook: Notebook
+) -> None:
+    async with open_client() as client:
+        await client.call_tool("add_memory", {"text": "Ada likes tea."})
+        await client.call_tool(
+            "forget", {"after": "2026-01-01", "before": "2026-02-01T00:00:00Z", "namespace": "work"}
+        )
+    given = notebook.calls[-1][2]
+    assert given["after"] == moment("", "2026-01-01")
+    assert given["before"] == moment("", "2026-02-01")
+    assert (given["namespace"], given["confirm"], given["entity_id"]) == ("work", False, None)

@@ -10,7 +10,12 @@ def embedding_key(embedder: str, text: str, *, question: bool) -> str:
 
 def answer_key(namespace: str, state: str, question: str) -> str:
     """The answer to a question (all its arguments) from one state of a namespace."""
-    return f"answer:{_digest(namespace)}:{_digest(state)}:{_digest(question)}"
+    return f"{answers_of(namespace)}{_digest(state)}:{_digest(question)}"
+
+
+def answers_of(namespace: str) -> str:
+    """What the keys of all answers from a namespace begin with."""
+    return f"answer:{_digest(namespace)}:"
 
 
 def _digest(text: str) -> str:

@@ -59,6 +59,15 @@ class ProcessCache:
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._entries)))
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Cache`."""
+        for key in keys:
+            self._drop(key)
+
+    async def delete_beginning(self, start: str) -> None:
+        """See `Cache`."""
+        await self.delete_many([key for key in self._entries if key.startswith(start)])
+
     async def close(self) -> None:
         """See `Cache`."""
         self._entries.clear()

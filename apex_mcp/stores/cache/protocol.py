@@ -20,6 +20,14 @@ class Cache(Protocol):
         """Keep values; what is there is replaced."""
         ...
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Keep these no longer; what is not there is no error. What cannot be reached now goes when its time is over."""
+        ...
+
+    async def delete_beginning(self, start: str) -> None:
+        """Keep nothing any longer whose key begins so; looks at every key, so for rare occasions."""
+        ...
+
     async def close(self) -> None:
         """Release connections."""
         ...

@@ -13,6 +13,7 @@ from apex_mcp.stores.cache.turns import HORIZON_SECONDS, Pace, Queue, Turn
 
 _MOST_VALUE_BYTES = 1024 * 1024
 _BATCH = 256
+_SCANNED = 1000
 
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
 
@@ -55,6 +56,27 @@ class RedisCache:
             for key, value in some:
                 pipeline.set(self._client.key(key), value, px=max(1, int(ttl_seconds * 1000)))
             await self._client.ask(pipeline.execute, otherwise=[])
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Cache`."""
+        for some in batches(keys, _BATCH):
+            full = [self._client.key(key) for key in some]
+            await self._client.ask(lambda full=full: self._client.redis.unlink(*full), otherwise=0)
+
+    async def delete_beginning(self, start: str) -> None:
+        """See `Cache`."""
+        # Keys are hashes, ids and words of ours: nothing in them means anything to a pattern.
+        pattern, cursor = self._client.key(start) + "*", 0
+        while True:
+            nothing: tuple[int, list[bytes]] = 0, []
+            cursor, found = await self._client.ask(
+                lambda cursor=cursor: self._client.redis.scan(cursor, match=pattern, count=_SCANNED),
+                otherwise=nothing,
+            )
+            if found:
+                await self._client.ask(lambda found=found: self._client.redis.unlink(*found), otherwise=0)
+            if not cursor:
+                return
 
     async def close(self) -> None:
         """See `Cache`."""

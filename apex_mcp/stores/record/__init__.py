@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.enrichments import EnrichmentStore
+from apex_mcp.stores.record.forgetting import ForgetStore
 from apex_mcp.stores.record.graph_changes import GraphQueue
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
@@ -33,6 +34,7 @@ class Record:
     enrichments: EnrichmentStore
     splits: SplitStore
     graph_queue: GraphQueue
+    forgetting: ForgetStore
 
 
 @asynccontextmanager
@@ -61,6 +63,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             EnrichmentStore(database, exclusive),
             SplitStore(database),
             GraphQueue(database),
+            ForgetStore(database),
         )
     finally:
         await database.close()

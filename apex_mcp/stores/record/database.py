@@ -1,9 +1,10 @@
 """Connections to PostgreSQL: one pool, and the one place where the driver's errors become ours."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -18,6 +19,9 @@ Connection = AsyncConnection[DictRow]
 # For a connection of a busy pool, or of a database that is away: longer waits help nobody who asks a question.
 _WAIT_SECONDS = 5.0
 _OPEN_SECONDS = 20.0
+_MOST_DEADLOCKS = 8
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -118,6 +122,19 @@ class Database:
         """A read-write transaction (READ COMMITTED), committed when the block ends well."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do the work in a read-write transaction, again where another one stood in its way as it stood in that one's."""
+        for _ in range(_MOST_DEADLOCKS):
+            try:
+                async with self.transaction() as connection:
+                    return await work(connection)
+            except Unavailable as error:
+                if not isinstance(error.__cause__, psycopg.errors.DeadlockDetected):
+                    raise
+            await asyncio.sleep(random.uniform(0.01, 0.1))
+        async with self.transaction() as connection:
+            return await work(connection)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[Connection]:

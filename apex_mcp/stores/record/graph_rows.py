@@ -9,7 +9,7 @@ from apex_mcp import ids
 from apex_mcp.models import ExtractedFact, Extraction, Layer
 from apex_mcp.stores.record.database import Connection
 
-# Sorted by id, so that two commits that name the same entities never wait for each other in a circle.
+# Here and below sorted by id, so that no two commits, or removals, that name the same wait for each other in a circle.
 _INSERT_ENTITIES: LiteralString = """
 INSERT INTO entities (id, namespace, normalised, core)
 SELECT DISTINCT ON (id) id, namespace, normalised, core FROM jsonb_to_recordset(%s::jsonb)
@@ -30,6 +30,7 @@ SELECT id, version_id, name, type, ARRAY(SELECT jsonb_array_elements_text(aliase
        ARRAY(SELECT jsonb_array_elements_text(alias_keys)), ARRAY(SELECT jsonb_array_elements_text(chunk_ids)::uuid)
 FROM jsonb_to_recordset(%s::jsonb)
     AS r(id uuid, version_id uuid, name text, type text, aliases jsonb, alias_keys jsonb, chunk_ids jsonb)
+ORDER BY id
 ON CONFLICT DO NOTHING
 """
 
@@ -42,6 +43,7 @@ SELECT r.id, r.version_id, 1, r.name, r.type, ARRAY(SELECT jsonb_array_elements_
 FROM jsonb_to_recordset(%s::jsonb)
     AS r(id uuid, version_id uuid, name text, type text, aliases jsonb, alias_keys jsonb, chunk_ids jsonb)
 LEFT JOIN entity_sources s ON s.entity_id = r.id AND s.version_id = r.version_id AND s.layer = 0
+ORDER BY r.id
 ON CONFLICT DO NOTHING
 """
 
@@ -56,6 +58,7 @@ _INSERT_FACT_SOURCES: LiteralString = """
 INSERT INTO fact_sources (fact_id, version_id, chunk_id, sentence, valid_at, invalid_at)
 SELECT id, version_id, chunk_id, sentence, valid_at, invalid_at FROM jsonb_to_recordset(%s::jsonb)
     AS r(id uuid, version_id uuid, chunk_id uuid, sentence text, valid_at timestamptz, invalid_at timestamptz)
+ORDER BY id
 ON CONFLICT DO NOTHING
 """
 
@@ -66,6 +69,7 @@ SELECT r.id, r.version_id, 1, r.chunk_id, r.sentence, r.valid_at, r.invalid_at F
     AS r(id uuid, version_id uuid, chunk_id uuid, sentence text, valid_at timestamptz, invalid_at timestamptz)
 LEFT JOIN fact_sources s ON s.fact_id = r.id AND s.version_id = r.version_id AND s.layer = 0
 WHERE s.fact_id IS NULL OR (s.invalid_at IS NULL AND r.invalid_at IS NOT NULL)
+ORDER BY r.id
 ON CONFLICT DO NOTHING
 """
 
@@ -125,9 +129,10 @@ async def insert_graph(connection: Connection, rows: GraphRows, layer: Layer) ->
     if rows.entities:
         entities = json.dumps(rows.entities)
         await connection.execute(_INSERT_ENTITIES, (entities,))
+        await connection.execute(_ADD_ENTITY_SOURCES if model else _INSERT_ENTITY_SOURCES, (entities,))
+        # Behind the sources, which hold the entities' rows: a removal takes no alias that is there already away from under us.
         if any(row["alias_keys"] for row in rows.entities):
             await connection.execute(_INSERT_ALIASES, (entities,))
-        await connection.execute(_ADD_ENTITY_SOURCES if model else _INSERT_ENTITY_SOURCES, (entities,))
     if rows.facts:
         facts = json.dumps(rows.facts)
         await connection.execute(_INSERT_FACTS, (facts,))

@@ -20,6 +20,7 @@ from apex_mcp.models import (
 )
 from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.gathering import Gathered
+from apex_mcp.stores.record.tombstones import KEYS_IF_ANY, as_keys, lift
 
 # The same key, request or content among unfinished ingestions inserts nothing: the first one answers for all.
 _ACCEPT: LiteralString = """
@@ -198,9 +199,15 @@ class IngestionStore:
         ]
         payload = json.dumps(rows)
         with faults.around("record.accept"):
-            accepted = {
-                row["ingestion_id"] for row in await self._database.fetch_all(_ACCEPT, {"rows": payload})
-            }
+            async with self._database.transaction() as connection:
+                async with connection.pipeline():
+                    inserted = await connection.execute(_ACCEPT, {"rows": payload})
+                    # A statement of its own, which sees what the one before it may have waited for.
+                    forgetting = await connection.execute(KEYS_IF_ANY)
+                    accepted = {row["ingestion_id"] for row in await inserted.fetchall()}
+                    keys = as_keys(await forgetting.fetchall())
+                if accepted and keys:
+                    await lift(connection, keys, requests)
         found = [UUID(row["id"]) for row in rows]
         missing = [row for row in rows if UUID(row["id"]) not in accepted]
         if missing:
@@ -484,7 +491,8 @@ def unknown_ingestion(ingestion_id: UUID) -> NotFound:
     """What is said of an id that no ingestion has, and of one that an ingestion of another namespace has."""
     return NotFound(
         f"no ingestion has the id {ingestion_id}",
-        next_step="give the `namespace` that it was stored in; get_ingestion without an id lists the recent ones",
+        next_step="give the `namespace` that it was stored in; get_ingestion without an id lists the recent ones, without "
+        "those of what was forgotten",
     )
 
 

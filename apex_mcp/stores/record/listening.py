@@ -11,7 +11,7 @@ import psycopg
 
 from apex_mcp.errors import ApexError
 from apex_mcp.models import Lane
-from apex_mcp.stores.bell import ENRICHMENT, Bell, Kind
+from apex_mcp.stores.bell import ENRICHMENT, REMOVAL, Bell, Kind
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.session_lock import open_session
 
@@ -84,7 +84,7 @@ class RecordBell(Bell):
             super().ring([kinds[word] for word in words if word in kinds])
 
 
-_KINDS: tuple[Kind, ...] = (*((lane, bulk) for lane in Lane for bulk in (False, True)), ENRICHMENT)
+_KINDS: tuple[Kind, ...] = (*((lane, bulk) for lane in Lane for bulk in (False, True)), ENRICHMENT, REMOVAL)
 
 
 def _word(kind: Kind) -> str:

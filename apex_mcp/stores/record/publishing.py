@@ -1,8 +1,8 @@
 """The second commit: what a model found in a version becomes visible, all at once."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -14,6 +14,7 @@ from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.linking import Told, link_entities
+from apex_mcp.stores.record.tombstones import ForgetKey, hold_off_forgetting, without_forgotten
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import CURRENT
 
@@ -83,9 +84,11 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
     """
     try:
         async with database.transaction() as connection:
+            keys = await hold_off_forgetting(connection)
             row = await (await connection.execute(_LOCK, (version_id, claim))).fetchone()
             if row is None or row["state"] == "done":
                 return row is not None
+            enriched = await _remembered(connection, keys, row["namespace"], enriched)
             await _write(connection, row["namespace"], version_id, enriched)
             bound = {
                 "state": "done",
@@ -102,6 +105,20 @@ async def publish(database: Database, version_id: UUID, claim: UUID, enriched: E
             bound = {"state": "superseded", "usage": "{}", "version": version_id, "claim": claim}
             await connection.execute(_END, bound)
         return False
+
+
+async def _remembered(
+    connection: Connection, keys: Sequence[ForgetKey], namespace: str, enriched: Enriched
+) -> Enriched:
+    """Without what was forgotten meanwhile."""
+    if not keys:
+        return enriched
+    extraction = await without_forgotten(connection, keys, namespace, enriched.extraction)
+    names = {entity.name for entity in extraction.entities}
+    lost = {entity.name for entity in enriched.extraction.entities} - names
+    return replace(
+        enriched, extraction=extraction, links=tuple(one for one in enriched.links if one.name not in lost)
+    )
 
 
 async def _write(connection: Connection, namespace: str, version_id: UUID, enriched: Enriched) -> None:

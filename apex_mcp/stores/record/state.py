@@ -1,13 +1,14 @@
 """What an answer depends on beside its question: cheap to ask, so that it can be asked each time."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import LiteralString
 
 from apex_mcp.stores.record.database import Database
 
 _STATE: LiteralString = """
-SELECT coalesce((SELECT revision FROM namespaces WHERE name = %s), 0) AS revision, index_name, embedder, index_whole
-FROM identity
+SELECT coalesce(n.revision, 0) AS revision, n.created_at, index_name, embedder, index_whole
+FROM identity LEFT JOIN namespaces n ON n.name = %s
 """
 
 # Three looks into an index, where "is distinct from" would read every version.
@@ -23,9 +24,13 @@ SELECT EXISTS (SELECT 1 FROM current WHERE embedded_with IS NULL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceState:
-    """While two of these are equal, a question has one answer: but for vectors that are still owed."""
+    """While two of these are equal, a question has one answer: but for vectors that are still owed.
+
+    A namespace that was forgotten and came back counts its revisions anew, so `created_at` is part of it.
+    """
 
     revision: int
+    created_at: datetime | None
     index_name: str
     embedder: str | None
     whole: bool
@@ -41,6 +46,7 @@ async def state_of(database: Database, namespace: str) -> NamespaceState:
     assert row is not None
     return NamespaceState(
         revision=row["revision"],
+        created_at=row["created_at"],
         index_name=row["index_name"],
         embedder=row["embedder"],
         whole=row["index_whole"],

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -26,6 +26,7 @@ from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.ingestions import lock_claimed
 from apex_mcp.stores.record.linking import VALUES, link_entities
+from apex_mcp.stores.record.tombstones import hold_off_forgetting, without_forgotten
 from apex_mcp.stores.record.visibility import CURRENT
 
 _STANDING: LiteralString = f"""
@@ -33,8 +34,10 @@ SELECT d.id AS document_id, v.id AS version_id, v.content_hash, v.ingestion_seq,
        coalesce((SELECT max(number) FROM versions o WHERE o.document_id = d.id), 0) AS last_number,
        coalesce((SELECT max(ingestion_seq) FROM versions o WHERE o.document_id = d.id), 0) AS last_seq
 FROM documents d LEFT JOIN versions v ON v.document_id = d.id AND {CURRENT}
-WHERE d.id = ANY(%s) ORDER BY d.id FOR NO KEY UPDATE OF d
+WHERE d.id = ANY(%s)
 """
+
+_LOCK_DOCUMENTS: LiteralString = "SELECT 1 FROM documents WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
 _INSERT_VERSIONS: LiteralString = """
 INSERT INTO versions (id, document_id, namespace, ingestion_id, ingestion_seq, number, content_hash, title, uri,
@@ -211,21 +214,29 @@ class VersionStore:
         Raises:
             Unavailable: the database does not answer; nothing was committed, the same call may be made again.
         """
-        by_ingestion = {version.ingestion_id: version for version in versions}
         result = CommitResult()
         async with self._database.transaction() as connection:
+            if keys := await hold_off_forgetting(connection):
+                versions = [
+                    replace(
+                        one,
+                        extraction=await without_forgotten(connection, keys, one.namespace, one.extraction),
+                    )
+                    for one in versions
+                ]
+            by_ingestion = {version.ingestion_id: version for version in versions}
             if index is not None and not await is_in_use(connection, index):
                 return CommitResult(index_replaced=True)
             owned = await lock_claimed(connection, list(by_ingestion), claim)
             purged = await _purged(connection, [version.id for version in versions])
             owned = [row for row in owned if by_ingestion[row["id"]].id not in purged]
             result.lost.extend(set(by_ingestion) - {row["id"] for row in owned})
-            standing = {
-                row["document_id"]: row
-                for row in await (
-                    await connection.execute(_STANDING, ([row["document_id"] for row in owned],))
-                ).fetchall()
-            }
+            documents = [row["document_id"] for row in owned]
+            async with connection.pipeline():
+                await connection.execute(_LOCK_DOCUMENTS, (documents,))
+                # A statement of its own, which sees what the one before it may have waited for.
+                found = await connection.execute(_STANDING, (documents,))
+                standing = {row["document_id"]: row for row in await found.fetchall()}
             winners: list[tuple[NewVersion, dict[str, Any], int]] = []
             ends: list[dict[str, Any]] = []
             for row in owned:

@@ -16,6 +16,7 @@ CREATE TABLE tombstones (
     forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (key_id, digest)
 );
+CREATE INDEX tombstones_entity ON tombstones (kind) WHERE kind = 'entity';
 
 -- Each request to forget: counts and times. Invisible at once; `removed_at` says when rows and indexes were rid of it, and
 -- `erased_at` when the files were.
@@ -27,13 +28,17 @@ CREATE TABLE forgettings (
     versions     int NOT NULL,
     entities     int NOT NULL,
     facts        int NOT NULL,
+    request_id   text UNIQUE,                   -- the sender's id of the call: sent again it is the same one
     removed_at   timestamptz,
     erased_at    timestamptz
 );
 CREATE INDEX forgettings_open ON forgettings (forgotten_at) WHERE erased_at IS NULL;
 
--- A purge of what was forgotten also takes what is staged for a retry.
+-- A purge of what was forgotten also takes what is staged for a retry, and the document itself once nothing hangs on it.
 ALTER TABLE purges ADD COLUMN forgets boolean NOT NULL DEFAULT false;
+ALTER TABLE purges ADD COLUMN forgetting_id uuid REFERENCES forgettings ON DELETE SET NULL;
+ALTER TABLE purges ADD COLUMN document_id uuid;
+CREATE INDEX purges_forgetting ON purges (forgetting_id) WHERE forgetting_id IS NOT NULL;
 
 -- Replaced versions older than this were pruned, so what was known before it cannot be told in full any more.
 ALTER TABLE namespaces ADD COLUMN known_from timestamptz;

@@ -1,0 +1,27 @@
+"""What every table of a record says, to find what should not be there any more."""
+
+from apex_mcp.stores.record import Record
+
+
+async def everything(record: Record) -> dict[str, list[str]]:
+    """Every row of every table, as text."""
+    tables = await record.database.fetch_all(
+        "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' "
+        "AND table_name NOT IN ('forget_keys', 'alembic_version')"
+    )
+    return {
+        row["name"]: [
+            one["said"]
+            for one in await record.database.fetch_all(f"SELECT t::text AS said FROM {row['name']} t")
+        ]
+        for row in tables
+    }
+
+
+async def tables_with(record: Record, words: str) -> list[str]:
+    """The tables in which these words stand, in whatever case."""
+    return sorted(
+        name
+        for name, rows in (await everything(record)).items()
+        if any(words.casefold() in row.casefold() for row in rows)
+    )
