@@ -105,6 +105,9 @@ class IndexUpkeep:
         generation = await current.settled()
         position = vectors.position()
         if position is None or await self._outdated():
+            # Said before anybody searches: it is a moment until the rebuilding begins.
+            if await self._record.index_log.has_versions():
+                await self._note_whole(whole=False)
             return
         with current.writing():
             start, _ = await current.replay().changes(position)

@@ -156,7 +156,7 @@ class Stream:
     def _lost_sight(self, document: Document, told: Told, answer: Answer) -> None:
         if answer.retryable:
             return
-        if answer.code == "not_found" and told.version <= document.forgotten_to:
+        if answer.code == "not_found" and (document.forgets or told.version <= document.forgotten_to):
             document.end(told.ingestion_id, "cancelled", "cancelled")
             return
         self._model.violated(
