@@ -105,6 +105,9 @@ class IndexUpkeep:
         generation = await current.settled()
         position = vectors.position()
         if position is None or await self._outdated():
+            # Said before anybody searches: it is a moment until the rebuilding begins.
+            if await self._record.index_log.has_versions():
+                await self._note_whole(whole=False)
             return
         with current.writing():
             start, _ = await current.replay().changes(position)
@@ -176,8 +179,7 @@ class IndexUpkeep:
             with faults.around("index.delete"):
                 await self._current.vectors.delete_versions(version_ids)
             if forgotten and self._leavings is not None:
-                with faults.around("leavings.remove"):
-                    await self._leavings.remove(forgotten)
+                await self._leavings.remove(forgotten)
             with faults.around("record.purge_rows"):
                 await self._record.purges.delete_rows(version_ids)
                 await self._record.purges.delete_documents(forgotten)

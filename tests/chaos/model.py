@@ -1,6 +1,8 @@
 """What must be true of each document, from what was sent, what was acknowledged, and what was seen."""
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -116,11 +118,12 @@ class Document:
 
 @dataclass(slots=True)
 class Model:
-    """All documents, and what was found wrong."""
+    """All documents, and what was found wrong, with the moment."""
 
     documents: dict[int, Document] = field(default_factory=dict[int, Document])
     violations: list[str] = field(default_factory=list[str])
     checks: int = 0
+    now: Callable[[], float] = time.monotonic
 
     def document(self, number: int, shape: Shape) -> Document:
         """The document of a number; two memories, so that one can be seen in the other."""
@@ -129,8 +132,8 @@ class Model:
         return self.documents[number]
 
     def violated(self, words: str) -> None:
-        if words not in self.violations:
-            self.violations.append(words)
+        if not any(one.endswith(f" s: {words}") for one in self.violations):
+            self.violations.append(f"{self.now():.1f} s: {words}")
 
     def unfinished(self) -> list[tuple[Document, Told]]:
         return [

@@ -8,7 +8,7 @@ from tests.chaos.plan import Act
 from tests.chaos.run import Outcome
 from tests.chaos.timeline import Event
 
-_WIDTH, _LEFT, _RIGHT, _TOP = 1100, 130, 20, 84
+_WIDTH, _LEFT, _RIGHT, _TOP = 1100, 150, 20, 84
 _ROW, _PLOT, _GAP = 24, 90, 34
 _INK, _FAINT, _GRID = "#24292f", "#57606a", "#d8dee4"
 _COLOURS = {

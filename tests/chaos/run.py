@@ -52,7 +52,8 @@ async def run_chaos(
         settle_seconds: how long what was acknowledged may take once nothing is harmed any more.
         say: told of what goes on.
     """
-    timeline, model = Timeline(), Model()
+    timeline = Timeline()
+    model = Model(now=timeline.now)
     outcome = Outcome(plan, timeline, model)
     open_caller = partial(Caller, system.session, timeline)
     harming = Harming(plan, system, timeline, say)
@@ -90,8 +91,7 @@ async def run_chaos(
         outcome.settled_seconds = timeline.now() - harmless
     outcome.everything_again = harming.searchable_again
     await _look_at_all(checker, model)
-    # What is wrong already stays wrong.
-    model.violations += await check_stores(system, model, seconds=0 if model.violations else settle_seconds)
+    model.violations += await check_stores(system, model, seconds=settle_seconds)
     timeline.find_recoveries()
     outcome.seconds = timeline.now()
     return outcome

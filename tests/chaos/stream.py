@@ -126,7 +126,7 @@ class Stream:
             return
         document.begin_forgetting()
         answer = await caller.until_answered(
-            "forget", key=document.key, namespace=document.namespace, confirm=True
+            "forget", keys=[document.key], namespace=document.namespace, confirm=True
         )
         if answer.data is None and answer.code != "not_found":
             self._model.violated(f"document {document.number} could not be forgotten: {answer.code}")
@@ -156,7 +156,7 @@ class Stream:
     def _lost_sight(self, document: Document, told: Told, answer: Answer) -> None:
         if answer.retryable:
             return
-        if answer.code == "not_found" and told.version <= document.forgotten_to:
+        if answer.code == "not_found" and (document.forgets or told.version <= document.forgotten_to):
             document.end(told.ingestion_id, "cancelled", "cancelled")
             return
         self._model.violated(

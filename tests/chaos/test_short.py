@@ -10,7 +10,9 @@ from tests.chaos.embedded import EmbeddedSystem, embedded_system
 from tests.chaos.plan import make_plan, make_plan_of_cancels
 from tests.chaos.report import printed
 from tests.chaos.run import run_chaos
+from tests.chaos.servers import ServersSystem, servers_system
 from tests.chaos.system import System
+from tests.services.neo4j_server import lacking
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +22,15 @@ SEED = 5
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_nothing_is_lost_and_nothing_half_visible_on_one_machine() -> None:
-    await _is_clean(EmbeddedSystem, embedded_system)
+    await _is_clean(EmbeddedSystem, embedded_system, n=60, kills=6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("neo4j")
+@pytest.mark.skipif(bool(lacking()), reason=f"the servers cannot be had here: {lacking()}")
+async def test_nothing_is_lost_and_nothing_half_visible_on_servers() -> None:
+    await _is_clean(ServersSystem, servers_system, n=30, kills=3)
 
 
 @pytest.mark.slow
@@ -42,8 +52,10 @@ async def test_a_broken_build_is_found_out(how: str, finding: str) -> None:
     assert any(finding in words for words in outcome.model.violations), printed(outcome)
 
 
-async def _is_clean(kind: type[System], open_system: Callable[[], AbstractContextManager[System]]) -> None:
-    plan = make_plan(seed=SEED, n=60, kills=6, profile=kind.profile, targets=kind.targets)
+async def _is_clean(
+    kind: type[System], open_system: Callable[[], AbstractContextManager[System]], *, n: int, kills: int
+) -> None:
+    plan = make_plan(seed=SEED, n=n, kills=kills, profile=kind.profile, targets=kind.targets)
     with open_system() as system:
         outcome = await run_chaos(plan, system, settle_seconds=90)
     assert outcome.clean, printed(outcome)

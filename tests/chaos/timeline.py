@@ -49,10 +49,10 @@ class Timeline:
         self.counts[what] += 1
 
     def find_recoveries(self) -> None:
-        """For each harm, how long until something that began after it went well."""
+        """For each harm, how long it took from its beginning until something went well that had not begun before."""
         for harm in self.harms:
-            harm.read_again = _first_after(self.reads, harm.began)
-            harm.written_again = _first_after(self.writes, harm.began)
+            harm.read_again = _first_after(self.reads, harm)
+            harm.written_again = _first_after(self.writes, harm)
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -62,5 +62,7 @@ class Timeline:
         }
 
 
-def _first_after(spans: list[tuple[float, float]], moment: float) -> float | None:
-    return min((ended - moment for began, ended in spans if began >= moment), default=None)
+def _first_after(spans: list[tuple[float, float]], harm: Event) -> float | None:
+    # What was answered before the last process was dead is no recovery.
+    good = (ended - harm.began for began, ended in spans if began >= harm.began and ended >= harm.ended)
+    return min(good, default=None)

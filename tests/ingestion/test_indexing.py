@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -138,6 +139,22 @@ async def test_an_engine_killed_amid_writes_loses_nothing_that_was_committed(
     await keeper.close()
     keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
     assert await found(keeper, "heron") == 5 + MANY // 2
+    await keeper.close()
+
+
+async def test_an_index_whose_files_are_gone_says_so_from_the_first_search_on(
+    record: Record, tmp_path: Path
+) -> None:
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
+    assert keeper.lacks(keeper.use) is None  # nothing is stored, so nothing is missing
+    await remember(record, keeper, "note", "heron")
+    await keeper.close()
+    shutil.rmtree(tmp_path)
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
+    assert keeper.lacks(await record.index_log.in_use())
+    async with running(keeper):
+        await eventually(lambda: keeper.lacks(keeper.use) is None)
+        assert await found(keeper, "heron") == 1
     await keeper.close()
 
 

@@ -236,6 +236,10 @@ class IndexLog:
             yield [row["id"] for row in rows]
             after = rows[-1]["id"]
 
+    async def has_versions(self) -> bool:
+        """Whether an index holds anything."""
+        return bool(await self._database.fetch_all(_ALL, (UUID(int=0), 1)))
+
     async def standing(self, version_ids: Sequence[UUID]) -> Standing:
         """What an index must hold of these versions."""
         rows = await self._database.fetch_all(_STANDING, (list(version_ids),))
