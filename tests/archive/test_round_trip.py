@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from apex_mcp.models import IndexFilter
+from apex_mcp.presenting import present_ingestion
 from apex_mcp.retrieval.search import Searcher, SearchRequest
+from apex_mcp.stores.health import Health
 from tests.archive.memories import Kept, kept, lines, members, without_ids
 from tests.archive.telling import named, tell, tell_history
 from tests.ingestion.embedders import embedder_of
@@ -52,6 +54,9 @@ async def test_an_imported_memory_answers_as_the_one_that_it_came_from(
     assert result.documents == {"imported": 4, "unchanged": 0, "kept": 0, "forgotten": 0}
     assert (result.versions, result.times_kept) == (5, True)
     assert await seen(other, moments) == await seen(one, moments)
+    listed = await other.record.ingestions.recent("default", state=None, limit=10, before=None)
+    views = [present_ingestion(each, Health(), reads_with_model=False) for each in listed]
+    assert [(view.state, view.finished) for view in views] == [("ready", True)] * 5
     await other.export(tmp_path / "again.zip")
     assert without_ids(tmp_path / "again.zip") == without_ids(tmp_path / "all.zip")
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from apex_mcp.models import Layer
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes, note_entities
-from apex_mcp.stores.record.importing import LOCK, RAISE, REVISIONS, Course
+from apex_mcp.stores.record.importing import LOCK, RAISE, REVISIONS, Course, removed_meanwhile
 from apex_mcp.stores.record.linking import Told, link_entities
 
 _IMPORTED: LiteralString = "SELECT id FROM versions WHERE id = ANY(%s) AND imported AND tombstoned_at IS NULL"
@@ -170,7 +170,8 @@ async def _lock(connection: Connection, course: Course) -> tuple[int, bool]:
     row: dict[str, Any] | None = await (
         await connection.execute(LOCK, (course.archive, course.namespace))
     ).fetchone()
-    assert row is not None  # the import began
+    if row is None:
+        raise removed_meanwhile()
     return row["revision"], row["ours"] == row["revision"]
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.models import Layer, Retirement
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
@@ -271,7 +272,8 @@ class ImportStore:
         chosen = await self._choose(connection, versions, course, result.fates)
         await _insert(connection, chosen)
         row = await (await connection.execute(LOCK, (course.archive, course.namespace))).fetchone()
-        assert row is not None  # `begin` made it
+        if row is None:
+            raise removed_meanwhile()
         now, ours = row["revision"], row["ours"] == row["revision"]
         numbers = _numbers(chosen, now, ours=ours)
         last = max([now, *numbers.values(), *([until] if ours else [])])
@@ -374,6 +376,17 @@ class _Place:
 
 
 _Chosen = Sequence[tuple[ArchivedVersion, _Place]]
+
+
+def removed_meanwhile() -> Unavailable:
+    """The error where the namespace was forgotten while an archive came into it."""
+    return Unavailable(
+        "the memory that the archive goes into was removed meanwhile",
+        code=Code.RECORD_UNAVAILABLE,
+        unchanged="nothing more was stored",
+        next_step="run the import again",
+        retry_after_seconds=1,
+    )
 
 
 async def _without_forgotten(
