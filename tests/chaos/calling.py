@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import anyio
 
@@ -65,7 +65,8 @@ class Caller:
         ended = time.monotonic()
         if not result.is_error:
             return Answer(began, ended, data=result.structured_content or {})
-        error = cast("dict[str, Any]", (result.meta or {}).get("apex-mcp/error", {}))
+        meta: dict[str, Any] = result.meta or {}
+        error: dict[str, Any] = meta.get("apex-mcp/error", {})
         code = str(error.get("code", "without a code"))
         self._timeline.count(f"refused {code}")
         return Answer(
