@@ -65,7 +65,8 @@ class Caller:
         ended = time.monotonic()
         if not result.is_error:
             return Answer(began, ended, data=result.structured_content or {})
-        error = (result.meta or {}).get("apex-mcp/error", {})
+        meta: dict[str, Any] = result.meta or {}
+        error: dict[str, Any] = meta.get("apex-mcp/error", {})
         code = str(error.get("code", "without a code"))
         self._timeline.count(f"refused {code}")
         return Answer(

@@ -50,6 +50,8 @@ POINTS = tuple(
 POINTS_OF_SERVERS = ("graph.write.before", "graph.write.after", "cache.set.before", "cache.set.after")
 # No call of a cache fails: losing one costs nothing but time.
 _NEVER_FAILS = "cache."
+# So many kills, and every point is met by a failure and by a death.
+_FULL_SIZE = 50
 # A note is searchable in less.
 _LONGEST_CANCEL_SECONDS = 0.2
 
@@ -163,7 +165,7 @@ def _shape(rng: random.Random) -> Shape:
     )[0]
 
 
-def _harms(rng: random.Random, n: int, kills: int, profile: str, targets: Sequence[str]) -> tuple[Harm, ...]:
+def _harms(rng: random.Random, n: int, kills: int, profile: str, targets: Sequence[str]) -> list[Harm]:
     harms: list[Harm] = []
 
     def spread(number: int) -> list[int]:
@@ -180,7 +182,7 @@ def _harms(rng: random.Random, n: int, kills: int, profile: str, targets: Sequen
         for at in spread(some)
     ]
     points = [*POINTS, *(POINTS_OF_SERVERS if profile == "servers" else ())]
-    asked = min(max(2, kills // 2), len(points))
+    asked = len(points) if kills >= _FULL_SIZE else max(2, kills // 2)
     failing = [one for one in points if not one.startswith(_NEVER_FAILS)]
     for act, among in ((Act.FAIL, failing), (Act.DIE, points)):
         chosen = rng.sample(among, min(asked, len(among)))

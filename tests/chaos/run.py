@@ -122,6 +122,7 @@ async def _settled(model: Model, timeline: Timeline, seconds: float) -> None:
 
 async def _look_at_all(checker: Checker, model: Model) -> None:
     """Every document once; what an index lacks after it was lost may still come."""
+    unanswered = [""]
     for _ in range(_LAST_LOOKS):
         unanswered = await checker.check_all()
         if not unanswered:

@@ -2,9 +2,10 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -142,7 +143,8 @@ class Stream:
         (view,) = answer.data["ingestions"]
         if not view["finished"]:
             return
-        reason = (view.get("failure") or {}).get("code", "")
+        failure: dict[str, str] = view.get("failure") or {}
+        reason = failure.get("code", "")
         if view["state"] == "rolled_back" and reason not in ALLOWED_REASONS:
             self._model.violated(
                 f"an ingestion of document {document.number} failed: {reason or 'without a reason'}"
@@ -166,7 +168,7 @@ class Stream:
 
 
 @asynccontextmanager
-async def background(*work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+async def background(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
     """These run meanwhile."""
     async with anyio.create_task_group() as tasks:
         for one in work:

@@ -77,8 +77,8 @@ class System(ABC):
         """Leave next to nothing of the disk for so long."""
         raise NotImplementedError
 
-    async def cut(self, target: str) -> None:
-        """Cut all connections to a target."""
+    async def cut(self, target: str) -> int:
+        """Cut all connections to a target; how many there were."""
         raise NotImplementedError
 
     async def at_rest(self) -> None:

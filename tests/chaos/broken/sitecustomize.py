@@ -15,7 +15,7 @@ from typing import Any
 _LATE_SECONDS = 1.5
 
 
-def _commit(module: ModuleType) -> None:
+def _commit(module: Any) -> None:
     """The commit point moved: a version is published with half of its passages, and the rest comes after."""
     store, columns = module.VersionStore, module._chunk_columns
     commit = store.commit
@@ -48,7 +48,7 @@ def _commit(module: ModuleType) -> None:
 _following: list[Any] = []
 
 
-def _compensation(module: ModuleType) -> None:
+def _compensation(module: Any) -> None:
     """No purge: what a run wrote that was cancelled or lost stays where it is."""
 
     async def nothing(self: Any, purges: Sequence[Any]) -> None:
@@ -57,7 +57,7 @@ def _compensation(module: ModuleType) -> None:
     module.IndexUpkeep.purge = nothing
 
 
-def _outbox(module: ModuleType) -> None:
+def _outbox(module: Any) -> None:
     """The outbox bypassed: some requests are acknowledged, and nobody will run them."""
     store = module.IngestionStore
     accept = store.accept
@@ -74,7 +74,7 @@ def _outbox(module: ModuleType) -> None:
     store.accept = accepted
 
 
-_BREAKS: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
+_BREAKS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "commit": ("apex_mcp.stores.record.versions", _commit),
     "compensation": ("apex_mcp.ingestion.index_upkeep", _compensation),
     "outbox": ("apex_mcp.stores.record.ingestions", _outbox),
@@ -84,7 +84,7 @@ _BREAKS: dict[str, tuple[str, Callable[[ModuleType], None]]] = {
 class _Breaker(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds one module in place of Python, loads it as Python would, and breaks it."""
 
-    def __init__(self, name: str, break_it: Callable[[ModuleType], None]) -> None:
+    def __init__(self, name: str, break_it: Callable[[Any], None]) -> None:
         self._name = name
         self._break = break_it
         self._found: ModuleSpec | None = None
