@@ -127,6 +127,16 @@ class Steps:
         self._drafts.drop(ingestion_id, claim)
         self._progress.publish([ingestion_id])
 
+    async def send_alone(self, step: StepInput) -> None:
+        """Purge what a failed group wrote of those that its claim still owns; each then waits for a run of its own."""
+        claim = UUID(step.claim)
+        owned = await self._record.ingestions.owned(list(map(UUID, step.ingestion_ids)), claim)
+        for ingestion in owned:
+            # Before it is released: after that nobody would know what this claim wrote, should the call be repeated.
+            await self._index.purge_run(ingestion.document_id, ingestion.id, claim)
+            self._drafts.drop(ingestion.id, claim)
+        await self._record.ingestions.release([one.id for one in owned], claim=claim, alone=True)
+
     async def note_waiting(self, step: StepInput, error: ApexError) -> None:
         """Note why a step will be tried again, for whoever asks meanwhile."""
         await self._record.ingestions.note_failure(

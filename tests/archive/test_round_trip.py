@@ -55,7 +55,7 @@ async def test_an_imported_memory_answers_as_the_one_that_it_came_from(
     assert (result.versions, result.times_kept) == (5, True)
     assert await seen(other, moments) == await seen(one, moments)
     listed = await other.record.ingestions.recent("default", state=None, limit=10, before=None)
-    views = [present_ingestion(each, Health(), reads_with_model=False) for each in listed]
+    views = [present_ingestion(each, Health()) for each in listed]
     assert [(view.state, view.finished) for view in views] == [("ready", True)] * 5
     await other.export(tmp_path / "again.zip")
     assert without_ids(tmp_path / "again.zip") == without_ids(tmp_path / "all.zip")

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import LiteralString
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
@@ -65,6 +66,10 @@ class Site:
     async def found(self, query: str) -> list[str]:
         return [hit.text for hit in (await self.app.memory.search(CALLER, query=query)).hits]
 
+    async def change(self, statement: LiteralString) -> None:
+        async with self.app.record.database.connection() as connection:
+            await connection.execute(statement)
+
     async def ends_ready(self, *views: IngestionView) -> None:
         assert {view.state for view in await ended(self.app, views)} == {IngestionState.READY}
 
@@ -104,6 +109,21 @@ async def test_a_terminated_workflow_is_dispatched_again(site: Site) -> None:
         async with make_worker(site.app):
             await site.ends_ready(note)
     assert await site.found("lovage") == ["Lovage grows at the pier."]
+
+
+async def test_members_of_a_group_that_failed_leave_nothing_of_it_in_the_index(site: Site) -> None:
+    notes = [await site.note(f"Lovage note {number}.") for number in range(3)]
+    async with site.dispatching():
+        group = await eventually(lambda: _workflow(site, notes[0]))
+        # Its points are written before the record is asked, which answers what no retry can cure.
+        await site.change("ALTER TABLE versions ADD CONSTRAINT nothing CHECK (false)")
+        async with make_worker(site.app):
+            await eventually(lambda: _released(site, notes, group))
+            await site.change("ALTER TABLE versions DROP CONSTRAINT nothing")
+            over = await ended(site.app, notes)
+    assert {view.workflow_id for view in over} != {group}
+    made = await site.app.record.database.fetch_all("SELECT id FROM versions")
+    assert await site.app.vectors.version_ids() == {row["id"] for row in made}
 
 
 async def test_a_workflow_that_never_comes_to_its_end_is_given_up(site: Site) -> None:
@@ -195,6 +215,12 @@ async def _workflow(site: Site, note: IngestionView, *, but: str = "") -> str:
     """The id of the workflow that runs a note, once Temporal has it."""
     workflow_id = (await site.look(note)).workflow_id or ""
     return workflow_id if workflow_id != but and await _run_id(site, workflow_id) else ""
+
+
+async def _released(site: Site, notes: list[IngestionView], group: str) -> bool:
+    """Whether none of them is run by this group any more."""
+    views = [await site.look(note) for note in notes]
+    return all(view.finished or view.workflow_id != group for view in views)
 
 
 async def _run_id(site: Site, workflow_id: str | None) -> str:

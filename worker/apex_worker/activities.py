@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from uuid import UUID
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -23,7 +22,6 @@ from apex_mcp.ingestion.contract import (
 )
 from apex_mcp.ingestion.maintenance import Maintenance
 from apex_mcp.ingestion.steps import Steps
-from apex_mcp.stores.record import Record
 
 _MAX_UNEXPECTED = 3
 _HEARTBEAT_SECONDS = 20.0
@@ -93,13 +91,11 @@ class Activities:
 
     Args:
         steps: the six steps.
-        record: for putting ingestions back to wait.
         maintenance: what the schedule runs, and users.
     """
 
-    def __init__(self, steps: Steps, record: Record, maintenance: Maintenance) -> None:
+    def __init__(self, steps: Steps, maintenance: Maintenance) -> None:
         self.steps = steps
-        self.record = record
         self.maintenance = maintenance
 
     @activity.defn(name="stage_document")
@@ -145,9 +141,7 @@ class Activities:
     @activity.defn(name="send_alone")
     @_guarded
     async def send_alone(self, step: StepInput) -> None:
-        await self.record.ingestions.release(
-            [UUID(one) for one in step.ingestion_ids], claim=UUID(step.claim), alone=True
-        )
+        await self.steps.send_alone(step)
 
     @activity.defn(name="greet")
     async def greet(self, name: str) -> str:

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 def make_worker(app: App, client: Client | None = None, *, concurrency: int = CONCURRENCY) -> Worker:
     """The worker of all that every process can do."""
-    activities = Activities(app.steps, app.record, app.maintenance).all()
+    activities = Activities(app.steps, app.maintenance).all()
     return _worker(
         client or app.temporal_client, app.task_queue, WORKFLOWS, activities, concurrency=2 * concurrency
     )
