@@ -172,6 +172,7 @@ class CurrentIndex:
             embedder=use.embedder,
             dimension=dimension or await log.dimension(use.embedder),
             on_lost=self.lost.set,
+            on_empty=lambda: log.note_loss(use.name),
         )
 
     def _take(self, use: IndexUse, vectors: KeptIndex) -> KeptIndex:

@@ -169,6 +169,17 @@ class IndexKeeper:
             return "the index is catching up with the record after a failure: some passages are not found yet"
         return None
 
+    async def lacked_since(self, use: IndexUse) -> str | None:
+        """What a search in the index of a snapshot may have lacked although that said it was whole; asked when it is over.
+
+        Raises:
+            Unavailable: the record does not answer.
+        """
+        if not self._home.shared:
+            return self.lacks(self.use)
+        now = await self._record.index_log.in_use()
+        return self.lacks(now if now.losses == use.losses else replace(now, whole=False))
+
     # --- reading and writing -----------------------------------------------------------------------------------------
 
     async def follow(self, use: IndexUse) -> KeptIndex:
@@ -275,8 +286,12 @@ class IndexKeeper:
     async def purge_run(self, document_id: UUID, ingestion_id: UUID, claim: UUID) -> None:
         """Remove what a run of an ingestion wrote without committing it; once more later, should a paused step wake up."""
         version_id = ids.version_id(document_id, ingestion_id, claim)
-        if (purge := await self._record.purges.tombstone(version_id, ingestion_id)) is not None:
-            await self._upkeep.purge([purge])
+        try:
+            if (purge := await self._record.purges.tombstone(version_id, ingestion_id)) is not None:
+                await self._upkeep.purge([purge])
+        except ApexError:
+            self._upkeep.removal_wanted.set()  # where the removal is owed already, nobody may come here again
+            raise
 
     async def purge(self, purges: Sequence[Purge]) -> None:
         """Remove versions that have a tombstone from the index and from the record. Raises Unavailable."""

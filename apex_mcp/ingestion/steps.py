@@ -288,9 +288,13 @@ class Steps:
             data = (request.text or "").encode()
             digest = hashlib.sha256(data).hexdigest()
         draft.content_hash = content_hash(digest, draft.given)
-        await self._end_unchanged([draft])
-        if not draft.unchanged and request.upload is None:
-            await self._drafts.save_raw(draft, data)
+        try:
+            await self._end_unchanged([draft])
+            if not draft.unchanged and request.upload is None:
+                await self._drafts.save_raw(draft, data)
+        except BaseException:
+            draft.content_hash = None  # nothing is staged yet: the next attempt begins here again
+            raise
 
     async def _parsed(self, draft: Draft) -> None:
         await self._staged(draft)

@@ -77,7 +77,7 @@ class Searcher:
             where = replace(request.where, revision=view.revision) if view.past else request.where
             await self._collect(view, vectors, request, where, vector, found)
         # A rebuild that ended meanwhile may have hidden passages at the beginning, and one that began, at the end.
-        if lacks := lacks or self._index.lacks(self._index.use):
+        if lacks := lacks or await self._index.lacked_since(view.index):
             found.degraded.append(lacks)
         if vector is not None and self._index.owed:
             found.degraded.append(

@@ -106,6 +106,11 @@ class Document:
         told = [one for one in self.told.values() if one.version == version]
         return bool(told) and not self.open_sends[version] and all(one.state in FAILED for one in told)
 
+    @property
+    def forgotten_marks(self) -> set[str]:
+        """Words of versions that nothing may hold any more."""
+        return {word for one in self.sent if one <= self.forgotten_to for word in self.marks(one).all}
+
     def expected(self) -> int | None:
         """The version that must be current once everything is over; None where nothing may be there."""
         standing = [

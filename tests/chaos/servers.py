@@ -18,12 +18,15 @@ from unittest.mock import patch
 import anyio
 import psutil
 import psycopg
+from neo4j import GraphDatabase
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from redis import Redis
 
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.postgres import SETTINGS, EmbeddedPostgres
 from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
+from tests.chaos.model import Model
 from tests.chaos.plan import Act
 from tests.chaos.proxy import Doors, Proxy, doors
 from tests.chaos.system import Points, System, kill_all
@@ -36,6 +39,7 @@ from tests.services.redis_server import RedisServer, free_port, running_redis
 _REPOSITORY = Path(__file__).parents[2]
 _LOOK_SECONDS = 0.2
 _START_SECONDS = 90.0
+_COMMAND_SECONDS = 180.0
 _OURS = ("server", "worker")
 
 
@@ -220,9 +224,63 @@ class ServersSystem(System):
             return connection.execute(query).fetchall()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        process = self._site.process("apex-mcp", *arguments)
-        status = process.popen.wait(120)
-        return status, process.log
+        """See `System`: by a daemon of its own on the same stores, which the first command starts."""
+        given = {
+            name if name.startswith("APEX_") else f"APEX_{name}": value
+            for name, value in self._site.stores.environment.items()
+        }
+        home = str(self._site.folder / "commands")
+        process = self._site.process("apex-mcp", *arguments, **{**given, "APEX_HOME": home})
+        return process.popen.wait(_COMMAND_SECONDS), process.log
+
+    def other_stores(self, model: Model) -> list[str]:
+        """See `System`: the graph, and that the cache holds nothing that was forgotten."""
+        forgotten = {word for document in model.documents.values() for word in document.forgotten_marks}
+        return [*self._graph(model, forgotten), *self._cache(forgotten)]
+
+    def _graph(self, model: Model, forgotten: set[str]) -> list[str]:
+        neo4j = self._parts.neo4j
+        with GraphDatabase.driver(neo4j.uri, auth=(neo4j.user, neo4j.password)) as driver:
+            names = sorted(
+                row["name"]
+                for row in driver.execute_query(
+                    "MATCH (n:Entity) WHERE n.name STARTS WITH 'Vessel ' RETURN n.name AS name"
+                ).records
+            )
+            texts = [
+                row["text"]
+                for row in driver.execute_query("MATCH (n:Episodic) RETURN n.content AS text").records
+            ]
+        [(passages,)] = self.rows(
+            "SELECT count(*) FROM chunks c JOIN versions v ON v.id = c.version_id "
+            "WHERE v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL"
+        )
+        expected = sorted(
+            one.marks(1).entity for one in model.documents.values() if one.expected() is not None
+        )
+        held = sum(any(word in text for word in forgotten) for text in texts)
+        return [
+            *(
+                [f"graph: {len(texts)} passages, and {passages} in the record"]
+                if len(texts) != passages
+                else []
+            ),
+            *(
+                [f"graph: {len(names)} vessels, and {len(expected)} are to be there"]
+                if names != expected
+                else []
+            ),
+            *([f"graph: {held} passages hold what was forgotten"] if held else []),
+        ]
+
+    def _cache(self, forgotten: set[str]) -> list[str]:
+        with Redis.from_url(self._parts.redis.url) as redis:
+            dumps = [key + b" " + (redis.dump(key) or b"") for key in redis.scan_iter(count=1000)]
+            kept = [
+                key + b" " + (redis.get(key) or b"") for key in redis.scan_iter(_type="string", count=1000)
+            ]
+        held = sum(any(word.encode() in one for word in forgotten) for one in [*dumps, *kept])
+        return [f"cache: {held} keys hold what was forgotten"] if held else []
 
     async def points(self) -> Points:
         """See `System`."""
@@ -230,7 +288,12 @@ class ServersSystem(System):
         versions = [row[0] for row in self.rows("SELECT id FROM versions")]
         async with qdrant_client(self._parts.qdrant.url, None) as client:
             index = await QdrantHome(client, record_id).open(
-                name, record_id=record_id, embedder=embedder, dimension=None, on_lost=lambda: None
+                name,
+                record_id=record_id,
+                embedder=embedder,
+                dimension=None,
+                on_lost=lambda: None,
+                on_empty=_gone,
             )
             present = await index.version_ids()
             return {one: await index.count(version_id=one) for one in {*present, *versions}}
@@ -268,7 +331,9 @@ def servers_system(**more: str) -> Generator[ServersSystem]:
         stack.callback(supervisor.stop)
         site = supervisor.site
         _await(lambda: site.status("/ready") == 200)
-        yield ServersSystem(site, parts, supervisor, direct, folder / "faults")
+        system = ServersSystem(site, parts, supervisor, direct, folder / "faults")
+        stack.callback(lambda: system.run("stop"))
+        yield system
 
 
 def _parts(stack: ExitStack, folder: Path) -> Parts:
@@ -308,6 +373,10 @@ def _drop_collections(url: str) -> None:
     for name in names:
         request = urllib.request.Request(f"{url}/collections/{name}", method="DELETE")
         urllib.request.urlopen(request, timeout=30).close()
+
+
+async def _gone() -> None:
+    raise AssertionError("the index is not there")
 
 
 def _await(condition: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
-"""The last look: every store read directly, when nothing is under way any more."""
+"""The last look: every store read directly, and asked about by the product's own commands, when nothing is under way."""
 
+import json
 import time
 from typing import LiteralString
 from uuid import UUID
@@ -44,10 +45,13 @@ JOIN version_texts t ON t.version_id = v.id
 WHERE v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL AND d.key LIKE 'log/%'
 """
 _SIZES: LiteralString = "SELECT id, chunk_count FROM versions"
+_SAID_CHARS = 2000
 
 
 async def check_stores(system: System, model: Model, *, seconds: float) -> list[str]:
-    """What is wrong. The index comes last, because the embedded one is read while nothing runs.
+    """What is wrong. The embedded index is read while nothing runs; the command after it starts the daemon again.
+
+    Maintenance comes last: it would remove what must not be there.
 
     Args:
         system: whose stores.
@@ -59,7 +63,26 @@ async def check_stores(system: System, model: Model, *, seconds: float) -> list[
         if time.monotonic() > deadline:
             break
         await anyio.sleep(0.5)
-    return [*wrong, *await anyio.to_thread.run_sync(system.other_stores), *await _index(system)]
+    return [
+        *wrong,
+        *await anyio.to_thread.run_sync(lambda: _verified(system)),
+        *await anyio.to_thread.run_sync(lambda: system.other_stores(model)),
+        *await _index(system),
+        *await anyio.to_thread.run_sync(lambda: _maintained(system)),
+    ]
+
+
+def _verified(system: System) -> list[str]:
+    status, said = system.run("verify", "--json")
+    return [f"verify ended with status {status}: {said[-_SAID_CHARS:]}"] if status else []
+
+
+def _maintained(system: System) -> list[str]:
+    status, said = system.run("maintain", "--json")
+    if status:
+        return [f"maintain ended with status {status}: {said[-_SAID_CHARS:]}"]
+    done = json.loads(said[said.index("{") :])
+    return [f"maintain found {done[what]} {what}" for what in ("orphans", "stuck") if done[what]]
 
 
 def _record(system: System, model: Model) -> list[str]:

@@ -11,6 +11,7 @@ from uuid import UUID
 import anyio
 import psutil
 
+from tests.chaos.model import Model
 from tests.chaos.plan import Act
 from tests.e2e.homes import Session
 
@@ -71,7 +72,7 @@ class System(ABC):
 
     @abstractmethod
     async def points(self) -> Points:
-        """What the vector index holds. The last thing that is asked."""
+        """What the vector index holds."""
 
     async def fill_disk(self, seconds: float) -> None:
         """Leave next to nothing of the disk for so long."""
@@ -85,7 +86,7 @@ class System(ABC):
         """Wait until all that is being started has started."""
         return
 
-    def other_stores(self) -> list[str]:
+    def other_stores(self, model: Model) -> list[str]:
         """What is wrong in the stores beside record and index."""
         return []
 

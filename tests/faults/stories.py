@@ -115,7 +115,10 @@ class Stories:
 
         await eventually(well)
         sizes = dict(self.place.rows("SELECT id, chunk_count FROM versions"))
-        assert await self.living.call("points") == sizes
+        points = await self.living.call("points")
+        assert points == sizes, (
+            f"the index holds {points.items() - sizes.items()} and lacks {sizes.items() - points.items()}"
+        )
 
     async def idle(self) -> None:
         """Wait until a note that is sent now is searchable: what the process woke up to is over by then."""

@@ -260,6 +260,78 @@ async def test_while_it_is_made_again_every_process_says_so(
             assert await found(record, other, "heron") == 1
 
 
+async def test_an_index_that_lost_its_points_is_not_answered_from_as_if_it_had_them(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper, process(conninfo, server) as other:
+        await remember(record, other, "note", "heron")
+        search = searcher(record, other)
+        async with running(keeper):
+            await eventually(lambda: keeper.vectors.position() is not None)
+            # Somebody else seems to rebuild, so the new collection stays empty for as long as this block lasts.
+            async with record.index_log.alone(REBUILDING, wait_seconds=5) as alone:
+                assert alone
+                [collection] = server.collections()
+                server.drop(collection)
+                await eventually(lambda: keeper.vectors.position() is None)
+                assert server.collections() == {collection}
+                answer = await search()
+                assert (answer.passages, bool(answer.degraded)) == ([], True)
+
+            async def whole_again() -> bool:
+                answer = await search()
+                return len(answer.passages) == 1 and not answer.degraded
+
+            await eventually(whole_again)
+
+
+async def test_a_process_that_starts_on_a_collection_that_is_gone_says_so_before_it_makes_it_anew(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as one:
+        await remember(record, one, "note", "heron")
+        [collection] = server.collections()
+        server.drop(collection)
+        async with process(conninfo, server) as late:
+            for keeper in (one, late):
+                answer = await searcher(record, keeper)()
+                assert (answer.passages, bool(answer.degraded)) == ([], True)
+
+
+async def test_a_search_during_which_the_index_was_lost_and_made_again_says_so(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper, process(conninfo, server) as other, running(keeper):
+        await remember(record, other, "note", "heron")
+        await eventually(lambda: keeper.vectors.position() is not None)
+        before = await record.index_log.in_use()
+        assert await other.lacked_since(before) is None
+        [collection] = server.collections()
+        server.drop(collection)
+
+        async def made_again() -> bool:
+            use = await record.index_log.in_use()
+            return use.whole and use.losses > before.losses
+
+        await eventually(made_again)
+        assert await other.lacked_since(before)
+        assert await other.lacked_since(await record.index_log.in_use()) is None
+
+
+async def test_what_was_written_to_a_collection_that_another_process_made_anew_is_not_noted_as_complete(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as keeper:
+        generation = keeper.vectors.generation
+        await remember(record, keeper, "note", "heron")
+        [collection] = server.collections()
+        server.drop(collection)
+        async with process(conninfo, server):
+            pass
+        with pytest.raises(Unavailable):
+            await keeper.vectors.flush("7", generation=generation)
+
+
 async def test_a_commit_to_an_index_that_was_replaced_goes_to_the_new_one(
     record: Record, conninfo: str, server: QdrantServer
 ) -> None:

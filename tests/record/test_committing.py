@@ -58,6 +58,15 @@ async def test_a_cancelled_member_of_a_group_is_left_out_of_the_commit(record: R
     assert await visible_texts(record) == ["kept"]
 
 
+async def test_what_a_commit_leaves_out_is_owed_its_removal_from_that_moment(record: Record) -> None:
+    kept, cancelled = await record.ingestions.accept([note("a"), note("b")])
+    token, _ = await claim(record)
+    await record.ingestions.request_cancel(cancelled)
+    await commit(record, token, {kept: "kept", cancelled: "cancelled"})
+    # Whoever committed may die before it removes what it wrote to the index.
+    assert [purge.ingestion_id for purge in await record.purges.due()] == [cancelled]
+
+
 async def test_a_run_that_was_replaced_commits_nothing(record: Record) -> None:
     (ingestion,) = await record.ingestions.accept([note()])
     old, _ = await claim(record)

@@ -47,6 +47,10 @@ async def opened(
         )
 
 
+async def nobody_minds() -> None:
+    """Whoever would be told of an empty index."""
+
+
 async def test_looking_at_a_server_and_tidying_it_are_left_alone_while_it_is_down(
     server: QdrantServer,
 ) -> None:
@@ -55,7 +59,13 @@ async def test_looking_at_a_server_and_tidying_it_are_left_alone_while_it_is_dow
     async with qdrant_client(server.url, None) as client:
         home = QdrantHome(client, RECORD, breaker=breaker)
         opened = partial(
-            home.open, "one", record_id=RECORD, embedder=None, dimension=None, on_lost=lambda: None
+            home.open,
+            "one",
+            record_id=RECORD,
+            embedder=None,
+            dimension=None,
+            on_lost=lambda: None,
+            on_empty=nobody_minds,
         )
         for ask in (opened, opened, partial(home.remove_others, "one")):
             with pytest.raises(Unavailable):
@@ -264,7 +274,12 @@ async def test_two_records_on_one_server_do_not_meet_and_only_the_own_unused_ind
 
         async def open_one(record: UUID, name: str) -> QdrantVectorIndex:
             return await homes[record].open(
-                name, record_id=record, embedder=None, dimension=None, on_lost=lambda: None
+                name,
+                record_id=record,
+                embedder=None,
+                dimension=None,
+                on_lost=lambda: None,
+                on_empty=nobody_minds,
             )
 
         for record in homes:

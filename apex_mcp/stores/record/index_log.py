@@ -49,7 +49,12 @@ _DROP_OTHER_LENGTHS: tuple[LiteralString, ...] = (
 )
 
 _TRY_SHARE: LiteralString = f"SELECT pg_try_advisory_xact_lock_shared(hashtext('{_IN_USE}')) AS shared"
-_USE: LiteralString = "SELECT index_name, embedder, index_whole FROM identity"
+_USE: LiteralString = "SELECT index_name, embedder, index_whole, index_losses FROM identity"
+
+_LOSS: LiteralString = """
+UPDATE identity SET index_losses = index_losses + 1, index_whole = index_whole AND NOT EXISTS (SELECT FROM versions)
+WHERE index_name = %s
+"""
 
 # A record that was restored from a dump counts its transactions anew: what is left of the old count is later than any.
 _CUT: LiteralString = """
@@ -60,11 +65,12 @@ DELETE FROM index_log WHERE xid < %(position)s::xid8 OR xid >= pg_snapshot_xmax(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexUse:
-    """Which index is in use, whose vectors it holds, and whether it holds all that it should."""
+    """Which index is in use, whose vectors it holds, whether it holds all that it should, and how often it was lost."""
 
     name: str
     embedder: str | None
     whole: bool = True
+    losses: int = 0
 
     def same(self, other: "IndexUse") -> bool:
         """Whether both are one index, whole or still being filled: a commit goes into either."""
@@ -73,7 +79,12 @@ class IndexUse:
     @classmethod
     def of(cls, row: dict[str, Any]) -> "IndexUse":
         """From the columns of `identity`."""
-        return cls(name=row["index_name"], embedder=row["embedder"], whole=row["index_whole"])
+        return cls(
+            name=row["index_name"],
+            embedder=row["embedder"],
+            whole=row["index_whole"],
+            losses=row["index_losses"],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +149,14 @@ class IndexLog:
             await connection.execute(
                 "UPDATE identity SET index_whole = %(whole)s WHERE index_whole <> %(whole)s", {"whole": whole}
             )
+
+    async def note_loss(self, name: str) -> None:
+        """Note that an index is about to be made anew, empty; nothing if it is not the one in use.
+
+        It comes before, so that nobody can find the empty one without the record saying that it lacks passages.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(_LOSS, (name,))
 
     @asynccontextmanager
     async def replacing(self) -> AsyncGenerator[Connection]:

@@ -214,7 +214,7 @@ class Reader:
                     "(SELECT known_from FROM namespaces WHERE name = %(n)s) AS known_from, "
                     "(SELECT max(revision) FROM revisions WHERE namespace = %(n)s "
                     "AND committed_at <= coalesce(%(t)s::timestamptz, 'infinity')) AS asked, "
-                    "index_name, embedder, index_whole FROM identity",
+                    "index_name, embedder, index_whole, index_losses FROM identity",
                     {"n": namespace, "t": known_at},
                 )
             ).fetchone()

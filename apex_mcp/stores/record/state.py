@@ -7,7 +7,7 @@ from typing import LiteralString
 from apex_mcp.stores.record.database import Database
 
 _STATE: LiteralString = """
-SELECT coalesce(n.revision, 0) AS revision, n.created_at, index_name, embedder, index_whole
+SELECT coalesce(n.revision, 0) AS revision, n.created_at, index_name, embedder, index_whole, index_losses
 FROM identity LEFT JOIN namespaces n ON n.name = %s
 """
 
@@ -34,6 +34,7 @@ class NamespaceState:
     index_name: str
     embedder: str | None
     whole: bool
+    losses: int
 
 
 async def state_of(database: Database, namespace: str) -> NamespaceState:
@@ -50,6 +51,7 @@ async def state_of(database: Database, namespace: str) -> NamespaceState:
         index_name=row["index_name"],
         embedder=row["embedder"],
         whole=row["index_whole"],
+        losses=row["index_losses"],
     )
 
 

@@ -95,6 +95,10 @@ WITH ended AS (
 DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended)
 """
 
+_OWE_REMOVAL: LiteralString = """
+INSERT INTO purges (version_id, ingestion_id) SELECT * FROM unnest(%s::uuid[], %s::uuid[]) ON CONFLICT DO NOTHING
+"""
+
 LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
 # What a model is to read, where one reads this memory.
@@ -207,7 +211,7 @@ class VersionStore:
         """Make versions current, all in one transaction, each only if nothing speaks against it.
 
         A version whose ingestion was cancelled, overtaken by one accepted later, or whose content equals the current
-        version's, ends its ingestion so and writes nothing.
+        version's, ends its ingestion so and writes nothing; the removal of what an index holds of it is owed from then on.
         `index` is the vector index that the versions were written to before; None where they are in none yet.
 
         Raises:
@@ -267,6 +271,10 @@ class VersionStore:
                     await note_changes(connection, [*changed, *(one.version_id for one in result.retired)])
                 if ends:
                     await connection.execute(_END, (json.dumps(ends, default=str),))
+                if left := [one for one, state in result.states.items() if state is not IngestionState.READY]:
+                    versions_left = [by_ingestion[one].id for one in left]
+                    await connection.execute(_OWE_REMOVAL, (versions_left, left))
+                    await connection.execute(LOG, (versions_left,))
         return result
 
     async def current_hashes(self, document_ids: Sequence[UUID]) -> dict[UUID, str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -29,8 +29,9 @@ class EdgeHome:
         embedder: str | None,
         dimension: int | None,
         on_lost: Callable[[], None],
+        on_empty: Callable[[], Awaitable[None]],
     ) -> EdgeVectorIndex:
-        """Open an index, or make it."""
+        """Open an index, or make it. `on_empty` is not called: nobody else searches it, and its keeper sees its position."""
         return await EdgeVectorIndex.open(
             self._folder / name,
             record_id=record_id,

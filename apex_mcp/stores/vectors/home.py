@@ -1,6 +1,6 @@
 """Where a record's vector indexes are: folders of one process, or collections of a server that many share."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
 
@@ -69,6 +69,7 @@ class IndexHome(Protocol):
         embedder: str | None,
         dimension: int | None,
         on_lost: Callable[[], None],
+        on_empty: Callable[[], Awaitable[None]],
     ) -> KeptIndex:
         """Open an index, or make it. One of another record, or with other vectors, starts again empty.
 
@@ -78,6 +79,7 @@ class IndexHome(Protocol):
             embedder: whose vectors it is given; None for words only, which leaves vectors that are there alone.
             dimension: of these vectors; None while it is not known.
             on_lost: called when the index's `generation` has risen.
+            on_empty: called before an index that others may search is made, or made anew; if it fails, none is made.
 
         Raises:
             Unavailable: it cannot be used.

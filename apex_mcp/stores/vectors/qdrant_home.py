@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from uuid import UUID
 
@@ -58,6 +58,7 @@ class QdrantHome:
         embedder: str | None,
         dimension: int | None,
         on_lost: Callable[[], None],
+        on_empty: Callable[[], Awaitable[None]],
     ) -> QdrantVectorIndex:
         """Open an index, or make it; for one process of the record at a time.
 
@@ -77,6 +78,7 @@ class QdrantHome:
             dimension=dimension,
             breaker=self._breaker,
             on_lost=on_lost,
+            on_empty=on_empty,
         )
 
     async def verify(self) -> None:

@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from qdrant_client import AsyncQdrantClient, models
 
@@ -69,6 +69,7 @@ class QdrantVectorIndex:
         dimension: int | None,
         breaker: CircuitBreaker | None,
         on_lost: Callable[[], None] | None,
+        on_empty: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self.dimension: int | None = None
         self.generation = 0
@@ -78,7 +79,9 @@ class QdrantVectorIndex:
         self._wanted = embedder, dimension
         self._breaker = breaker
         self._on_lost = on_lost
+        self._on_empty = on_empty
         self._position: str | None = None
+        self._made: str | None = None
 
     @classmethod
     async def open(
@@ -91,6 +94,7 @@ class QdrantVectorIndex:
         dimension: int | None,
         breaker: CircuitBreaker | None = None,
         on_lost: Callable[[], None] | None = None,
+        on_empty: Callable[[], Awaitable[None]] | None = None,
     ) -> "QdrantVectorIndex":
         """Open a collection, or make it. One of another record, or with other vectors, starts again empty.
 
@@ -102,6 +106,7 @@ class QdrantVectorIndex:
             dimension: of these vectors; None while it is not known, see `enable_dense`.
             breaker: around every call.
             on_lost: called when `generation` has risen.
+            on_empty: called before an empty collection is made; if it fails, none is.
 
         Raises:
             Unavailable: the server does not answer.
@@ -115,10 +120,10 @@ class QdrantVectorIndex:
             dimension=dimension,
             breaker=breaker,
             on_lost=on_lost,
+            on_empty=on_empty,
         )
         if not await index._fits():
-            await index._asked(lambda: client.delete_collection(collection))
-            await index._create()
+            await index._create(instead=True)
         if embedder is not None and dimension is not None:
             await index.enable_dense(embedder, dimension)
         return index
@@ -129,7 +134,7 @@ class QdrantVectorIndex:
         Raises:
             Unavailable: the server does not answer.
         """
-        known = self._position
+        known, made = self._position, self._made
         try:
             payload = await self._identity()
         except Unavailable as error:
@@ -140,8 +145,10 @@ class QdrantVectorIndex:
             await self._create()
             self._lost()
         else:
-            self._position = payload.get("position")
-            if known is not None and (self._position is None or int(self._position) < int(known)):
+            self._take(payload)
+            if self._made != made or (
+                known is not None and (self._position is None or int(self._position) < int(known))
+            ):
                 self._lost()
         return self.generation
 
@@ -333,14 +340,21 @@ class QdrantVectorIndex:
             raise
         if payload is None or payload.get("record") != str(self._record_id):
             return False
-        self._position = payload.get("position")
+        self._take(payload)
         embedder, dimension = self._wanted
         if embedder is None or self.dimension is None:
             return True
         return payload.get("embedder") == embedder and dimension in (None, self.dimension)
 
-    async def _create(self) -> None:
-        """An empty collection. The identity comes last: without it a collection counts as not made."""
+    def _take(self, identity: dict[str, Any]) -> None:
+        self._position, self._made = identity.get("position"), identity.get("made")
+
+    async def _create(self, *, instead: bool = False) -> None:
+        """An empty collection; `instead` of one that is there. The identity comes last: without it none counts as made."""
+        if self._on_empty is not None:
+            await self._on_empty()
+        if instead:
+            await self._asked(lambda: self._client.delete_collection(self._collection))
         embedder, dimension = self._wanted
         dense: dict[str, models.VectorParams] = {}
         if dimension is not None:
@@ -361,10 +375,15 @@ class QdrantVectorIndex:
                     name, field, field_schema=parameters, wait=True
                 )
             )
-        identity = {"record": str(self._record_id), "embedder": embedder, "position": None}
+        identity = {
+            "record": str(self._record_id),
+            "embedder": embedder,
+            "position": None,
+            "made": uuid4().hex,
+        }
         point = models.PointStruct(id=_IDENTITY, vector={}, payload=identity)
         await self._asked(lambda: client.upsert(name, [point], wait=True))
-        self._position = None
+        self._take(identity)
         self.dimension = await self._dense_dimension()
 
     async def _identity(self) -> dict[str, Any] | None:

@@ -46,6 +46,9 @@ ALTER TABLE namespaces ADD COLUMN known_from timestamptz;
 -- Whether a process with a model works on this memory: then every commit notes what it is to read, whoever commits.
 ALTER TABLE identity ADD COLUMN read_by_model boolean NOT NULL DEFAULT false;
 
+-- How often the index in use was made anew, empty: who searched before and after that saw two indexes.
+ALTER TABLE identity ADD COLUMN index_losses integer NOT NULL DEFAULT 0;
+
 -- The revision of the last second commit: what was resolved before it did not see it.
 ALTER TABLE namespaces ADD COLUMN enriched_at bigint NOT NULL DEFAULT 0;
 
