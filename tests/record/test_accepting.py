@@ -6,6 +6,7 @@ from apex_mcp.errors import Code, Conflict, NotFound
 from apex_mcp.models import IngestionState, Lane
 from apex_mcp.stores.record import Record
 from tests.record.notes import claim, commit, note, remember
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +87,24 @@ async def test_a_pending_ingestion_is_cancelled_at_once_and_a_finished_one_says_
     with pytest.raises(Conflict) as raised:
         await record.ingestions.request_cancel(done.id)
     assert raised.value.code is Code.ALREADY_FINISHED
+
+
+async def test_an_ingestion_that_is_claimed_just_as_it_is_cancelled_is_cancelled(record: Record) -> None:
+    (ingestion,) = await record.ingestions.accept([note()])
+    async with record.database.transaction() as claiming:
+        # In the order of a claim, and slower than any: the two wait for each other.
+        await claiming.execute("SELECT 1 FROM outbox FOR UPDATE")
+        cancelling = asyncio.create_task(record.ingestions.request_cancel(ingestion))
+        await eventually(lambda: _waits(record))
+        await claiming.execute("UPDATE ingestions SET state = 'running', claim = gen_random_uuid()")
+    cancelled = await cancelling
+    assert cancelled.state is IngestionState.RUNNING
+    assert cancelled.cancel_requested_at is not None
+
+
+async def _waits(record: Record) -> bool:
+    """Whether a statement waits for a lock of another."""
+    return await record.database.fetch_one("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1") is not None
 
 
 async def test_a_cancelled_ingestion_can_be_retried_and_runs_alone(record: Record) -> None:

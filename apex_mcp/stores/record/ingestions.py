@@ -368,7 +368,8 @@ class IngestionStore:
             NotFound: no ingestion has this id.
             Conflict: it is over (`already_finished`).
         """
-        async with self._database.transaction() as connection:
+
+        async def cancel(connection: Connection) -> dict[str, Any] | None:
             row = await (
                 await connection.execute(
                     "UPDATE ingestions SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) "
@@ -382,6 +383,10 @@ class IngestionStore:
                     (ingestion_id,),
                 )
                 await connection.execute("DELETE FROM outbox WHERE ingestion_id = %s", (ingestion_id,))
+            return row
+
+        # Whoever claims it takes the entry in the outbox first.
+        row = await self._database.transact(cancel)
         found = await self.get_one(ingestion_id)
         if row is None and found.state is not IngestionState.CANCELLED:
             raise Conflict(
