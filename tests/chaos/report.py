@@ -33,7 +33,10 @@ def printed(outcome: Outcome) -> str:
     again = data["searchable_after_kill_of_everything"]
     lines += [
         "",
-        f"  after a kill of everything: searchable again after {again:.1f} s" if again is not None else "",
+        f"  after a kill of everything: searchable again after {again[0]:.1f} s, {again[1]:.1f} s of which it took the "
+        "harness to kill and to start servers"
+        if again is not None
+        else "",
         f"  all pending work done {data['settled_seconds']:.1f} s after the last operation",
         "",
         *(f"  VIOLATED: {words}" for words in data["violations"]),

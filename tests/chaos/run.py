@@ -33,7 +33,7 @@ class Outcome:
     model: Model
     seconds: float = 0.0
     settled_seconds: float = 0.0
-    everything_again: float | None = None
+    everything_again: tuple[float, float] | None = None
     unmet: list[str] = field(default_factory=list[str])
 
     @property

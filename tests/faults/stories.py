@@ -19,6 +19,21 @@ from tests.waiting import eventually
 
 Ask = Callable[[], None]
 
+# Nothing happens between these and a point beside them: who dies or sleeps there leaves behind the same.
+REPEATED = frozenset({
+    "step.prepare_group.after",
+    "step.generate_embeddings.after",
+    "step.write_to_databases.after",
+    "step.stage_document.after",
+    "step.parse_document.after",
+    "step.extract_entities.after",
+    "step.cleanup_staging.after",
+    "record.commit.before",
+    "record.purge_tombstone.after",
+    "index.delete.after",
+    "record.purge_rows.after",
+})
+
 
 class Stories:
     """Tells stories to one living process; each has documents of its own."""

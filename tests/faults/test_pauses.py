@@ -18,7 +18,7 @@ from tests.doubles.qdrant_server import QdrantServer
 from tests.faults.conftest import Servers
 from tests.faults.living import Living
 from tests.faults.numbers import next_number
-from tests.faults.stories import Stories, Story
+from tests.faults.stories import REPEATED, Stories, Story
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
@@ -35,7 +35,9 @@ WAYS: dict[str, Story] = {
     "step.cleanup_staging": Stories.file,
     "staging.delete": Stories.file,
 }
-POINTS = [f"{work}.{where}" for work in WAYS for where in ("before", "after")]
+POINTS = [
+    point for work in WAYS for where in ("before", "after") if (point := f"{work}.{where}") not in REPEATED
+]
 COMMITTED = ("record.commit.after", "step.write_to_databases.after", "step.cleanup_staging", "staging.delete")
 
 
