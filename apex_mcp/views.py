@@ -289,10 +289,10 @@ class ForgottenDocument(View):
 class ArchiveView(View):
     """An archive or a backup that was made before: out of reach of what is forgotten after."""
 
-    kind: str = Field(description="`export` or `backup`.")
+    kind: str = Field(description="`export`, `backup`, or `replaced`: what a restore moved aside.")
     name: str
     made_at: datetime
-    documents: int
+    documents: int | None = None
 
 
 class ForgetView(View):

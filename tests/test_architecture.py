@@ -16,7 +16,8 @@ PACKAGES = {"apex_mcp": REPOSITORY / "apex_mcp", "apex_worker": REPOSITORY / "wo
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("apex_mcp", "apex_mcp.errors", "apex_mcp.models", "apex_mcp.ids", "apex_mcp.times", "apex_mcp.batches",
      "apex_mcp.settings", "apex_mcp.config_file", "apex_mcp.caller", "apex_mcp.views", "apex_mcp.paging",
-     "apex_mcp.child_process", "apex_mcp.faults", "apex_mcp.logs", "apex_mcp.signals", "apex_mcp.addresses"),
+     "apex_mcp.child_process", "apex_mcp.faults", "apex_mcp.left_overs", "apex_mcp.logs", "apex_mcp.signals",
+     "apex_mcp.addresses"),
     ("apex_mcp.stores",),
     ("apex_mcp.ingestion", "apex_mcp.archiving", "apex_mcp.retrieval", "apex_mcp.presenting"),
     ("apex_mcp.memory", "apex_mcp.operations", "apex_mcp.stats"),

@@ -2,6 +2,7 @@
 
 import math
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,6 +104,10 @@ class ArchiveReader:
                     pass
         for _ in self.bundles():
             yield 0
+        told = Counter(line.namespace for line in self._lines("revisions.jsonl", RevisionLine))
+        for number, line in enumerate(self._lines("namespaces.jsonl", NamespaceLine), start=1):
+            if line.revision > told[line.name]:
+                raise _bad("namespaces.jsonl", number, "not all of its revisions are there")
         for name in LINES:
             if self._read.get(name, 0) != self.container.lines_of(name):
                 raise damaged(f"{name} has another number of lines than the manifest says")

@@ -1,5 +1,6 @@
 """`verify` and `maintain`: is everything as the record says, and what is done now and then."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,8 @@ from rich.text import Text
 
 from apex_mcp.cli.daemon import daemon
 from apex_mcp.cli.output import AsJson, Output, plain, reports_errors
+from apex_mcp.left_overs import replaced_memories
+from apex_mcp.runtime.wire import home_folder
 from apex_mcp.views import FindingView
 
 
@@ -85,5 +88,9 @@ def maintain(
         done: dict[str, int] = client.call("maintain", erase=erase)
     told = [f"{_DONE[name]}: {number}" for name, number in done.items() if number]
     if erase:
-        told.append("the data folder's files hold nothing any more that was removed from the memory")
+        told.append("the memory's files hold nothing any more that was removed from it")
+        told += [
+            f"{name} holds what a restore replaced, as it was: delete it when you are sure that you do not need it"
+            for name, _ in replaced_memories(Path(home_folder()))
+        ]
     output.show(done, lambda: "\n".join(told) or "nothing was to be done")

@@ -34,11 +34,10 @@ class Replay:
         self._rewriting = rewriting
 
     async def everything(self) -> AsyncGenerator[int]:
-        """Write every version of the record; yields the number of versions done."""
+        """Write every version of the record; yields the number of passages done."""
         done = 0
         async for page in self._log.all_versions(page=_VERSIONS_AT_ONCE):
-            await self.write(page)
-            done += len(page)
+            done += await self.write(page)
             yield done
 
     async def changes(self, position: str) -> tuple[str, int]:
@@ -67,15 +66,19 @@ class Replay:
         await self._index.upsert([replace(point, dense=by_id[point.id]) for point in points])
         await self.settle(list({chunk.version_id for chunk in chunks}))
 
-    async def write(self, version_ids: Sequence[UUID]) -> None:
-        """Write these versions, and remove those that the record does not hold."""
+    async def write(self, version_ids: Sequence[UUID]) -> int:
+        """Write these versions, and remove those that the record does not hold; the number of passages written."""
+        written = 0
         standing = await self._log.standing(version_ids)
         embedder = self._embedder if self._index.dimension is not None else None
         for some in batches(standing.present, _WRITTEN_AT_ONCE):
             async with self._rewriting:
-                await self._index.upsert(await self._log.points(some, embedder, self._index.dimension))
+                points = await self._log.points(some, embedder, self._index.dimension)
+                await self._index.upsert(points)
+            written += len(points)
         # What became past or was purged meanwhile was just written as current.
         await self.settle(version_ids)
+        return written
 
     async def settle(self, version_ids: Sequence[UUID]) -> None:
         """Bring what follows the commits of these versions: that they are past, or gone."""

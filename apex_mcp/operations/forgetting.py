@@ -10,6 +10,7 @@ from apex_mcp.caller import Caller
 from apex_mcp.errors import InputError, NotFound
 from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.ingestion.decoding import clean_text
+from apex_mcp.left_overs import replaced_memories
 from apex_mcp.operations.base import Operations, aware
 from apex_mcp.stores.bell import REMOVAL
 from apex_mcp.stores.record.forgetting import Archive, Forgetting, Selection
@@ -119,6 +120,10 @@ class Forgettings(Operations):
             done = await self._record.forgetting.get(done.id) or done
         return done
 
+    def _replaced(self) -> list[tuple[str, datetime]]:
+        """What restores moved aside in the data folder."""
+        return replaced_memories(self._home) if self._home is not None else []
+
     def _view(
         self, namespace: str, kind: str, done: Forgetting | None, archives: Sequence[Archive]
     ) -> ForgetView:
@@ -136,6 +141,9 @@ class Forgettings(Operations):
             archives=[
                 ArchiveView(kind=one.kind, name=one.name, made_at=one.made_at, documents=one.documents)
                 for one in archives
+            ]
+            + [
+                ArchiveView(kind="replaced", name=name, made_at=made_at) for name, made_at in self._replaced()
             ],
         )
 

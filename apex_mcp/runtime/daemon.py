@@ -15,6 +15,7 @@ from pathlib import Path
 
 from apex_mcp import __version__
 from apex_mcp.errors import ApexError, Code, Invariant, Unavailable
+from apex_mcp.left_overs import remove_unfinished
 from apex_mcp.runtime import wire
 from apex_mcp.runtime.home import DataFolder, storage_errors, write_json
 from apex_mcp.runtime.lock import DaemonLock
@@ -84,6 +85,7 @@ def _run(folder: DataFolder, *, takeover: bool, services: str) -> int:
 def _prepare(folder: DataFolder) -> None:
     try:
         folder.prepare()
+        remove_unfinished(folder.path)
     except ApexError:
         if not folder.secrets_json.exists():
             # Somebody's own folder, named by mistake: nothing of ours stays in it.

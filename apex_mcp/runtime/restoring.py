@@ -12,6 +12,7 @@ from pathlib import Path
 
 from apex_mcp.archiving.container import damaged
 from apex_mcp.errors import ApexError, Code, Conflict
+from apex_mcp.left_overs import REPLACED, UNFINISHED, remove_unfinished
 from apex_mcp.runtime.backup import RECORD, BackupReader
 from apex_mcp.runtime.home import DataFolder, storage_errors, sync_folder
 from apex_mcp.runtime.lock import DaemonLock
@@ -83,7 +84,8 @@ async def restore(folder: DataFolder, file: Path, *, replace: bool) -> Restored:
         with _locked(folder):
             memories, known = await _memories(folder) if holds else (None, True)
             await _end_orphan(folder)
-            new = DataFolder(folder.path / f"restoring-{secrets.token_hex(4)}")
+            await asyncio.to_thread(remove_unfinished, folder.path)
+            new = DataFolder(folder.path / f"{UNFINISHED}{secrets.token_hex(4)}")
             try:
                 again = await _build(new, reader, memories)
                 with storage_errors():
@@ -190,7 +192,7 @@ def _load(program: str, conninfo: str, reader: BackupReader) -> None:
 def _swap(folder: DataFolder, new: DataFolder, *, keep: bool) -> Path | None:
     """Put the new parts in the place of the old ones; on failure all is as it was."""
     now = datetime.now(UTC)
-    aside = folder.path / f"replaced-{now:%Y%m%d-%H%M%S}"
+    aside = folder.path / f"{REPLACED}{now:%Y%m%d-%H%M%S}"
     aside.mkdir(mode=0o700)
     moved: list[tuple[Path, Path]] = []
 

@@ -155,6 +155,7 @@ async def test_members_that_do_not_belong_there_are_refused(archive: Path, other
         ("splits", 1, {"revision_from": -1}),
         ("namespaces", 1, {"name": "../evil"}),
         ("namespaces", 1, {"arrivals": 2**50}),
+        ("namespaces", 1, {"revision": 2**53}),
     ],
 )
 async def test_a_line_that_is_wrong_is_named_and_nothing_is_stored(

@@ -146,6 +146,16 @@ async def test_released_entries_wait_again_and_their_old_claim_owns_nothing(reco
     assert (await record.ingestions.get_one(ingestion)).attempts == 2
 
 
+async def test_one_that_is_cancelled_ends_where_its_run_is_lost(record: Record) -> None:
+    (ingestion, other) = await record.ingestions.accept([note("a"), note("b")])
+    token, _ = await claim(record)
+    await record.ingestions.request_cancel(ingestion)
+    assert set(await record.ingestions.release([ingestion, other], claim=token)) == {ingestion, other}
+    ended = await record.ingestions.get_one(ingestion)
+    assert (ended.state, ended.finished_at is not None) == (IngestionState.CANCELLED, True)
+    assert (await claim(record))[1] == [other]
+
+
 async def test_an_unknown_ingestion_is_named_in_the_error(record: Record) -> None:
     from uuid import UUID
 

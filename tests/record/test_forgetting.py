@@ -7,7 +7,7 @@ import pytest
 
 from apex_mcp import ids
 from apex_mcp.errors import Conflict, NotFound, Unavailable
-from apex_mcp.models import EntityInput, FactInput
+from apex_mcp.models import EntityInput, FactInput, IngestionState
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
 from apex_mcp.stores.record.in_use import set_read_by_model
@@ -314,6 +314,19 @@ async def test_what_is_accepted_while_it_is_forgotten_is_whole_or_gone(record: R
         await remove(record)
 
 
+async def test_a_try_that_failed_in_a_time_takes_no_version_of_another_time_along(record: Record) -> None:
+    await remember(record, "good")
+    start = datetime.now(UTC)
+    (failed,) = await record.ingestions.accept([note("note", "damaged")])
+    (alone,) = await record.ingestions.accept([note("never", "damaged")])
+    token, _ = await claim(record)
+    for one in (failed, alone):
+        await record.ingestions.finish(one, IngestionState.ROLLED_BACK, claim=token)
+    done = await forget(record, Selection(namespace="default", after=start))
+    assert (done.documents, done.versions) == (1, 0)
+    assert await visible_texts(record) == ["good"]
+
+
 # --- tombstones ------------------------------------------------------------------------------------------------------
 
 
@@ -323,6 +336,22 @@ async def test_a_tombstone_keeps_a_document_away_until_the_user_gives_it_again(r
     assert await record.forgetting.forgotten("default", ["note", "other"]) == {"note"}
     assert await record.forgetting.forgotten("elsewhere", ["note"]) == set()
     await record.ingestions.accept([note("note", "by hand")])
+    assert await record.forgetting.forgotten("default", ["note"]) == set()
+
+
+async def test_no_older_word_from_an_archive_counts_against_what_was_given_again(record: Record) -> None:
+    await remember(record, "one")
+    await forget(record, documents("note"))
+    older = await record.forgetting.keys_and_tombstones()
+    await remember(record, "by hand")
+    await record.forgetting.adopt(*older)
+    assert await record.forgetting.forgotten("default", ["note"]) == set()
+    assert (await record.forgetting.keys_and_tombstones())[1] == []
+    await forget(record, documents("note"))
+    newer = await record.forgetting.keys_and_tombstones()
+    await record.ingestions.accept([note("note", "once more")])
+    assert newer[1][0].forgotten_at > older[1][0].forgotten_at
+    await record.forgetting.adopt(*older)
     assert await record.forgetting.forgotten("default", ["note"]) == set()
 
 

@@ -140,14 +140,14 @@ class Dispatcher(LeasingDispatcher[_Run]):
         if not left:
             return
         spent = [one for one in left.values() if ran and one.attempts >= _MAX_ATTEMPTS]
+        # Purged first, and so by then nothing of this claim can be committed any more: what is over has left nothing.
+        for one in left.values():
+            await self._index.purge_run(one.document_id, one.id, run.claim)
         for one in spent:
             await self._ingestions.finish(
                 one.id, IngestionState.ROLLED_BACK, claim=run.claim, error=_given_up(one)
             )
-        # Released first: from then on nothing of this claim can be committed any more.
-        released = await self._ingestions.release(list(left), claim=run.claim, alone=ran, ran=ran)
-        for id_ in [*released, *(one.id for one in spent)]:
-            await self._index.purge_run(left[id_].document_id, id_, run.claim)
+        await self._ingestions.release(list(left), claim=run.claim, alone=ran, ran=ran)
 
     async def renew_leases(self) -> None:
         await self._ingestions.renew_leases(self.owner, self.lease_seconds)
@@ -160,12 +160,14 @@ class Dispatcher(LeasingDispatcher[_Run]):
                 continue
             await self.terminate(workflow_id)
         for lost in expired:
-            if lost.attempts >= _MAX_ATTEMPTS:
-                await self._ingestions.finish(lost.id, IngestionState.ROLLED_BACK, error=_given_up(lost))
-            else:
-                await self._ingestions.release([lost.id], claim=lost.claim, alone=True)
             if lost.claim is not None:
                 await self._index.purge_run(lost.document_id, lost.id, lost.claim)
+            if lost.attempts >= _MAX_ATTEMPTS:
+                await self._ingestions.finish(
+                    lost.id, IngestionState.ROLLED_BACK, claim=lost.claim, error=_given_up(lost)
+                )
+            else:
+                await self._ingestions.release([lost.id], claim=lost.claim, alone=True)
         if expired:
             self.bell.ring()
 

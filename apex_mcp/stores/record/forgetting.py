@@ -33,10 +33,13 @@ _WHOLE: LiteralString = f"""
 SELECT d.id, d.key FROM documents d WHERE d.namespace = %(namespace)s AND {_SOMETHING} ORDER BY d.id
 """
 
-# By when a version was accepted: what came again unchanged, or too late, made none.
+# By when a version was accepted: what came again unchanged, too late or in vain made none. What never made any goes, too.
 _IN_TIME: LiteralString = """
 SELECT d.id, d.key FROM documents d WHERE d.namespace = %(namespace)s AND (
-    EXISTS (SELECT 1 FROM ingestions i WHERE i.document_id = d.id AND i.state NOT IN ('unchanged', 'superseded')
+    EXISTS (SELECT 1 FROM ingestions i WHERE i.document_id = d.id
+            AND (i.state IN ('pending', 'running', 'ready') OR NOT EXISTS (
+                SELECT 1 FROM versions v WHERE v.document_id = d.id AND v.tombstoned_at IS NULL
+                AND v.revision_from IS NOT NULL))
             AND (%(after)s::timestamptz IS NULL OR i.accepted_at >= %(after)s)
             AND (%(before)s::timestamptz IS NULL OR i.accepted_at < %(before)s))
     OR EXISTS (SELECT 1 FROM versions v WHERE v.document_id = d.id AND v.tombstoned_at IS NULL
@@ -303,12 +306,17 @@ class ForgetStore:
         async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
             keys = await all_keys(connection)
             rows = await (
-                await connection.execute("SELECT key_id, digest, kind, forgotten_at FROM tombstones")
+                await connection.execute(
+                    "SELECT key_id, digest, kind, forgotten_at FROM tombstones WHERE lifted_at IS NULL"
+                )
             ).fetchall()
         return keys, [Tombstone(**row) for row in rows]
 
     async def adopt(self, keys: Sequence[ForgetKey], tombstones: Sequence[Tombstone]) -> None:
-        """Take over what an archive brings: it counts as what was forgotten here. New tombstones keep the own key."""
+        """Take over what an archive brings: it counts as what was forgotten here, but for what was given here again since.
+
+        New tombstones keep the own key.
+        """
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(
                 "INSERT INTO forget_keys (id, secret) SELECT * FROM unnest(%s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING",
@@ -316,7 +324,9 @@ class ForgetStore:
             )
             await connection.execute(
                 "INSERT INTO tombstones (key_id, digest, kind, forgotten_at) "
-                "SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::timestamptz[]) ON CONFLICT DO NOTHING",
+                "SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::timestamptz[]) "
+                "ON CONFLICT (key_id, digest) DO UPDATE SET forgotten_at = excluded.forgotten_at, lifted_at = NULL "
+                "WHERE tombstones.lifted_at < excluded.forgotten_at",
                 (
                     [one.key_id for one in tombstones],
                     [one.digest for one in tombstones],

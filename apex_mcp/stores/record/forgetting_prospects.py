@@ -11,7 +11,8 @@ from apex_mcp.stores.record.database import Connection
 _SHOWN = 20
 
 _COUNTS: LiteralString = """
-SELECT count(*) AS versions, coalesce(sum(chunk_count), 0) AS chunks, min(committed_at) AS since
+SELECT count(*) AS versions, coalesce(sum(chunk_count), 0) AS chunks,
+    (SELECT min(created_at) FROM documents WHERE id = ANY(%(documents)s)) AS since
 FROM versions WHERE document_id = ANY(%(documents)s) AND tombstoned_at IS NULL AND revision_from IS NOT NULL
 """
 
@@ -88,7 +89,7 @@ class Prospect:
     Attributes:
         unfinished: ingestions that are taken back.
         first: some of the documents, the newest first.
-        since: when the oldest of their versions was committed.
+        since: when the first of them was accepted for the first time.
     """
 
     documents: int

@@ -112,15 +112,24 @@ WITH ended AS (
 DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended) RETURNING ingestion_id
 """
 
+# One that is cancelled has no step left to end it.
 _RELEASE: LiteralString = """
 WITH freed AS (
-    UPDATE ingestions SET claim = NULL, state = 'pending', step = 'accepted', attempts = attempts - (NOT %(ran)s)::int,
-        lane = CASE WHEN %(alone)s THEN 'own' ELSE lane END
+    UPDATE ingestions SET claim = NULL, step = 'accepted', attempts = attempts - (NOT %(ran)s)::int,
+        lane = CASE WHEN %(alone)s THEN 'own' ELSE lane END,
+        state = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END,
+        finished_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE clock_timestamp() END
     WHERE id = ANY(%(ids)s) AND state IN ('pending', 'running') AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
-    RETURNING id, lane
+    RETURNING id, lane, state
+),
+ended AS (
+    DELETE FROM outbox o USING freed WHERE o.ingestion_id = freed.id AND freed.state = 'cancelled' RETURNING o.ingestion_id
+),
+waiting AS (
+    UPDATE outbox o SET lease_owner = NULL, lease_until = NULL, lane = freed.lane
+    FROM freed WHERE o.ingestion_id = freed.id AND freed.state = 'pending' RETURNING o.ingestion_id
 )
-UPDATE outbox o SET lease_owner = NULL, lease_until = NULL, lane = freed.lane
-FROM freed WHERE o.ingestion_id = freed.id RETURNING o.ingestion_id
+SELECT ingestion_id FROM waiting UNION ALL SELECT ingestion_id FROM ended
 """
 
 _RETRY: LiteralString = """
@@ -335,7 +344,7 @@ class IngestionStore:
     async def release(
         self, ingestion_ids: Sequence[UUID], *, claim: UUID | None, alone: bool = False, ran: bool = True
     ) -> list[UUID]:
-        """Put claimed entries back to wait.
+        """Put claimed entries back to wait; those that are cancelled end. What their run wrote is to be purged before.
 
         With `alone` they run in a workflow of their own from now on; without `ran` the attempt does not count.
         Those that are over, or belong to another claim by now, stay as they are; the others are returned.

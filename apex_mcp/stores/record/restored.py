@@ -71,9 +71,10 @@ async def forget_again(database: Database, memories: Memories) -> int:
     Only what was forgotten there by its user's word: what archives brought it is kept in mind, no more.
     """
     forgetting = ForgetStore(database)
-    _, known = await forgetting.keys_and_tombstones()
+    keys, known = await forgetting.keys_and_tombstones()
     before = {(one.key_id, one.digest) for one in known}
-    own = {key.id: key for key in memories.keys if key.own}
+    # A record's own key stands among those of another that it was once restored over.
+    own = {key.id: key for key in [*memories.keys, *keys] if key.own}
     since = {
         one.digest
         for one in memories.tombstones

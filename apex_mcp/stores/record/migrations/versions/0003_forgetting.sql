@@ -14,6 +14,7 @@ CREATE TABLE tombstones (
     digest       bytea NOT NULL,
     kind         text NOT NULL,                 -- document, entity
     forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lifted_at    timestamptz,                   -- the user gave it again: no older word from elsewhere counts against that
     PRIMARY KEY (key_id, digest)
 );
 CREATE INDEX tombstones_entity ON tombstones (kind) WHERE kind = 'entity';
