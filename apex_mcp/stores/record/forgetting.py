@@ -303,12 +303,17 @@ class ForgetStore:
         async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
             keys = await all_keys(connection)
             rows = await (
-                await connection.execute("SELECT key_id, digest, kind, forgotten_at FROM tombstones")
+                await connection.execute(
+                    "SELECT key_id, digest, kind, forgotten_at FROM tombstones WHERE lifted_at IS NULL"
+                )
             ).fetchall()
         return keys, [Tombstone(**row) for row in rows]
 
     async def adopt(self, keys: Sequence[ForgetKey], tombstones: Sequence[Tombstone]) -> None:
-        """Take over what an archive brings: it counts as what was forgotten here. New tombstones keep the own key."""
+        """Take over what an archive brings: it counts as what was forgotten here, unless the user gave it again since.
+
+        New tombstones keep the own key.
+        """
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(
                 "INSERT INTO forget_keys (id, secret) SELECT * FROM unnest(%s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING",
@@ -316,7 +321,9 @@ class ForgetStore:
             )
             await connection.execute(
                 "INSERT INTO tombstones (key_id, digest, kind, forgotten_at) "
-                "SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::timestamptz[]) ON CONFLICT DO NOTHING",
+                "SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::timestamptz[]) "
+                "ON CONFLICT (key_id, digest) DO UPDATE SET forgotten_at = excluded.forgotten_at, lifted_at = NULL "
+                "WHERE tombstones.lifted_at < excluded.forgotten_at",
                 (
                     [one.key_id for one in tombstones],
                     [one.digest for one in tombstones],
