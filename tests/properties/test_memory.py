@@ -30,7 +30,7 @@ _COMMON: dict[str, Any] = {
 }
 # The short one is the same every time; `make properties` runs the other.
 PROFILES = {
-    "fast": settings(max_examples=10, stateful_step_count=14, derandomize=True, **_COMMON),
+    "fast": settings(max_examples=6, stateful_step_count=12, derandomize=True, **_COMMON),
     "slow": settings(max_examples=200, stateful_step_count=40, print_blob=True, **_COMMON),
 }
 PROFILE = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "fast")]
