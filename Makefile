@@ -1,9 +1,10 @@
 # make demo   install and run the main job: real files in, through Temporal, to cited answers
 # make test   install what the tests need and run them all        make lint   ruff and pyright
 # make bench  measure against the budgets                          make clean  remove what these made
+# make properties   any operations in any order, far more of them than in `make test`
 # make chaos  kill, pause and starve a memory under load: N=200 KILLS=15 SEED=1 PROFILE=embedded or servers
 
-.PHONY: demo test lint bench chaos clean install install-dev constraints
+.PHONY: demo test lint bench chaos properties clean install install-dev constraints
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -50,6 +51,9 @@ SEED ?= 1
 PROFILE ?= embedded
 chaos: install-dev
 	$(BIN)/python -m tests.chaos --n $(N) --kills $(KILLS) --seed $(SEED) --profile $(PROFILE) $(KEEP)
+
+properties: install-dev
+	HYPOTHESIS_PROFILE=slow $(BIN)/pytest tests/properties
 
 # Compatible versions that the tests ran with, for every Python and platform, without any address.
 constraints:

@@ -8,53 +8,22 @@ import anyio
 import pytest
 
 from tests.e2e.homes import Home, new_home, session
+from tests.e2e.sabotage import MARK, PATIENT, sabotage
 from tests.ingestion.documents import make_docx
 
 pytestmark = pytest.mark.anyio
 
-_MARK = "lethal-content"
-_PATIENT = "patient-content"
-
-# Python imports `sitecustomize` from PYTHONPATH in every process that it starts. In the parser's processes this
-# one makes `parse` end the whole process, as a bug in native code would, when a document holds the one mark, and wait
-# for a file when it holds the other.
-_SABOTAGE = f'''
-import builtins, os, pathlib, sys, time
-
-_import = builtins.__import__
-
-def _sabotaged(name, *args, **kwargs):
-    module = _import(name, *args, **kwargs)
-    parsing = sys.modules.get("apex_mcp.ingestion.parsing")
-    if parsing is not None and hasattr(parsing, "parse"):
-        builtins.__import__ = _import
-        parse = parsing.parse
-
-        def lethal(data, *args, **kwargs):
-            if b"{_MARK}" in data:
-                os.abort()
-            while b"{_PATIENT}" in data and not pathlib.Path(__file__).with_name("go").exists():
-                time.sleep(0.01)
-            return parse(data, *args, **kwargs)
-
-        parsing.parse = lethal
-    return module
-
-if "apex_mcp.ingestion.pool_child" in sys.orig_argv:
-    builtins.__import__ = _sabotaged
-'''
-
 
 @pytest.fixture
 def sabotaged_home(tmp_path: Path) -> Iterator[Home]:
-    (tmp_path / "sitecustomize.py").write_text(_SABOTAGE, "utf-8")
+    sabotage(tmp_path)
     with new_home(PYTHONPATH=str(tmp_path), APEX_CHILDREN="1") as home:
         yield home
 
 
 async def test_a_document_whose_parser_aborts_fails_alone(sabotaged_home: Home) -> None:
     home = sabotaged_home
-    lethal = [home.file("lethal.md", f"# {_MARK}"), home.file("lethal.txt", _MARK)]
+    lethal = [home.file("lethal.md", f"# {MARK}"), home.file("lethal.txt", MARK)]
     good = [home.file(f"{number}.md", f"The herb number {number} is lovage.") for number in range(16)]
     good += [
         home.file(f"{number}.docx", make_docx([("", f"Lovage, number {number}.")])) for number in range(4)
@@ -79,7 +48,7 @@ async def test_a_document_whose_parser_aborts_fails_alone(sabotaged_home: Home) 
 
 async def test_a_small_file_does_not_wait_for_a_large_one(sabotaged_home: Home, tmp_path: Path) -> None:
     home = sabotaged_home
-    large = home.file("large.md", f"{_PATIENT} " * 20_000)
+    large = home.file("large.md", f"{PATIENT} " * 20_000)
     async with session(home) as client:
         slow = await client.call("ingest_document", source=str(large), wait_seconds=0)
         with anyio.fail_after(60):

@@ -224,8 +224,8 @@ class Driver:
         if not self.model.stands:
             return
         path = self.folder / f"{self.namespace}-{len(self.archives)}.zip"
-        given = {"path": path, "namespace": self.namespace}
-        views = [view async for view in self.app.memory.export_archive(CALLER, **given)]
+        steps = self.app.memory.export_archive(CALLER, path=path, namespace=self.namespace)
+        views = [view async for view in steps]
         made = views[-1].archive
         assert made is not None
         held = self.model.copy()

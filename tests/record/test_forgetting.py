@@ -7,7 +7,7 @@ import pytest
 
 from apex_mcp import ids
 from apex_mcp.errors import Conflict, NotFound, Unavailable
-from apex_mcp.models import EntityInput, FactInput, IngestionState
+from apex_mcp.models import EntityInput, Extraction, FactInput, IngestionState
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
 from apex_mcp.stores.record.in_use import set_read_by_model
@@ -375,6 +375,22 @@ async def test_tombstones_count_in_a_record_that_adopts_them_and_it_makes_new_on
         assert [key.id for key in both[0] if key.own] != [key.id for key in keys]
 
 
+async def test_what_the_user_gave_again_stays_whatever_an_archive_from_before_says(record: Record) -> None:
+    await remember(record, "one")
+    await forget(record, documents("note"))
+    before = await record.forgetting.keys_and_tombstones()
+    await remember(record, "by hand")
+    assert (await record.forgetting.keys_and_tombstones())[1] == []
+    await record.forgetting.adopt(*before)
+    assert await record.forgetting.forgotten("default", ["note"]) == set()
+    later = [replace(one, forgotten_at=datetime.now(UTC)) for one in before[1]]
+    await record.forgetting.adopt(before[0], later)
+    assert await record.forgetting.forgotten("default", ["note"]) == {"note"}
+    await record.ingestions.accept([note("note", "once more")])
+    await forget(record, documents("note"))
+    assert await record.forgetting.forgotten("default", ["note"]) == {"note"}
+
+
 # --- entities --------------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +442,23 @@ async def test_a_forgotten_entity_is_back_once_the_caller_gives_it(record: Recor
     await record.versions.commit([made], token)
     assert names(await look(record, "acme")) == ["Acme"]
     assert [source.title for source in (await look(record, "acme"))[0].sources] == ["second"]
+
+
+async def test_the_same_document_brings_a_forgotten_entity_back_once_the_caller_gives_both_again(
+    record: Record,
+) -> None:
+    async def give() -> IngestionState:
+        acme = EntityInput(name="Acme", type="Organization")
+        (ingestion_id,) = await record.ingestions.accept([note("note", "same", entities=(acme,))])
+        token, _ = await claim(record)
+        (ingestion,) = await record.ingestions.get([ingestion_id])
+        made = replace(version(ingestion, token, "same"), extraction=Extraction(entities=(entity("Acme"),)))
+        return (await record.versions.commit([made], token)).states[ingestion_id]
+
+    assert [await give(), await give()] == [IngestionState.READY, IngestionState.UNCHANGED]
+    await record.forgetting.forget_entity("default", id_of("Acme"))
+    assert [await give(), await give()] == [IngestionState.READY, IngestionState.UNCHANGED]
+    assert names(await look(record, "acme")) == ["Acme"]
 
 
 async def test_what_callers_and_models_said_of_a_forgotten_entity_goes_as_well(record: Record) -> None:

@@ -313,7 +313,7 @@ class ForgetStore:
         return keys, [Tombstone(**row) for row in rows]
 
     async def adopt(self, keys: Sequence[ForgetKey], tombstones: Sequence[Tombstone]) -> None:
-        """Take over what an archive brings: it counts as what was forgotten here, but for what was given here again since.
+        """Take over what an archive brings: it counts as what was forgotten here, unless the user gave it again since.
 
         New tombstones keep the own key.
         """

@@ -82,6 +82,14 @@ UPDATE model_answers a SET answer = r.answer FROM jsonb_to_recordset(%s::jsonb) 
 WHERE a.version_id = r.version_id AND a.key = r.key
 """
 
+# What such a version was made of is not what it holds any more: given once more, it is no longer the same. Of one that an archive
+# brought nobody knows what its caller gave.
+_LACKS_SOMETHING: LiteralString = """
+UPDATE versions v SET content_hash = 'less than ' || v.content_hash
+WHERE v.content_hash NOT LIKE 'less than %%' AND v.namespace = %(namespace)s AND (v.ingestion_id = ANY(%(ingestions)s)
+  OR v.imported AND EXISTS (SELECT 1 FROM entity_sources s WHERE s.version_id = v.id AND s.entity_id = ANY(%(ids)s)))
+"""
+
 _LOCK_ENTITIES: LiteralString = "SELECT 1 FROM entities WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
 _LOCK_FACTS: LiteralString = f"SELECT 1 FROM facts f WHERE {_FACTS_NAMING} ORDER BY f.id FOR UPDATE"
 _DELETE_FACTS: LiteralString = f"DELETE FROM facts f WHERE {_FACTS_NAMING}"
@@ -160,11 +168,12 @@ async def forget_entity(connection: Connection, namespace: str, entity_id: UUID)
     bound: dict[str, Any] = {"ids": members, "namespace": namespace}
     rows = await (await connection.execute(_NAMES, (members,))).fetchall()
     names = [row["normalised"] for row in rows]
-    await _strip_requests(connection, namespace, set(names))
+    stripped = await _strip_requests(connection, namespace, set(names))
     await connection.execute(_LOCK_ENTITIES, bound)
     await connection.execute(_LOCK_FACTS, bound)
     await connection.execute(RAISE_REVISIONS, ([namespace],))
     await note_forgotten_entities(connection, namespace, members)
+    await connection.execute(_LACKS_SOMETHING, bound | {"ingestions": stripped})
     facts = (await connection.execute(_DELETE_FACTS, bound)).rowcount
     await connection.execute(_DELETE_ENTITIES, bound)
     await connection.execute(_DELETE_SPLITS, bound)
@@ -194,8 +203,8 @@ async def _members(connection: Connection, namespace: str, entity_id: UUID) -> l
         members += dict.fromkeys(one["id"] for one in more)
 
 
-async def _strip_requests(connection: Connection, namespace: str, names: set[str]) -> None:
-    """What callers gave with documents, as the ingestions keep it."""
+async def _strip_requests(connection: Connection, namespace: str, names: set[str]) -> list[UUID]:
+    """What callers gave with documents, as the ingestions keep it; those of which something went."""
     changed: list[dict[str, Any]] = []
     for row in await (await connection.execute(_REQUESTS, (namespace,))).fetchall():
         given = {"entities": row["entities"], "facts": row["facts"]}
@@ -204,6 +213,7 @@ async def _strip_requests(connection: Connection, namespace: str, names: set[str
             changed.append({"id": str(row["id"]), "given": stripped})
     if changed:
         await connection.execute(_WRITE_REQUESTS, (json.dumps(changed),))
+    return [UUID(one["id"]) for one in changed]
 
 
 async def _strip_answers(connection: Connection, namespace: str, names: set[str]) -> None:

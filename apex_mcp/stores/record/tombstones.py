@@ -22,14 +22,14 @@ _SHARE: LiteralString = f"SELECT pg_advisory_xact_lock_shared({_FORGETTING})"
 _ALONE: LiteralString = f"SELECT pg_advisory_xact_lock({_FORGETTING})"
 
 _KEYS: LiteralString = "SELECT id, secret, own FROM forget_keys"
-KEYS_IF_ANY: LiteralString = f"{_KEYS} WHERE EXISTS (SELECT 1 FROM tombstones WHERE lifted_at IS NULL)"
+KEYS_IF_ANY: LiteralString = f"{_KEYS} WHERE EXISTS (SELECT 1 FROM tombstones)"
 _KEYS_IF_ENTITIES: LiteralString = (
     f"{_KEYS} WHERE EXISTS (SELECT 1 FROM tombstones WHERE kind = 'entity' AND lifted_at IS NULL)"
 )
 
 _FIND: LiteralString = """
 SELECT t.digest FROM unnest(%s::uuid[], %s::bytea[]) AS r(key_id, digest)
-JOIN tombstones t ON t.key_id = r.key_id AND t.digest = r.digest AND t.lifted_at IS NULL
+JOIN tombstones t ON t.key_id = r.key_id AND t.digest = r.digest WHERE t.lifted_at IS NULL
 """
 
 _LIFT: LiteralString = """
@@ -40,6 +40,7 @@ WHERE t.key_id = r.key_id AND t.digest = r.digest AND t.lifted_at IS NULL
 _PUT: LiteralString = """
 INSERT INTO tombstones (key_id, digest, kind) SELECT k.id, d, %s FROM forget_keys k, unnest(%s::bytea[]) AS u(d) WHERE k.own
 ON CONFLICT (key_id, digest) DO UPDATE SET forgotten_at = clock_timestamp(), lifted_at = NULL
+WHERE tombstones.lifted_at IS NOT NULL
 """
 
 

@@ -14,10 +14,10 @@ CREATE TABLE tombstones (
     digest       bytea NOT NULL,
     kind         text NOT NULL,                 -- document, entity
     forgotten_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    lifted_at    timestamptz,                   -- the user gave it again: no older word from elsewhere counts against that
+    lifted_at    timestamptz,                   -- the user gave it again: an archive that was made before does not undo that
     PRIMARY KEY (key_id, digest)
 );
-CREATE INDEX tombstones_entity ON tombstones (kind) WHERE kind = 'entity';
+CREATE INDEX tombstones_entity ON tombstones (kind) WHERE kind = 'entity' AND lifted_at IS NULL;
 
 -- Each request to forget: counts and times. Invisible at once; `removed_at` says when rows and indexes were rid of it, and
 -- `erased_at` when the files were.
