@@ -169,16 +169,9 @@ class IndexKeeper:
             return "the index is catching up with the record after a failure: some passages are not found yet"
         return None
 
-    async def lacked_since(self, use: IndexUse) -> str | None:
-        """What a search in the index of a snapshot may have lacked although that said it was whole; asked when it is over.
-
-        Raises:
-            Unavailable: the record does not answer.
-        """
-        if not self._home.shared:
-            return self.lacks(self.use)
-        now = await self._record.index_log.in_use()
-        return self.lacks(now if now.losses == use.losses else replace(now, whole=False))
+    def lacked_between(self, before: IndexUse, now: IndexUse) -> str | None:
+        """What a search may have lacked that began when one of these was in use, and was over when the other one was."""
+        return self.lacks(now if now.losses == before.losses else replace(now, whole=False))
 
     # --- reading and writing -----------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class AnswerCache:
         if kept is not None:
             return kept
         # Before the search: vectors that come while it runs are not in its answer.
-        lacking = await owes_vectors(self._database, namespace, state.embedder)
+        lacking = await owes_vectors(self._database, namespace, state.index.embedder)
         answer = await make()
         if not lacking and not answer.degraded:
             await self._keep(namespace, state, key, answer)

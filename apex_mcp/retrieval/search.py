@@ -18,6 +18,7 @@ from apex_mcp.retrieval.naming import possible_names
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.record.reading import View
+from apex_mcp.stores.record.state import state_of
 from apex_mcp.stores.vectors.protocol import VectorIndex
 
 # A store that takes longer is left out of the answer, which says so.
@@ -67,6 +68,14 @@ class Searcher:
         Raises:
             Unavailable: the record does not answer. A missing index only degrades the answer.
         """
+        found, undisturbed = await self._once(request)
+        if not undisturbed:
+            # What was current in its snapshot may have been past in the index already.
+            found, _ = await self._once(request, with_past=True)
+        return found
+
+    async def _once(self, request: SearchRequest, *, with_past: bool = False) -> tuple[Found, bool]:
+        """An answer, and whether nothing was committed to the namespace meanwhile, or that made no difference."""
         found = Found()
         vector = await self._question_vector(request.query, found)
         async with self._snapshot(request, found) as (view, vectors):
@@ -74,16 +83,18 @@ class Searcher:
             if lack := view.pruned(request.known_at):
                 found.degraded.append(lack)
             lacks = self._index.lacks(view.index)
-            where = replace(request.where, revision=view.revision) if view.past else request.where
+            with_past = with_past or view.past
+            where = replace(request.where, revision=view.revision) if with_past else request.where
             await self._collect(view, vectors, request, where, vector, found)
+        now = await state_of(self._record.database, request.where.namespace)
         # A rebuild that ended meanwhile may have hidden passages at the beginning, and one that began, at the end.
-        if lacks := lacks or await self._index.lacked_since(view.index):
+        if lacks := lacks or self._index.lacked_between(view.index, now.index):
             found.degraded.append(lacks)
         if vector is not None and self._index.owed:
             found.degraded.append(
                 f"{self._index.owed} passages have no vectors yet: they are found by words only"
             )
-        return found
+        return found, with_past or now.revision == view.revision
 
     @asynccontextmanager
     async def _snapshot(

@@ -274,12 +274,14 @@ class ServersSystem(System):
         ]
 
     def _cache(self, forgotten: set[str]) -> list[str]:
-        with Redis.from_url(self._parts.redis.url) as redis:
-            dumps = [key + b" " + (redis.dump(key) or b"") for key in redis.scan_iter(count=1000)]
-            kept = [
-                key + b" " + (redis.get(key) or b"") for key in redis.scan_iter(_type="string", count=1000)
-            ]
-        held = sum(any(word.encode() in one for word in forgotten) for one in [*dumps, *kept])
+        with Redis.from_url(self._parts.redis.url) as opened:
+            redis: Any = opened
+            kept: list[bytes] = []
+            for key in redis.scan_iter(count=1000):
+                # A long string is packed in a dump.
+                value = redis.get(key) if redis.type(key) == b"string" else redis.dump(key)
+                kept.append(key + b" " + (value or b""))
+        held = sum(any(word.encode() in one for word in forgotten) for one in kept)
         return [f"cache: {held} keys hold what was forgotten"] if held else []
 
     async def points(self) -> Points:

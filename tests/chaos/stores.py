@@ -51,7 +51,7 @@ _SAID_CHARS = 2000
 async def check_stores(system: System, model: Model, *, seconds: float) -> list[str]:
     """What is wrong. The embedded index is read while nothing runs; the command after it starts the daemon again.
 
-    Maintenance comes last: it would remove what must not be there.
+    Commands come last: the daemon mends what it finds, and maintenance removes what must not be there.
 
     Args:
         system: whose stores.
@@ -65,9 +65,9 @@ async def check_stores(system: System, model: Model, *, seconds: float) -> list[
         await anyio.sleep(0.5)
     return [
         *wrong,
-        *await anyio.to_thread.run_sync(lambda: _verified(system)),
         *await anyio.to_thread.run_sync(lambda: system.other_stores(model)),
         *await _index(system),
+        *await anyio.to_thread.run_sync(lambda: _verified(system)),
         *await anyio.to_thread.run_sync(lambda: _maintained(system)),
     ]
 

@@ -303,9 +303,14 @@ async def test_a_search_during_which_the_index_was_lost_and_made_again_says_so(
 ) -> None:
     async with process(conninfo, server) as keeper, process(conninfo, server) as other, running(keeper):
         await remember(record, other, "note", "heron")
+
+        async def whole() -> bool:
+            return (await record.index_log.in_use()).whole
+
         await eventually(lambda: keeper.vectors.position() is not None)
+        await eventually(whole)
         before = await record.index_log.in_use()
-        assert await other.lacked_since(before) is None
+        assert other.lacked_between(before, before) is None
         [collection] = server.collections()
         server.drop(collection)
 
@@ -314,8 +319,9 @@ async def test_a_search_during_which_the_index_was_lost_and_made_again_says_so(
             return use.whole and use.losses > before.losses
 
         await eventually(made_again)
-        assert await other.lacked_since(before)
-        assert await other.lacked_since(await record.index_log.in_use()) is None
+        now = await record.index_log.in_use()
+        assert other.lacked_between(before, now)
+        assert other.lacked_between(now, now) is None
 
 
 async def test_what_was_written_to_a_collection_that_another_process_made_anew_is_not_noted_as_complete(
@@ -330,6 +336,25 @@ async def test_what_was_written_to_a_collection_that_another_process_made_anew_i
             pass
         with pytest.raises(Unavailable):
             await keeper.vectors.flush("7", generation=generation)
+
+
+async def test_a_search_during_which_a_note_is_replaced_finds_one_of_its_versions(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server) as one, process(conninfo, server) as other:
+        await remember(record, other, "note", "heron first")
+        server.holding = "POST .*/points/query"
+        server.held.clear()
+        try:
+            asked = len(server.requests)
+            search = asyncio.create_task(searcher(record, one)())
+            await eventually(lambda: len(server.requests) > asked)
+            # The search has its snapshot, in which the first version is current.
+            await remember(record, other, "note", "heron second")
+        finally:
+            server.held.set()
+        answer = await search
+        assert (len(answer.passages), answer.degraded) == (1, [])
 
 
 async def test_a_commit_to_an_index_that_was_replaced_goes_to_the_new_one(

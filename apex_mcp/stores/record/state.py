@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import LiteralString
 
 from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.index_log import IndexUse
 
 _STATE: LiteralString = """
 SELECT coalesce(n.revision, 0) AS revision, n.created_at, index_name, embedder, index_whole, index_losses
@@ -31,10 +32,7 @@ class NamespaceState:
 
     revision: int
     created_at: datetime | None
-    index_name: str
-    embedder: str | None
-    whole: bool
-    losses: int
+    index: IndexUse
 
 
 async def state_of(database: Database, namespace: str) -> NamespaceState:
@@ -48,10 +46,7 @@ async def state_of(database: Database, namespace: str) -> NamespaceState:
     return NamespaceState(
         revision=row["revision"],
         created_at=row["created_at"],
-        index_name=row["index_name"],
-        embedder=row["embedder"],
-        whole=row["index_whole"],
-        losses=row["index_losses"],
+        index=IndexUse.of(row),
     )
 
 
