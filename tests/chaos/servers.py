@@ -240,7 +240,8 @@ class ServersSystem(System):
 
     def _graph(self, model: Model, forgotten: set[str]) -> list[str]:
         neo4j = self._parts.neo4j
-        with GraphDatabase.driver(neo4j.uri, auth=(neo4j.user, neo4j.password)) as driver:
+        database: Any = GraphDatabase
+        with database.driver(neo4j.uri, auth=(neo4j.user, neo4j.password)) as driver:
             names = sorted(
                 row["name"]
                 for row in driver.execute_query(
@@ -274,8 +275,8 @@ class ServersSystem(System):
         ]
 
     def _cache(self, forgotten: set[str]) -> list[str]:
-        with Redis.from_url(self._parts.redis.url) as opened:
-            redis: Any = opened
+        client: Any = Redis
+        with client.from_url(self._parts.redis.url) as redis:
             kept: list[bytes] = []
             for key in redis.scan_iter(count=1000):
                 # A long string is packed in a dump.
