@@ -2,9 +2,10 @@
 # make test   install what the tests need and run them all        make lint   ruff and pyright
 # make bench  measure against the budgets                          make clean  remove what these made
 # make properties   any operations in any order, far more of them than in `make test`
+# make faults  a crash, a failure and a pause at every write and step; short chaos runs
 # make chaos  kill, pause and starve a memory under load: N=200 KILLS=15 SEED=1 PROFILE=embedded or servers
 
-.PHONY: demo test lint bench chaos properties clean install install-dev constraints
+.PHONY: demo test lint bench chaos faults properties clean install install-dev constraints
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -51,6 +52,9 @@ SEED ?= 1
 PROFILE ?= embedded
 chaos: install-dev
 	$(BIN)/python -m tests.chaos --n $(N) --kills $(KILLS) --seed $(SEED) --profile $(PROFILE) $(KEEP)
+
+faults: install-dev
+	$(BIN)/pytest -m faults -n $(PYTEST_WORKERS) --dist loadgroup tests/faults tests/chaos
 
 properties: install-dev
 	HYPOTHESIS_PROFILE=slow $(BIN)/pytest tests/properties

@@ -14,7 +14,7 @@ from tests.chaos.servers import ServersSystem, servers_system
 from tests.chaos.system import System
 from tests.services.neo4j_server import lacking
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.faults, pytest.mark.anyio]
 
 SEED = 5
 

@@ -10,7 +10,7 @@ from tests.faults.living import Living
 from tests.faults.numbers import next_number
 from tests.faults.stories import REPEATED, Stories, Story, tolerating_death
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 # For each write and step: the story that comes by.
 WAYS: dict[str, Story] = {

@@ -12,7 +12,7 @@ from tests.faults.numbers import next_number
 from tests.faults.stories import Stories, tolerating_death
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 POINTS = [
     f"{work}.{where}"

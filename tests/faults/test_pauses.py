@@ -20,7 +20,7 @@ from tests.faults.living import Living
 from tests.faults.numbers import next_number
 from tests.faults.stories import REPEATED, Stories, Story
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.faults, pytest.mark.anyio, pytest.mark.xdist_group("faults")]
 
 WAYS: dict[str, Story] = {
     "step.prepare_group": Stories.note,

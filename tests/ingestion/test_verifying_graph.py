@@ -21,6 +21,7 @@ from apex_mcp.stores.record import Record
 from tests.record.conftest import conninfo, postgres, record
 from tests.services.graph_notes import entity, fact, tell
 from tests.services.neo4j_server import Neo4jServer
+from tests.waiting import eventually
 
 __all__ = ["conninfo", "postgres", "record"]
 
@@ -149,6 +150,10 @@ async def test_a_graph_that_was_emptied_is_written_anew(memory: Memory) -> None:
     assert await memory.differing() == {}
 
 
+async def told_of_everything(record: Record) -> bool:
+    return await record.graph_queue.waiting() == 0
+
+
 async def test_nothing_differs_while_facts_come_and_go(memory: Memory) -> None:
     stop = asyncio.Event()
 
@@ -157,6 +162,8 @@ async def test_nothing_differs_while_facts_come_and_go(memory: Memory) -> None:
         while not stop.is_set():
             await tell(memory.record, f"note{number % 4}", fact("Ann", "knows", f"Person{number % 7}"))
             number += 1
+            # No quicker than the graph can be told, on whatever machine.
+            await eventually(lambda: told_of_everything(memory.record))
             await asyncio.sleep(0.05)
 
     writing = asyncio.create_task(write())
