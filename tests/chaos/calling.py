@@ -59,8 +59,8 @@ class Caller:
         began = time.monotonic()
         try:
             result = await self._within(lambda session: session.client.call_tool(tool, arguments))
-        except Exception as error:  # noqa: BLE001  (whatever a client's library makes of a connection that breaks)
-            self._timeline.count(f"broken {type(error).__name__}")
+        except Exception as broken:  # noqa: BLE001  (whatever a client's library makes of a connection that breaks)
+            self._timeline.count(f"broken {type(broken).__name__}")
             return Answer(began, time.monotonic(), code="broken")
         ended = time.monotonic()
         if not result.is_error:
