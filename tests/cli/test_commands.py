@@ -373,7 +373,7 @@ def test_maintain_says_what_it_did(run: Run, maintained: dict[str, int]) -> None
     assert run("maintain", "--erase").stdout.splitlines() == [
         "replaced versions that were pruned: 2",
         "requests to forget that files are rid of now: 1",
-        "the data folder's files hold nothing any more that was removed from the memory",
+        "the memory's files hold nothing any more that was removed from it",
     ]
     assert json.loads(run("maintain", "--json").stdout) == maintained
 
