@@ -1,6 +1,5 @@
 """What stands in an archive as the record takes it: under the ids that it gets here."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +11,6 @@ from apex_mcp.models import (
     Chunk,
     Extraction,
     HeadingSpan,
-    IndexPoint,
     PageSpan,
     ParsedDocument,
     Place,
@@ -20,10 +18,8 @@ from apex_mcp.models import (
 from apex_mcp.stores.record.graph_rows import GraphRows
 from apex_mcp.stores.record.import_ending import ArchivedEnd, ArchivedSplit
 from apex_mcp.stores.record.importing import ArchivedVersion
-from apex_mcp.stores.record.index_log import flat_metadata, searchable
 from apex_mcp.stores.record.linking import Told
 from apex_mcp.stores.record.versions import NewVersion
-from apex_mcp.stores.vectors.packing import unpack
 
 
 class Arrivals:
@@ -175,28 +171,6 @@ class Arrivals:
             }
             for line in bundle.answers
         ]
-
-
-def points_of(version: ArchivedVersion) -> list[IndexPoint]:
-    """The points of a version's passages."""
-    new = version.version
-    metadata = flat_metadata(new.metadata)
-    vectors: Sequence[bytes | None] = new.vectors or [None] * len(new.chunks)
-    return [
-        IndexPoint(
-            id=new.chunk_id(chunk.ordinal),
-            namespace=new.namespace,
-            version_id=new.id,
-            document_id=new.document_id,
-            text=searchable(chunk.text, chunk.ordinal, new.title, chunk.place.heading_path),
-            source_type=new.source_type,
-            media_type=new.parsed.media_type,
-            document_time=new.document_time or version.accepted_at,
-            metadata=metadata,
-            dense=unpack(vector) if vector is not None else None,
-        )
-        for chunk, vector in zip(new.chunks, vectors, strict=True)
-    ]
 
 
 def _parsed(line: VersionLine) -> ParsedDocument:

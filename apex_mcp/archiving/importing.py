@@ -8,12 +8,13 @@ from datetime import datetime
 from itertools import groupby, islice
 from typing import LiteralString, TypeVar
 
-from apex_mcp.archiving.arriving import Arrivals, points_of
+from apex_mcp.archiving.arriving import Arrivals
 from apex_mcp.archiving.container import damaged
 from apex_mcp.archiving.lines import EndLine, LinkLine, NamespaceLine, NameVectorLine, SplitLine
 from apex_mcp.archiving.reading import ArchiveReader, Bundle
 from apex_mcp.errors import Code, Conflict, InputError
 from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.ingestion.points import points_of
 from apex_mcp.models import Layer
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.importing import ArchivedVersion, Course, Fate
@@ -136,7 +137,9 @@ class Importer:
         plan = await self._record.imports.plan(batch, course)
         wanted, fates = plan.wanted, plan.fates
         await self._expect_vectors(wanted)
-        points = await asyncio.to_thread(lambda: [point for one in wanted for point in points_of(one)])
+        points = await asyncio.to_thread(
+            lambda: [point for one in wanted for point in points_of(one.version, one.accepted_at)]
+        )
         until = batch[-1].revision
         moments = await asyncio.to_thread(times.until, until)
         result = await self._index.commit_import(points, wanted, course, until=until, times=moments)

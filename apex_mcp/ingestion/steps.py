@@ -15,6 +15,7 @@ from apex_mcp.errors import ApexError, Code, InputError, Invariant, from_dict
 from apex_mcp.ingestion.contract import RollbackInput, StepInput, StepResult
 from apex_mcp.ingestion.drafts import RAW, Draft, Drafts
 from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.ingestion.points import points_of
 from apex_mcp.ingestion.pool import ChildPool
 from apex_mcp.ingestion.prepare import Item, Outcome, prepare_together
 from apex_mcp.ingestion.room import require_room
@@ -24,10 +25,9 @@ from apex_mcp.models import RETRYABLE, IndexPoint, IngestionState, Lane, Step
 from apex_mcp.settings import Settings
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.index_log import flat_metadata, searchable
 from apex_mcp.stores.record.ingestions import request_of
 from apex_mcp.stores.record.versions import NewVersion, content_hash
-from apex_mcp.stores.vectors.packing import pack, unpack
+from apex_mcp.stores.vectors.packing import pack
 
 # Above this a document is searchable by words first, and its vectors follow.
 _MAX_CHUNKS_EMBEDDED_AT_ONCE = 256
@@ -451,26 +451,8 @@ def _ready(drafts: Sequence[Draft]) -> tuple[list[NewVersion], list[IndexPoint]]
     """What goes to the record and to the index."""
     versions = [_version(draft) for draft in drafts]
     points = [
-        point for draft, version in zip(drafts, versions, strict=True) for point in _points(draft, version)
+        point
+        for draft, version in zip(drafts, versions, strict=True)
+        for point in points_of(version, draft.ingestion.accepted_at)
     ]
     return versions, points
-
-
-def _points(draft: Draft, version: NewVersion) -> list[IndexPoint]:
-    metadata = flat_metadata(version.metadata)
-    vectors = draft.vectors or [None] * len(draft.chunks)
-    return [
-        IndexPoint(
-            id=version.chunk_id(chunk.ordinal),
-            namespace=version.namespace,
-            version_id=version.id,
-            document_id=version.document_id,
-            text=searchable(chunk.text, chunk.ordinal, version.title, chunk.place.heading_path),
-            source_type=version.source_type,
-            media_type=version.parsed.media_type,
-            document_time=version.document_time or draft.ingestion.accepted_at,
-            metadata=metadata,
-            dense=unpack(vector) if vector is not None else None,
-        )
-        for chunk, vector in zip(draft.chunks, vectors, strict=True)
-    ]

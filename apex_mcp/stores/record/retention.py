@@ -8,7 +8,7 @@ from uuid import UUID
 from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.purging import Purge
-from apex_mcp.stores.record.versions import RAISE_REVISIONS
+from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 
 # By when it was replaced, not by when it came.
 _TOMBSTONE: LiteralString = """
@@ -25,8 +25,6 @@ _PURGE: LiteralString = """
 INSERT INTO purges (version_id, ingestion_id) SELECT * FROM unnest(%s::uuid[], %s::uuid[])
 ON CONFLICT (version_id) DO UPDATE SET passes = 0, next_pass_at = clock_timestamp()
 """
-
-_LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
 # The last of them was still what was known until then.
 _KNOWN_FROM: LiteralString = """
@@ -76,7 +74,7 @@ class RetentionStore:
                 return []
             versions: Sequence[UUID] = [row["id"] for row in rows]
             await connection.execute(_PURGE, (versions, [row["ingestion_id"] for row in rows]))
-            await connection.execute(_LOG, (versions,))
+            await connection.execute(LOG, (versions,))
             await note_changes(connection, versions)
             # An answer that was kept from before is none any more.
             await connection.execute(RAISE_REVISIONS, (sorted({row["namespace"] for row in rows}),))
