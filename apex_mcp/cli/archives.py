@@ -102,7 +102,7 @@ def _imported(result: ImportView) -> str:
         f"documents into {', '.join(result.namespaces) or 'no memory'}: {', '.join(counts) or 'none'} "
         f"({_number(result.versions, 'version')} stored)"
     ]
-    if not result.times_kept:
+    if result.versions and not result.times_kept:
         lines.append(
             "this memory held something already: for `known_at`, what was imported is known from now on"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import LiteralString
 
+import psutil
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.service import RPCError
@@ -209,6 +210,26 @@ async def test_without_temporal_ingestions_wait_visibly_and_searches_go_on(site:
         assert (view.waiting_for, view.attempts) == ("", 1)
         assert site.app.health.of("temporal").state == "ok"
     assert sorted(await site.found("lovage")) == ["Lovage before.", "Lovage meanwhile."]
+
+
+async def test_that_temporal_hangs_is_said_while_an_ingestion_runs(site: Site) -> None:
+    async with site.dispatching():
+        # No worker polls, so its workflow is under way until there is one.
+        note = await site.note("Lovage.")
+        await eventually(lambda: _workflow(site, note))
+        server = psutil.Process(site.temporal.pid)
+        server.suspend()
+        try:
+            assert "Temporal does not answer" in await eventually(lambda: _waiting(site, note))
+        finally:
+            server.resume()
+        async with make_worker(site.app):
+            await site.ends_ready(note)
+            await eventually(lambda: _well(site))
+
+
+async def _well(site: Site) -> bool:
+    return site.app.health.of("temporal").state == "ok"
 
 
 async def _workflow(site: Site, note: IngestionView, *, but: str = "") -> str:

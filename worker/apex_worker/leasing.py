@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar, Generic, TypeVar
 from uuid import uuid4
 
@@ -17,6 +18,8 @@ from apex_mcp.stores.bell import Bell, Kind
 from apex_mcp.stores.health import Health
 
 PAUSE_SECONDS = 1.0
+_LOOK_AT_TEMPORAL_SECONDS = 5.0
+_TEMPORAL_SECONDS = timedelta(seconds=3)
 
 RunT = TypeVar("RunT")
 _log = logging.getLogger(__name__)
@@ -86,11 +89,12 @@ class LeasingDispatcher(ABC, Generic[RunT]):
         if self.sole:
             await self._patiently(self.reclaim, all_others=True)
         async with asyncio.TaskGroup() as tasks:
-            leases = tasks.create_task(self._keep_leases())
+            meanwhile = [tasks.create_task(self._keep_leases()), tasks.create_task(self._look_at_temporal())]
             async with asyncio.TaskGroup() as lines:
                 for line in self.lines():
                     lines.create_task(self._serve(line))
-            leases.cancel()
+            for task in meanwhile:
+                task.cancel()
 
     def stop(self) -> None:
         """Claim nothing more."""
@@ -167,6 +171,19 @@ class LeasingDispatcher(ABC, Generic[RunT]):
             await asyncio.sleep(self.lease_seconds / 3)
             await self._patiently(self.renew_leases)
             await self._patiently(self.reclaim, all_others=False)
+
+    async def _look_at_temporal(self) -> None:
+        """Ask it while runs are under way: those wait in long polls, which a server that hangs does not end for minutes."""
+        while True:
+            await asyncio.sleep(_LOOK_AT_TEMPORAL_SECONDS)
+            if not self._flying:
+                continue
+            try:
+                await self.client.service_client.check_health(timeout=_TEMPORAL_SECONDS)
+            except RPCError as error:
+                note_away(self._health, error)
+            else:
+                self._health.note("temporal", "ok")
 
     async def _patiently(
         self, work: Callable[..., Awaitable[object]], *args: object, **kwargs: object
