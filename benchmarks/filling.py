@@ -111,7 +111,7 @@ async def _write(
     record: Record, keeper: IndexKeeper, requests: Sequence[IngestionRequest], vectors: Vectors | None
 ) -> None:
     accepted = await record.ingestions.accept(requests)
-    claim, _ = await record.ingestions.claim(
+    claim, _ = await record.outbox.claim(
         owner="filling", lane=Lane.FAST, bulk=False, limit=len(requests), lease_seconds=_LEASE_SECONDS
     )
     versions = [

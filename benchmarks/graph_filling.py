@@ -222,7 +222,7 @@ async def commit(record: Record, every: Iterable[tuple[str, Extraction]]) -> Non
     for some in batches(list(every), _COMMITTED_TOGETHER):
         requests = [_request(key) for key, _ in some]
         accepted = await record.ingestions.accept(requests)
-        claim, _ = await record.ingestions.claim(
+        claim, _ = await record.outbox.claim(
             owner="filling", lane=Lane.FAST, bulk=False, limit=len(requests), lease_seconds=_LEASE_SECONDS
         )
         versions = [

@@ -11,7 +11,8 @@ from apex_mcp.archiving.lines import ORIGINALS
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.drafts import given_with
 from apex_mcp.ingestion.sources.local import read_file
-from apex_mcp.stores.record.ingestions import Ingestion, IngestionStore, path_to_read, request_of
+from apex_mcp.stores.record.ingestions import Ingestion, IngestionStore
+from apex_mcp.stores.record.requests import path_to_read, request_of
 from apex_mcp.stores.record.versions import content_hash
 
 # The manifest names so many that are missing, and counts the others.

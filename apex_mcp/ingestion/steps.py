@@ -25,7 +25,7 @@ from apex_mcp.models import RETRYABLE, IndexPoint, IngestionState, Lane, Step
 from apex_mcp.settings import Settings
 from apex_mcp.stores.progress import Progress
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.ingestions import request_of
+from apex_mcp.stores.record.requests import request_of
 from apex_mcp.stores.record.versions import NewVersion, content_hash
 from apex_mcp.stores.vectors.packing import pack
 
@@ -135,7 +135,7 @@ class Steps:
             # Before it is released: after that nobody would know what this claim wrote, should the call be repeated.
             await self._index.purge_run(ingestion.document_id, ingestion.id, claim)
             self._drafts.drop(ingestion.id, claim)
-        await self._record.ingestions.release([one.id for one in owned], claim=claim, alone=True)
+        await self._record.outbox.release([one.id for one in owned], claim=claim, alone=True)
 
     async def note_waiting(self, step: StepInput, error: ApexError) -> None:
         """Note why a step will be tried again, for whoever asks meanwhile."""

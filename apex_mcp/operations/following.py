@@ -16,7 +16,8 @@ from apex_mcp.models import (
 )
 from apex_mcp.operations.base import Operations
 from apex_mcp.paging import checked_limit, from_cursor, to_cursor
-from apex_mcp.stores.record.ingestions import Ingestion, path_to_read, unknown_ingestion
+from apex_mcp.stores.record.ingestions import Ingestion, unknown_ingestion
+from apex_mcp.stores.record.requests import path_to_read
 from apex_mcp.views import (
     IngestionList,
     IngestionView,

@@ -56,7 +56,7 @@ async def test_a_run_whose_ingestion_was_forgotten_keeps_and_stages_nothing(tmp_
     path.write_bytes(make_docx([("", "The herb lovage.")]))
     async with app_without_worker(tmp_path / "home") as app:
         view = await app.memory.ingest_document(CALLER, source=str(path))
-        claim, _ = await app.record.ingestions.claim(
+        claim, _ = await app.record.outbox.claim(
             owner="me", lane=Lane.OWN, bulk=False, limit=1, lease_seconds=60
         )
         step = StepInput(ingestion_ids=[str(view.ingestion_id)], claim=str(claim))

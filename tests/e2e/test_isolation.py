@@ -236,7 +236,7 @@ async def _claimed(app: App, namespace: str, *notes: str) -> StepInput:
     """A group of notes as a dispatcher would have claimed it."""
     for text in notes:
         await app.memory.add_memory(CALLER, text=text, namespace=namespace)
-    claim, claimed = await app.record.ingestions.claim(
+    claim, claimed = await app.record.outbox.claim(
         owner="test", lane=Lane.FAST, bulk=False, limit=64, lease_seconds=600
     )
     assert len(claimed) == len(notes)

@@ -84,7 +84,7 @@ async def test_a_run_that_was_given_to_another_one_writes_once(
     stories: Stories, other: Other, point: str
 ) -> None:
     number, running, [ingestion, document, claim] = await _stopped(stories, point)
-    await other.record.ingestions.release([ingestion], claim=claim, alone=True)
+    await other.record.outbox.release([ingestion], claim=claim, alone=True)
     await other.purge(document, ingestion, claim)
     stories.living.wake()
     await running

@@ -169,7 +169,7 @@ async def test_what_is_written_but_not_committed_yet_and_what_a_purge_will_remov
     points = version_of("heron", namespace="default", version_id=version.id)
     await memory.keeper.vectors.upsert(points)
     assert await memory.differing() == {}
-    await memory.record.ingestions.release([ingestion_id], claim=token)
+    await memory.record.outbox.release([ingestion_id], claim=token)
     assert await memory.differing() == {of_vectors.ORPHANS: (1, 1)}
     await memory.keeper.purge_run(owned.document_id, ingestion_id, token)
     # A paused step wakes up: its second removal is still to come.

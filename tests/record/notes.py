@@ -36,7 +36,7 @@ def note(key: str = "note", text: str = "hello", namespace: str = "default", **m
 async def claim(
     record: Record, *, limit: int = 64, owner: str = "me", lane: Lane = Lane.FAST
 ) -> tuple[UUID, list[UUID]]:
-    token, claimed = await record.ingestions.claim(
+    token, claimed = await record.outbox.claim(
         owner=owner, lane=lane, bulk=False, limit=limit, lease_seconds=60
     )
     return token, [one.id for one in claimed]

@@ -139,7 +139,7 @@ async def test_a_failed_ingestion_is_not_retried_over_a_later_one_of_the_same_do
 async def test_released_entries_wait_again_and_their_old_claim_owns_nothing(record: Record) -> None:
     (ingestion,) = await record.ingestions.accept([note()])
     token, _ = await claim(record)
-    await record.ingestions.release([ingestion], claim=token, alone=True)
+    await record.outbox.release([ingestion], claim=token, alone=True)
     assert await record.ingestions.owned([ingestion], token) == []
     _, claimed = await claim(record, lane=Lane.OWN)
     assert claimed == [ingestion]
@@ -150,7 +150,7 @@ async def test_one_that_is_cancelled_ends_where_its_run_is_lost(record: Record) 
     (ingestion, other) = await record.ingestions.accept([note("a"), note("b")])
     token, _ = await claim(record)
     await record.ingestions.request_cancel(ingestion)
-    assert set(await record.ingestions.release([ingestion, other], claim=token)) == {ingestion, other}
+    assert set(await record.outbox.release([ingestion, other], claim=token)) == {ingestion, other}
     ended = await record.ingestions.get_one(ingestion)
     assert (ended.state, ended.finished_at is not None) == (IngestionState.CANCELLED, True)
     assert (await claim(record))[1] == [other]

@@ -70,7 +70,7 @@ async def test_what_a_commit_leaves_out_is_owed_its_removal_from_that_moment(rec
 async def test_a_run_that_was_replaced_commits_nothing(record: Record) -> None:
     (ingestion,) = await record.ingestions.accept([note()])
     old, _ = await claim(record)
-    await record.ingestions.release([ingestion], claim=old)
+    await record.outbox.release([ingestion], claim=old)
     new, _ = await claim(record)
     assert (await commit(record, old, {ingestion: "late"})).lost == [ingestion]
     assert await visible_texts(record) == []

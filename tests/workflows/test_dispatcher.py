@@ -157,7 +157,7 @@ async def test_a_dispatcher_ends_when_it_is_cancelled_just_as_the_bell_rings(sit
 
 async def test_what_a_dead_dispatcher_had_claimed_is_taken_back(site: Site) -> None:
     notes = [await site.note(f"Lovage note {number}.") for number in range(3)]
-    dead, claimed = await site.app.record.ingestions.claim(
+    dead, claimed = await site.app.record.outbox.claim(
         owner="dead", lane=Lane.FAST, bulk=False, limit=64, lease_seconds=600
     )
     assert len(claimed) == 3
@@ -180,15 +180,18 @@ async def test_what_a_stopping_dispatcher_holds_waits_for_others_at_once_and_doe
     await dispatcher.release_all()
     found = await store.get([note.ingestion_id, later.ingestion_id])
     assert [(one.state, one.attempts) for one in found] == [(IngestionState.PENDING, 0)] * 2
-    _, claimed = await store.claim(owner="other", lane=Lane.FAST, bulk=False, limit=8, lease_seconds=60)
+    _, claimed = await site.app.record.outbox.claim(
+        owner="other", lane=Lane.FAST, bulk=False, limit=8, lease_seconds=60
+    )
     assert {one.id for one in claimed} == {note.ingestion_id, later.ingestion_id}
 
 
 async def test_only_leases_that_ran_out_are_taken_from_other_dispatchers(site: Site) -> None:
     alive, dead = await site.note("Lovage alive."), await site.note("Lovage dead.")
-    store = site.app.record.ingestions
     for owner, seconds in (("alive", 600.0), ("dead", -1.0)):
-        await store.claim(owner=owner, lane=Lane.FAST, bulk=False, limit=1, lease_seconds=seconds)
+        await site.app.record.outbox.claim(
+            owner=owner, lane=Lane.FAST, bulk=False, limit=1, lease_seconds=seconds
+        )
     async with make_worker(site.app), site.dispatching(sole=False) as dispatcher:
         await dispatcher.reclaim(all_others=False)
         await site.ends_ready(dead)

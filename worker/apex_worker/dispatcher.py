@@ -20,7 +20,8 @@ from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IngestionState, Lane
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
-from apex_mcp.stores.record.ingestions import Claimed, Ingestion, IngestionStore
+from apex_mcp.stores.record.ingestions import Ingestion, IngestionStore
+from apex_mcp.stores.record.outbox import Claimed, Outbox
 from apex_worker.leasing import LeasingDispatcher, Line
 
 _LARGE_BYTES = 2_000_000
@@ -66,7 +67,8 @@ class Dispatcher(LeasingDispatcher[_Run]):
     Args:
         client: Temporal.
         task_queue: where this memory's worker polls.
-        ingestions: the outbox.
+        ingestions: requests and how they end.
+        outbox: what waits.
         index: removes what a lost run wrote.
         bell: rings when something waits.
         health: where Temporal's state is noted.
@@ -83,6 +85,7 @@ class Dispatcher(LeasingDispatcher[_Run]):
         client: Client,
         task_queue: str,
         ingestions: IngestionStore,
+        outbox: Outbox,
         index: IndexKeeper,
         bell: Bell,
         health: Health,
@@ -91,6 +94,7 @@ class Dispatcher(LeasingDispatcher[_Run]):
     ) -> None:
         super().__init__(client=client, task_queue=task_queue, bell=bell, health=health, sole=sole)
         self._ingestions = ingestions
+        self._outbox = outbox
         self._index = index
         self._concurrency = concurrency
 
@@ -105,7 +109,7 @@ class Dispatcher(LeasingDispatcher[_Run]):
         ]
 
     async def _claim(self, traffic: _Traffic) -> _Run | None:
-        claim, claimed = await self._ingestions.claim(
+        claim, claimed = await self._outbox.claim(
             owner=self.owner,
             lane=traffic.lane,
             bulk=traffic.bulk,
@@ -147,13 +151,15 @@ class Dispatcher(LeasingDispatcher[_Run]):
             await self._ingestions.finish(
                 one.id, IngestionState.ROLLED_BACK, claim=run.claim, error=_given_up(one)
             )
-        await self._ingestions.release(list(left), claim=run.claim, alone=ran, ran=ran)
+        await self._outbox.release(list(left), claim=run.claim, alone=ran, ran=ran)
 
     async def renew_leases(self) -> None:
-        await self._ingestions.renew_leases(self.owner, self.lease_seconds)
+        await self._outbox.renew_leases(self.owner, self.lease_seconds)
 
     async def reclaim(self, *, all_others: bool) -> None:
-        expired = await self._ingestions.expired(not_owner=self.owner, all_others=all_others)
+        expired = await self._ingestions.get(
+            await self._outbox.expired(not_owner=self.owner, all_others=all_others)
+        )
         # A document's own workflow has the ingestion's id: by now it may be the run of whoever was quicker to take it back.
         for workflow_id in {lost.workflow_id for lost in expired if lost.workflow_id}:
             if not self.sole and not workflow_id.startswith("group-"):
@@ -167,7 +173,7 @@ class Dispatcher(LeasingDispatcher[_Run]):
                     lost.id, IngestionState.ROLLED_BACK, claim=lost.claim, error=_given_up(lost)
                 )
             else:
-                await self._ingestions.release([lost.id], claim=lost.claim, alone=True)
+                await self._outbox.release([lost.id], claim=lost.claim, alone=True)
         if expired:
             self.bell.ring()
 

@@ -95,6 +95,7 @@ def make_dispatcher(app: App, client: Client, *, concurrency: int = CONCURRENCY)
         client=client,
         task_queue=app.task_queue,
         ingestions=app.record.ingestions,
+        outbox=app.record.outbox,
         index=app.index,
         bell=app.bell,
         health=app.health,

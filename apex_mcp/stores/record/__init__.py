@@ -19,6 +19,7 @@ from apex_mcp.stores.record.importing import ImportStore
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.name_vectors import NameVectors
+from apex_mcp.stores.record.outbox import Outbox
 from apex_mcp.stores.record.purging import PurgeStore
 from apex_mcp.stores.record.reading import Reader
 from apex_mcp.stores.record.retention import RetentionStore
@@ -36,6 +37,7 @@ class Record:
 
     database: Database
     ingestions: IngestionStore
+    outbox: Outbox
     versions: VersionStore
     purges: PurgeStore
     index_log: IndexLog
@@ -74,6 +76,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
         yield Record(
             database,
             IngestionStore(database),
+            Outbox(database),
             VersionStore(database),
             PurgeStore(database),
             IndexLog(database),

@@ -1,25 +1,18 @@
-"""Requests, as the record keeps them: accepted once, claimed by one dispatcher at a time, ended exactly once."""
+"""Requests, as the record keeps them: accepted once, ended exactly once."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from apex_mcp import faults, ids
+from apex_mcp import faults
 from apex_mcp.errors import ApexError, Code, Conflict, Invariant, NotFound
-from apex_mcp.models import (
-    EntityInput,
-    FactInput,
-    IngestionRequest,
-    IngestionState,
-    Lane,
-    SourceType,
-    Step,
-)
+from apex_mcp.models import IngestionRequest, IngestionState, Lane, Step
 from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.gathering import Gathered
+from apex_mcp.stores.record.requests import request_row
 from apex_mcp.stores.record.tombstones import KEYS_IF_ANY, as_keys, lift
 
 # The same key, request or content among unfinished ingestions inserts nothing: the first one answers for all.
@@ -80,29 +73,6 @@ SELECT {_COLUMNS} {_FROM} WHERE i.namespace = %(namespace)s AND i.seq < %(before
 ORDER BY i.seq DESC LIMIT %(limit)s
 """
 
-# Fair over namespaces, in order for one document: its earlier entry, claimed or not, holds back the later one.
-_CLAIM: LiteralString = """
-WITH waiting AS (
-    SELECT w.ingestion_id, w.seq, row_number() OVER (PARTITION BY n.name ORDER BY w.seq) AS turn FROM namespaces n
-    CROSS JOIN LATERAL (
-        SELECT o.ingestion_id, o.seq FROM outbox o
-        WHERE o.namespace = n.name AND o.lane = %(lane)s AND o.bulk = %(bulk)s AND o.lease_owner IS NULL
-          AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.document_id = o.document_id AND e.seq < o.seq)
-        ORDER BY o.seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ) AS w
-),
-leased AS (
-    UPDATE outbox o SET lease_owner = %(owner)s, lease_until = now() + make_interval(secs => %(lease_seconds)s)
-    FROM (SELECT ingestion_id FROM waiting ORDER BY turn, seq LIMIT %(limit)s) AS mine
-    WHERE o.ingestion_id = mine.ingestion_id
-    RETURNING o.ingestion_id
-)
-UPDATE ingestions i SET state = 'running', claim = %(claim)s, attempts = attempts + 1,
-    workflow_id = coalesce(%(group_workflow)s, i.id::text), started_at = coalesce(started_at, clock_timestamp())
-FROM leased WHERE i.id = leased.ingestion_id
-RETURNING i.id, i.seq, (i.request ->> 'size_bytes')::bigint AS size_bytes
-"""
-
 _FINISH: LiteralString = """
 WITH ended AS (
     UPDATE ingestions SET state = %(state)s, failure = %(failure)s::jsonb, finished_at = clock_timestamp(), claim = NULL
@@ -110,26 +80,6 @@ WITH ended AS (
     RETURNING id
 )
 DELETE FROM outbox WHERE ingestion_id IN (SELECT id FROM ended) RETURNING ingestion_id
-"""
-
-# One that is cancelled has no step left to end it.
-_RELEASE: LiteralString = """
-WITH freed AS (
-    UPDATE ingestions SET claim = NULL, step = 'accepted', attempts = attempts - (NOT %(ran)s)::int,
-        lane = CASE WHEN %(alone)s THEN 'own' ELSE lane END,
-        state = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END,
-        finished_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE clock_timestamp() END
-    WHERE id = ANY(%(ids)s) AND state IN ('pending', 'running') AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
-    RETURNING id, lane, state
-),
-ended AS (
-    DELETE FROM outbox o USING freed WHERE o.ingestion_id = freed.id AND freed.state = 'cancelled' RETURNING o.ingestion_id
-),
-waiting AS (
-    UPDATE outbox o SET lease_owner = NULL, lease_until = NULL, lane = freed.lane
-    FROM freed WHERE o.ingestion_id = freed.id AND freed.state = 'pending' RETURNING o.ingestion_id
-)
-SELECT ingestion_id FROM waiting UNION ALL SELECT ingestion_id FROM ended
 """
 
 _RETRY: LiteralString = """
@@ -175,14 +125,6 @@ class Ingestion:
     read_by_model: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """What a dispatcher may run now."""
-
-    id: UUID
-    size_bytes: int
-
-
 class IngestionStore:
     """The life of ingestions in the record."""
 
@@ -205,7 +147,7 @@ class IngestionStore:
         """
         senders: list[str | None] = list(request_ids or ()) or [None] * len(requests)
         rows = [
-            _row(ord_, request, sender)
+            request_row(ord_, request, sender)
             for ord_, (request, sender) in enumerate(zip(requests, senders, strict=True))
         ]
         payload = json.dumps(rows)
@@ -276,26 +218,6 @@ class IngestionStore:
         )
         return {row["id"]: row["content"] for row in rows}
 
-    async def claim(
-        self, *, owner: str, lane: Lane, bulk: bool, limit: int, lease_seconds: float
-    ) -> tuple[UUID, list[Claimed]]:
-        """Lease up to `limit` waiting entries to `owner`, under a new claim token. Each attempt is counted before it runs."""
-        token = uuid4()
-        rows = await self._database.fetch_all(
-            _CLAIM,
-            {
-                "owner": owner,
-                "lane": lane,
-                "bulk": bulk,
-                "limit": limit,
-                "lease_seconds": lease_seconds,
-                "claim": token,
-                "group_workflow": f"group-{token}" if lane is Lane.FAST else None,
-            },
-        )
-        rows.sort(key=lambda row: row["seq"])
-        return token, [Claimed(id=row["id"], size_bytes=row["size_bytes"] or 0) for row in rows]
-
     async def owned(self, ingestion_ids: Sequence[UUID], claim: UUID) -> list[Ingestion]:
         """Those of the given ingestions that still belong to `claim` and are not over; cancelled ones carry the mark."""
         rows = await self._database.fetch_all(_OWNED, (list(ingestion_ids), claim))
@@ -340,35 +262,6 @@ class IngestionStore:
             _FINISH, {"id": ingestion_id, "state": state, "failure": failure, "claim": claim}
         )
         return row is not None
-
-    async def release(
-        self, ingestion_ids: Sequence[UUID], *, claim: UUID | None, alone: bool = False, ran: bool = True
-    ) -> list[UUID]:
-        """Put claimed entries back to wait; those that are cancelled end. What their run wrote is to be purged before.
-
-        With `alone` they run in a workflow of their own from now on; without `ran` the attempt does not count.
-        Those that are over, or belong to another claim by now, stay as they are; the others are returned.
-        """
-        rows = await self._database.fetch_all(
-            _RELEASE, {"ids": list(ingestion_ids), "claim": claim, "alone": alone, "ran": ran}
-        )
-        return [row["ingestion_id"] for row in rows]
-
-    async def renew_leases(self, owner: str, lease_seconds: float) -> None:
-        """Keep the leases of a dispatcher that is alive."""
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "UPDATE outbox SET lease_until = now() + make_interval(secs => %s) WHERE lease_owner = %s",
-                (lease_seconds, owner),
-            )
-
-    async def expired(self, *, not_owner: str, all_others: bool) -> list[Ingestion]:
-        """Those whose dispatcher let its lease run out or, with `all_others`, is not `not_owner`."""
-        rows = await self._database.fetch_all(
-            "SELECT ingestion_id FROM outbox WHERE lease_owner <> %s AND (%s OR lease_until < now()) ORDER BY seq",
-            (not_owner, all_others),
-        )
-        return await self.get([row["ingestion_id"] for row in rows])
 
     async def request_cancel(self, ingestion_id: UUID) -> Ingestion:
         """Mark an ingestion as cancelled; one that nobody has claimed ends here.
@@ -449,14 +342,6 @@ class IngestionStore:
         )
         return int(row["n"]) if row else 0
 
-    async def waiting(self, lane: Lane, bulk: bool) -> int:
-        """Number of entries that wait in a lane."""
-        row = await self._database.fetch_one(
-            "SELECT count(*) AS n FROM outbox WHERE lane = %s AND bulk = %s AND lease_owner IS NULL",
-            (lane, bulk),
-        )
-        return int(row["n"]) if row else 0
-
 
 async def lock_claimed(
     connection: Connection, ingestion_ids: Sequence[UUID], claim: UUID
@@ -469,34 +354,6 @@ async def lock_claimed(
             (list(ingestion_ids), claim),
         )
     ).fetchall()
-
-
-def _row(ordinal: int, request: IngestionRequest, sender: str | None) -> dict[str, Any]:
-    body = asdict(request)
-    for name in ("namespace", "key", "lane", "fingerprint", "text", "idempotency_key", "bulk"):
-        del body[name]
-    return {
-        "ord": ordinal,
-        "id": str(request.upload or uuid4()),
-        "namespace": request.namespace,
-        "document_id": str(ids.document_id(request.namespace, request.key)),
-        "key": request.key,
-        "request": json.loads(json.dumps(body, default=_plain)),
-        "content": request.text,
-        "fingerprint": request.fingerprint,
-        "idempotency_key": request.idempotency_key,
-        "request_id": sender,
-        "lane": request.lane,
-        "bulk": request.bulk,
-    }
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
-    raise TypeError(type(value).__name__)
 
 
 def _ingestion(row: dict[str, Any]) -> Ingestion:
@@ -516,50 +373,3 @@ def unknown_ingestion(ingestion_id: UUID) -> NotFound:
         next_step="give the `namespace` that it was stored in; get_ingestion without an id lists the recent ones, without "
         "those of what was forgotten",
     )
-
-
-def path_to_read(ingestion: Ingestion) -> str | None:
-    """Where a run of it reads its file; None where it has a text, or the file's bytes were staged as it was accepted."""
-    return None if ingestion.request.get("upload") else ingestion.request["path"]
-
-
-def request_of(ingestion: Ingestion, text: str | None) -> IngestionRequest:
-    """The request as it was accepted, with its inline text if it has one."""
-    body = ingestion.request
-    return IngestionRequest(
-        namespace=ingestion.namespace,
-        key=ingestion.key,
-        source_type=SourceType(body["source_type"]),
-        lane=ingestion.lane,
-        fingerprint="",
-        title=body["title"],
-        uri=body["uri"],
-        path=body["path"],
-        text=text,
-        media_type=body["media_type"],
-        document_time=_time(body["document_time"]),
-        metadata=body["metadata"],
-        entities=tuple(
-            EntityInput(name=one["name"], type=one["type"], aliases=tuple(one["aliases"]))
-            for one in body["entities"]
-        ),
-        facts=tuple(
-            FactInput(
-                subject=one["subject"],
-                predicate=one["predicate"],
-                object=one["object"],
-                sentence=one["sentence"],
-                valid_at=_time(one["valid_at"]),
-                invalid_at=_time(one["invalid_at"]),
-            )
-            for one in body["facts"]
-        ),
-        size_bytes=body["size_bytes"],
-        bulk=ingestion.bulk,
-        # Requests of earlier versions say nothing of it.
-        upload=ingestion.id if body.get("upload") else None,
-    )
-
-
-def _time(value: str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if value else None
