@@ -45,6 +45,7 @@ class Site:
             client=app.temporal_client,
             task_queue=app.task_queue,
             ingestions=app.record.ingestions,
+            outbox=app.record.outbox,
             index=app.index,
             bell=app.bell,
             health=app.health,
