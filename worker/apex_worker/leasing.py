@@ -173,10 +173,12 @@ class LeasingDispatcher(ABC, Generic[RunT]):
             await self._patiently(self.reclaim, all_others=False)
 
     async def _look_at_temporal(self) -> None:
-        """Ask it while runs are under way: those wait in long polls, which a server that hangs does not end for minutes."""
+        """Ask it while runs are under way, which wait in long polls that a server that hangs does not end for minutes; and once it
+        was away.
+        """
         while True:
             await asyncio.sleep(_LOOK_AT_TEMPORAL_SECONDS)
-            if not self._flying:
+            if not self._flying and self._health.of("temporal").state == "ok":
                 continue
             try:
                 await self.client.service_client.check_health(timeout=_TEMPORAL_SECONDS)
