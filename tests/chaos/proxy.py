@@ -14,11 +14,17 @@ class Proxy:
     def __init__(self, connect: Callable[[], Awaitable[Ends]]) -> None:
         self._connect = connect
         self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
         self.port = 0
 
     async def listen(self) -> None:
-        server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self._server is not None:
+            self._server.close()
 
     async def cut(self) -> int:
         """Cut every connection, in the middle of whatever it carries; how many there were."""
@@ -57,6 +63,7 @@ class Doors:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._proxies: list[Proxy] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -64,6 +71,7 @@ class Doors:
         """A new door to whatever `connect` reaches."""
         proxy = Proxy(connect)
         self._do(proxy.listen())
+        self._proxies.append(proxy)
         return proxy
 
     def to_port(self, port: int) -> Proxy:
@@ -78,6 +86,8 @@ class Doors:
 
     def close(self) -> None:
         async def end() -> None:
+            for proxy in self._proxies:
+                proxy.close()
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
                 task.cancel()

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
+import anyio
 import pytest
 
 from tests.chaos.breaking import broken
@@ -14,23 +16,23 @@ from tests.chaos.servers import ServersSystem, servers_system
 from tests.chaos.system import System
 from tests.services.neo4j_server import lacking
 
-pytestmark = [pytest.mark.faults, pytest.mark.anyio]
+pytestmark = pytest.mark.faults
 
 SEED = 5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_nothing_is_lost_and_nothing_half_visible_on_one_machine() -> None:
-    await _is_clean(EmbeddedSystem, embedded_system, n=60, kills=6)
+def test_nothing_is_lost_and_nothing_half_visible_on_one_machine() -> None:
+    _is_clean(EmbeddedSystem, embedded_system, n=60, kills=6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("neo4j")
 @pytest.mark.skipif(bool(lacking()), reason=f"the servers cannot be had here: {lacking()}")
-async def test_nothing_is_lost_and_nothing_half_visible_on_servers() -> None:
-    await _is_clean(ServersSystem, servers_system, n=30, kills=3)
+def test_nothing_is_lost_and_nothing_half_visible_on_servers() -> None:
+    _is_clean(ServersSystem, servers_system, n=30, kills=3)
 
 
 @pytest.mark.slow
@@ -42,22 +44,22 @@ async def test_nothing_is_lost_and_nothing_half_visible_on_servers() -> None:
         ("outbox", "never ended"),
     ],
 )
-async def test_a_broken_build_is_found_out(how: str, finding: str) -> None:
+def test_a_broken_build_is_found_out(how: str, finding: str) -> None:
     if how == "compensation":
         plan = make_plan_of_cancels(seed=SEED, n=40, profile="embedded")
     else:
         plan = make_plan(seed=SEED, n=24, kills=0, profile="embedded", targets=EmbeddedSystem.targets)
     with embedded_system(**broken(how)) as system:
-        outcome = await run_chaos(plan, system, settle_seconds=10)
+        outcome = anyio.run(partial(run_chaos, plan, system, settle_seconds=10))
     assert any(finding in words for words in outcome.model.violations), printed(outcome)
 
 
-async def _is_clean(
+def _is_clean(
     kind: type[System], open_system: Callable[[], AbstractContextManager[System]], *, n: int, kills: int
 ) -> None:
     plan = make_plan(seed=SEED, n=n, kills=kills, profile=kind.profile, targets=kind.targets)
     with open_system() as system:
-        outcome = await run_chaos(plan, system, settle_seconds=90)
+        outcome = anyio.run(partial(run_chaos, plan, system, settle_seconds=90))
     assert outcome.clean, printed(outcome)
 
 
