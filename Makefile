@@ -2,7 +2,7 @@
 # make test   install what the tests need and run them all        make lint   ruff and pyright
 # make bench  measure against the budgets                          make clean  remove what these made
 # make properties   any operations in any order, far more of them than in `make test`
-# make faults  a crash, a failure and a pause at every write and step; short chaos runs
+# make faults  of the tests those alone that crash, fail and pause whole memories
 # make chaos  kill, pause and starve a memory under load: N=200 KILLS=15 SEED=1 PROFILE=embedded or servers
 
 .PHONY: demo test lint bench chaos faults properties clean install install-dev constraints
