@@ -139,14 +139,28 @@ def show(
 
 
 def _document(client: "DaemonClient", id_: UUID, part: dict[str, Any]) -> DocumentView | None:
-    """The document with this id, or the one with this passage; the ids themselves do not tell."""
+    """The document with this id, or the one with this passage; the ids themselves do not tell.
+
+    Raises:
+        NotFound: there is one, without the version or page that is asked for.
+    """
     for name in ("chunk_id", "document_id"):
         try:
             answer = client.call("get_document", **{name: str(id_)}, **part)
-        except NotFound:
-            continue
-        return DocumentView.model_validate(answer)
+        except NotFound as error:
+            if _is_there(client, {name: str(id_)}, part["namespace"]):
+                raise error from None
+        else:
+            return DocumentView.model_validate(answer)
     return None
+
+
+def _is_there(client: "DaemonClient", named: dict[str, str], namespace: str | None) -> bool:
+    try:
+        client.call("get_document", **named, namespace=namespace, length=1)
+    except NotFound:
+        return False
+    return True
 
 
 @reports_errors

@@ -1,9 +1,10 @@
 """The operator's commands on a whole memory: maintained through Temporal, verified, spoilt, mended."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 from apex_mcp.runtime.home import DataFolder
-from tests.e2e.homes import Home
+from tests.e2e.homes import Home, new_home
 
 
 def test_a_memory_is_maintained_erased_verified_and_mended_by_the_command_line(home: Home) -> None:
@@ -31,3 +32,29 @@ def test_a_memory_is_maintained_erased_verified_and_mended_by_the_command_line(h
     assert mended.returncode == 0, mended.stdout
     assert home.run("verify").returncode == 0
     assert home.run("search", "Ann").stdout.count("Initech") >= 1
+
+
+def test_answers_about_a_time_of_which_versions_were_pruned_say_so() -> None:
+    with new_home(APEX_KEEP_PAST_DAYS="10") as home:
+        for text in (
+            "Ann works at Acme since 2020.",
+            "Ann works at Initech since 2023.",
+            "Ann retired in 2024.",
+        ):
+            assert home.run("add", text, "--key", "note").returncode == 0
+        for days, revision in ((60, 1), (40, 2), (20, 3)):
+            home.rows(
+                f"UPDATE revisions SET committed_at = now() - interval '{days} days' "
+                f"WHERE revision = {revision} AND namespace = 'default' RETURNING 1"
+            )
+        assert json.loads(home.run("maintain", "--json").stdout)["pruned"] == 2
+        then = (datetime.now(UTC) - timedelta(days=50)).isoformat()
+        for command in ("search", "entities"):
+            asked = json.loads(home.run(command, "Ann", "--known-at", then, "--json").stdout)
+            assert "APEX_KEEP_PAST_DAYS" in " ".join(asked["degraded"]), command
+            now = json.loads(home.run(command, "Ann", "--json").stdout)
+            assert now["degraded"] == [], command
+        (hit,) = json.loads(home.run("search", "Ann", "--json").stdout)["hits"]
+        shown = home.run("show", hit["source"]["document_id"], "--version", "1")
+        assert shown.returncode != 0
+        assert "version 1 of the document was pruned" in shown.stderr
