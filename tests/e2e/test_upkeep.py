@@ -42,11 +42,10 @@ def test_answers_about_a_time_of_which_versions_were_pruned_say_so() -> None:
             "Ann retired in 2024.",
         ):
             assert home.run("add", text, "--key", "note").returncode == 0
-        for days, revision in ((60, 1), (40, 2), (20, 3)):
-            home.rows(
-                f"UPDATE revisions SET committed_at = now() - interval '{days} days' "
-                f"WHERE revision = {revision} AND namespace = 'default' RETURNING 1"
-            )
+        # 60, 40 and 20 days ago.
+        home.rows(
+            "UPDATE revisions SET committed_at = now() - (80 - 20 * revision) * interval '1 day' RETURNING 1"
+        )
         assert json.loads(home.run("maintain", "--json").stdout)["pruned"] == 2
         then = (datetime.now(UTC) - timedelta(days=50)).isoformat()
         for command in ("search", "entities"):
