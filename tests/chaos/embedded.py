@@ -33,7 +33,12 @@ class EmbeddedSystem(System):
     targets = ("daemon", "engine", "parser", "postgres", "temporal")
 
     def __init__(self, home: Home, disk: Path | None, skipped: dict[Act, str]) -> None:
-        super().__init__(files=home.root, faults=Path(home.environment["APEX_FAULTS"]), skipped=skipped)
+        super().__init__(
+            files=home.root,
+            faults=Path(home.environment["APEX_FAULTS"]),
+            staging=DataFolder(home.path).staging,
+            skipped=skipped,
+        )
         self._home = home
         self._disk = disk
 

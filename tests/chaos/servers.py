@@ -153,7 +153,7 @@ class ServersSystem(System):
 
     def __init__(self, site: Site, parts: Parts, supervisor: Supervisor, conninfo: str, faults: Path) -> None:
         skipped = {Act.FILL_DISK: "the stores are on servers with disks of their own"}
-        super().__init__(files=site.root, faults=faults, skipped=skipped)
+        super().__init__(files=site.root, faults=faults, staging=Path(site.stores.staging), skipped=skipped)
         self._site = site
         self._parts = parts
         self._supervisor = supervisor

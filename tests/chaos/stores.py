@@ -45,6 +45,10 @@ JOIN version_texts t ON t.version_id = v.id
 WHERE v.revision_from IS NOT NULL AND v.revision_to IS NULL AND v.tombstoned_at IS NULL AND d.key LIKE 'log/%'
 """
 _SIZES: LiteralString = "SELECT id, chunk_count FROM versions"
+_OVER: LiteralString = """
+SELECT id FROM ingestions WHERE state NOT IN ('pending', 'running', 'rolled_back', 'cancelled')
+  AND finished_at < clock_timestamp() - interval '2 minutes'
+"""
 _SAID_CHARS = 2000
 
 
@@ -69,6 +73,7 @@ async def check_stores(system: System, model: Model, *, seconds: float) -> list[
         *await _index(system),
         *await anyio.to_thread.run_sync(lambda: _verified(system)),
         *await anyio.to_thread.run_sync(lambda: _maintained(system)),
+        *await anyio.to_thread.run_sync(lambda: _staged(system)),
     ]
 
 
@@ -83,6 +88,13 @@ def _maintained(system: System) -> list[str]:
         return [f"maintain ended with status {status}: {said[-_SAID_CHARS:]}"]
     done = json.loads(said[said.index("{") :])
     return [f"maintain found {done[what]} {what}" for what in ("orphans", "stuck") if done[what]]
+
+
+def _staged(system: System) -> list[str]:
+    """What nobody comes for any more; the last step of what is just over may still be under way."""
+    over = {str(row[0]) for row in system.rows(_OVER)}
+    left = over & {path.name for path in system.staging.iterdir()}
+    return [f"staging: {len(left)} contents of ingestions that are over"] if left else []
 
 
 def _record(system: System, model: Model) -> list[str]:

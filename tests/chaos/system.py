@@ -27,14 +27,16 @@ class System(ABC):
     Args:
         files: where clients put files that may be read.
         faults: where faults are asked for.
+        staging: the folder in which content waits.
         skipped: what cannot be done here, and why.
     """
 
     profile: ClassVar[str]
     targets: ClassVar[Sequence[str]]
 
-    def __init__(self, *, files: Path, faults: Path, skipped: dict[Act, str]) -> None:
+    def __init__(self, *, files: Path, faults: Path, staging: Path, skipped: dict[Act, str]) -> None:
         self.files = files
+        self.staging = staging
         self.skipped = skipped
         self._faults = faults
 

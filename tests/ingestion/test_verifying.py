@@ -218,7 +218,17 @@ async def test_what_a_last_step_that_was_killed_left_staged_is_named_and_removed
     await memory.staging.put(done.id, "raw", b"heron")
     assert await memory.differing() == {}
     async with memory.record.database.connection() as connection:
-        await connection.execute("UPDATE ingestions SET finished_at = finished_at - interval '2 minutes'")
+        await connection.execute("UPDATE ingestions SET finished_at = finished_at - interval '3 hours'")
     what = "staged content is of ingestions that are not over, or wait for a retry"
     assert await memory.differing(repair=True) == {what: (1, 0)}
     assert await memory.staging.get(done.id, "raw") is None
+
+
+async def test_what_maintenance_will_remove_soon_is_no_finding(memory: Memory) -> None:
+    await memory.store("note", "heron")
+    (done,) = await memory.record.ingestions.recent("default", state=None, limit=1, before=None)
+    await memory.staging.put(done.id, "raw", b"heron")
+    async with memory.record.database.connection() as connection:
+        await connection.execute("UPDATE ingestions SET finished_at = finished_at - interval '2 minutes'")
+    assert await memory.differing() == {}
+    assert await memory.verifier.staging.remove() == 1

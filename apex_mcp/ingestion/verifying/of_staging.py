@@ -34,12 +34,11 @@ class StagingVerifier:
         Raises:
             Unavailable: the record or the staging does not answer.
         """
-        age_seconds = self._ttl_seconds + grace_seconds
-        old = await self._old(age_seconds)
+        old = await self._old(grace_seconds)
         left = old
         if repair and old:
-            await self.remove(age_seconds=age_seconds)
-            left = await self._old(age_seconds)
+            await self.remove(grace_seconds=grace_seconds)
+            left = await self._old(grace_seconds)
         yield finding(
             STAGING,
             "staged content is of ingestions that are not over, or wait for a retry",
@@ -48,35 +47,36 @@ class StagingVerifier:
             after=left,
         )
 
-    async def remove(self, *, age_seconds: float | None = None) -> int:
-        """Remove what is older, by default than its time; the number of ingestions whose content went.
+    async def remove(self, *, grace_seconds: float = 0) -> int:
+        """Remove what lies there past its time and this grace; the number of ingestions whose content went.
 
         Raises:
             Unavailable: the record or the staging does not answer.
         """
-        old = await self._old(self._ttl_seconds if age_seconds is None else age_seconds)
+        old = await self._old(grace_seconds)
         for ingestion_id in old:
             await self._staging.delete(ingestion_id)
         return len(old)
 
-    async def _old(self, age_seconds: float) -> list[UUID]:
+    async def _old(self, grace_seconds: float) -> list[UUID]:
         # What was staged just now may be accepted in a moment: only age tells it from what never will be.
-        old = set(await self._staging.older_than(age_seconds))
+        old = set(await self._staging.older_than(self._ttl_seconds + grace_seconds))
+        before = datetime.now(UTC) - _LAST_STEP - timedelta(seconds=grace_seconds)
         staged = await self._staging.older_than(0)
         known = {one.id: one for one in await self._ingestions.get(staged)}
         return [
             one
             for one in staged
             if (one in old and (one not in known or known[one].state.finished))
-            or (one in known and _nobody_comes_for(known[one]))
+            or (one in known and _nobody_comes_for(known[one], before))
         ]
 
 
-def _nobody_comes_for(ingestion: Ingestion) -> bool:
-    """Whether it is searchable, or was overtaken: its last step may have been killed before it removed anything."""
+def _nobody_comes_for(ingestion: Ingestion, before: datetime) -> bool:
+    """Whether it was searchable or overtaken before then: its last step may have been killed before it removed anything."""
     return (
         ingestion.state.finished
         and ingestion.state not in RETRYABLE
         and ingestion.finished_at is not None
-        and datetime.now(UTC) - ingestion.finished_at > _LAST_STEP
+        and ingestion.finished_at < before
     )
