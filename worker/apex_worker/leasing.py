@@ -173,9 +173,7 @@ class LeasingDispatcher(ABC, Generic[RunT]):
             await self._patiently(self.reclaim, all_others=False)
 
     async def _look_at_temporal(self) -> None:
-        """Ask it while runs are under way, which wait in long polls that a server that hangs does not end for minutes; and once it
-        was away.
-        """
+        """Ask it while runs wait in long polls, which a server that hangs does not end, and then until it is well."""
         while True:
             await asyncio.sleep(_LOOK_AT_TEMPORAL_SECONDS)
             if not self._flying and self._health.of("temporal").state == "ok":
