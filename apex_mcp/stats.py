@@ -134,8 +134,8 @@ class Stats:
                 )
             )
             return stores, "none"
-        owed = self._index.owed
-        if lacks := self._index.lacks_meaning():
+        owed = self._index.meaning.owed
+        if lacks := self._index.meaning.lacking():
             state, detail = "degraded", lacks
         else:
             state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text

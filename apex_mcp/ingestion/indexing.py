@@ -11,8 +11,6 @@ The rules on which everything rests, for one process as for many:
 """
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -24,9 +22,10 @@ from apex_mcp import faults, ids
 from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
-from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
-from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, IndexUpkeep, guarded
+from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, IndexUpkeep
 from apex_mcp.ingestion.leavings import Leavings
+from apex_mcp.ingestion.owed_vectors import OwedVectors
 from apex_mcp.models import IndexPoint
 from apex_mcp.stores.bell import REMOVAL, Bell
 from apex_mcp.stores.record import Record
@@ -35,30 +34,20 @@ from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.versions import CommitResult, NewVersion
 from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
-from apex_mcp.stores.vectors.packing import pack
 
 ResultT = TypeVar("ResultT", CommitResult, ImportResult)
 
-_LOOK_SECONDS = 5.0
-_RETRY_SECONDS = 60.0
-_COUNTING_SHARE = 50
-_EMBED_BATCH = 64
 _WRITTEN_AGAIN_AT_ONCE = 20
-_NAMES_BATCH = 256
-_NUMBER_BYTES = 4
-_OWED_LOOK_SECONDS = 0.5
 _TIDYING_SECONDS = 3.0
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
-
-_log = logging.getLogger(__name__)
 
 
 class IndexKeeper:
     """Writes to the vector index in use, and keeps it whole. Made by `open`.
 
     Attributes:
-        owed: number of passages that wait for their vectors, as last counted.
+        meaning: brings passages the vectors that they wait for.
     """
 
     def __init__(
@@ -70,7 +59,7 @@ class IndexKeeper:
         upkeep: IndexUpkeep,
         embedder: Embedder | None,
     ) -> None:
-        self.owed = 0
+        self.meaning = OwedVectors(record, current, upkeep, embedder, shared=home.shared)
         self._record = record
         self._home = home
         self._current = current
@@ -147,17 +136,8 @@ class IndexKeeper:
     @property
     def local_embedder(self) -> Embedder | None:
         """The embedder, where new chunks can have its vectors at once: local, ready, and the record's own."""
-        embedder = self._ready_embedder()
+        embedder = self.meaning.ready_embedder()
         return embedder if embedder is not None and embedder.local else None
-
-    def lacks_meaning(self) -> str | None:
-        """Why nothing can be found by meaning now, and what helps; None where it can, or no embedder is set."""
-        embedder = self._embedder
-        if embedder is None:
-            return None
-        if embedder.name != self.embedder_name:
-            return "the embedder was changed; run `apex-mcp reindex`"
-        return self._misfit(embedder) if embedder.state.ready else embedder.state.text
 
     def lacks(self, use: IndexUse) -> str | None:
         """What searches lack in the index that a snapshot of the record names, or None."""
@@ -332,7 +312,7 @@ class IndexKeeper:
             if upkeep:
                 tasks.create_task(self._upkeep.run())
             if self._embedder is not None:
-                tasks.create_task(self._bring_vectors(self._embedder))
+                tasks.create_task(self.meaning.bring(self._embedder))
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes.
@@ -363,7 +343,7 @@ class IndexKeeper:
             async for done in self._upkeep.replace(name, dimension):
                 yield "passages", done
         if self._embedder is not None:
-            yield "passages that wait for vectors", await self._count_owed()
+            yield "passages that wait for vectors", await self.meaning.count()
 
     async def renew(self) -> None:
         """Make the index anew from the record, for the vectors that it has: nothing that was removed is in its files then.
@@ -388,96 +368,6 @@ class IndexKeeper:
                     next_step="wait until it is done",
                 )
             yield
-
-    async def vectors_to_come(self) -> AsyncGenerator[int]:
-        """How many passages wait for their vectors, until none does, or the embedder cannot be asked.
-
-        Raises:
-            Unavailable: the record does not answer.
-        """
-        embedder = self._embedder
-        while embedder is not None and embedder.name == self.embedder_name:
-            owed = await self._count_owed()
-            yield owed
-            if not owed or embedder.state.readiness is Readiness.UNAVAILABLE or self._misfit(embedder):
-                return
-            await asyncio.sleep(_OWED_LOOK_SECONDS)
-
-    async def _bring_vectors(self, embedder: Embedder) -> None:
-        """Wait for the embedder, then compute what is owed whenever there is something."""
-        await prepare_until_ready(embedder)
-        if embedder.dimension is None:
-            return  # only the user can help; the embedder's state says how
-        if misfit := self._misfit(embedder):
-            _log.warning("no vectors: %s", misfit)
-        while True:
-            self._current.written.clear()
-            if embedder.name == self.embedder_name and self.vectors.dimension is None:
-                await guarded(self.vectors.enable_dense(embedder.name, embedder.dimension))
-            began = time.monotonic()
-            self.owed = await guarded(self._count_owed()) or 0
-            # A long backlog takes long to count, and others do so too.
-            look_seconds = max(_LOOK_SECONDS, _COUNTING_SHARE * (time.monotonic() - began))
-            while self._upkeep.keeping:
-                # In turns: neither waits for a long backlog of the other.
-                passages = self.owed and await guarded(self._embed_owed())
-                if not await guarded(self._embed_names(embedder)) and not passages:
-                    break
-            # What is owed comes with a write, of another process too, or was left by an embedder that failed for a while.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(look_seconds if self._home.shared else _RETRY_SECONDS):
-                    await self._current.written.wait()
-
-    async def _count_owed(self) -> int:
-        return await self._record.versions.owed(self.embedder_name) if self.embedder_name else 0
-
-    async def _embed_owed(self) -> bool:
-        """Vectors of some chunks that lack them; whether there were any."""
-        embedder = self._ready_embedder()
-        if embedder is None:
-            return False
-        owed = await self._record.versions.chunks_owed(embedder.name, limit=_EMBED_BATCH)
-        if owed:
-            vectors = await embedder.embed_documents([chunk.text for chunk in owed])
-            packed = [pack(vector) for vector in vectors]
-            current = self._current
-            with self.writing():
-                async with current.rewriting:
-                    use = current.use
-                    await current.replay().add_vectors(owed, vectors)
-                    stored = await self._record.versions.add_vectors(embedder.name, owed, packed, index=use)
-            if stored:
-                self.owed = max(0, self.owed - len(owed))
-            else:
-                await current.refresh()
-        return bool(owed)
-
-    async def _embed_names(self, embedder: Embedder) -> bool:
-        """Vectors of some names that lack them; whether there were any."""
-        if self._ready_embedder() is None:
-            return False
-        owed = await self._record.name_vectors.owed(embedder.name, limit=_NAMES_BATCH)
-        if not owed.versions:
-            return False
-        vectors = await embedder.embed_documents(list(owed.names.values())) if owed.names else []
-        return await self._record.name_vectors.bring(
-            embedder.name, owed, [pack(vector) for vector in vectors]
-        )
-
-    def _ready_embedder(self) -> Embedder | None:
-        if self._embedder is None or self.vectors.dimension is None or self.lacks_meaning() is not None:
-            return None
-        return self._embedder
-
-    def _misfit(self, embedder: Embedder) -> str | None:
-        """What is wrong with vectors of another length than the record's under the same name; None where nothing is."""
-        ours, theirs = self.vectors.dimension, embedder.dimension
-        if embedder.name != self.embedder_name or None in (ours, theirs) or ours == theirs:
-            return None
-        return (
-            f"the record's vectors have {ours} numbers, and {embedder.name} gives {theirs}, so its model was changed under the "
-            "same name; set the model back and restart, or run `apex-mcp reindex`"
-        )
 
 
 def _fitting(

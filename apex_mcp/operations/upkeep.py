@@ -48,7 +48,7 @@ class Upkeep(Operations):
                 await self._record.graph_queue.end()
                 graph_stands = False
             yield ReindexView(what=what, number=number)
-        async for number in self._index.vectors_to_come():
+        async for number in self._index.meaning.to_come():
             yield ReindexView(what="passages that wait for vectors", number=number)
 
     async def _rewrite_graph(self) -> AsyncIterator[ReindexView]:

@@ -90,9 +90,9 @@ class Searcher:
         # A rebuild that ended meanwhile may have hidden passages at the beginning, and one that began, at the end.
         if lacks := lacks or self._index.lacked_between(view.index, now.index):
             found.degraded.append(lacks)
-        if vector is not None and self._index.owed:
+        if vector is not None and self._index.meaning.owed:
             found.degraded.append(
-                f"{self._index.owed} passages have no vectors yet: they are found by words only"
+                f"{self._index.meaning.owed} passages have no vectors yet: they are found by words only"
             )
         return found, with_past or now.revision == view.revision
 
@@ -174,13 +174,13 @@ class Searcher:
         if embedder is None:
             return None
         vector: list[float] | None = None
-        lacks = self._index.lacks_meaning()
+        lacks = self._index.meaning.lacking()
         if lacks is None:
             vector = await self._within(
                 embedder.embed_query(query), "embedder: search is by words only", found
             )
             # An endpoint that was just asked for the first time shows only now what it gives.
-            lacks = self._index.lacks_meaning() if vector is not None else None
+            lacks = self._index.meaning.lacking() if vector is not None else None
         if lacks is not None:
             found.degraded.append(f"search is by words only: {lacks}")
             return None

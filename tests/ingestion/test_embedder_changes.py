@@ -120,7 +120,7 @@ async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_
 
             await reindexed(keeper)
             await eventually(lambda: owed_none(record, embedder.name))
-            assert keeper.lacks_meaning() is None
+            assert keeper.meaning.lacking() is None
             assert (await record.index_log.identity()).dimension == 24
 
             async def whole() -> bool:

@@ -388,7 +388,7 @@ async def test_a_reindex_for_other_vectors_goes_on_while_others_search_and_write
         async with process(conninfo, server, small) as keeper, running(keeper):
             for number in range(20):
                 await remember(record, keeper, f"early{number}", f"heron early{number}")
-            await eventually(lambda: keeper.vectors.dimension == 16 and not keeper.owed)
+            await eventually(lambda: keeper.vectors.dimension == 16 and not keeper.meaning.owed)
             await eventually(lambda: owed_none(record, small.name))
 
         async with (
