@@ -4,13 +4,15 @@ import logging
 import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
 
 _MAX_BYTES = 5_000_000
 _OURS = ("apex_mcp", "apex_worker")
 
 
 class _Line(logging.Formatter):
-    """Plain lines, in UTC. Of an exception only its type; of other packages' messages only the words.
+    """Plain lines, in UTC. Of an exception only its type and place; of other packages' messages only the words.
 
     What a driver or a protocol library fills into its messages is often what the user sent.
     """
@@ -23,8 +25,18 @@ class _Line(logging.Formatter):
             f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%SZ')} {record.levelname} {record.name} {text[:500]}"
         )
         if record.exc_info and record.exc_info[0] is not None:
-            line += f" [{record.exc_info[0].__name__}]"
+            line += f" [{record.exc_info[0].__name__}{_place(record.exc_info[2])}]"
         return line.replace("\n", " ")
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """Where in our code an exception came from, or passed last."""
+    places = [
+        f" at {name}:{line}"
+        for frame, line in walk_tb(traceback)
+        if (name := str(frame.f_globals.get("__name__", ""))).split(".")[0] in _OURS
+    ]
+    return places[-1] if places else ""
 
 
 def log_to(path: Path) -> None:

@@ -342,6 +342,7 @@ async def guarded(work: Awaitable[T]) -> T | None:
     try:
         return await work
     except Exception as error:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
-        _log.warning("index upkeep: %s", error.code if isinstance(error, ApexError) else type(error).__name__)
+        expected = isinstance(error, Unavailable | Conflict)
+        _log.warning("index upkeep: %s", error if isinstance(error, ApexError) else "", exc_info=not expected)
         await asyncio.sleep(_AFTER_FAILURE_SECONDS)
         return None
