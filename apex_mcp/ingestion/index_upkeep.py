@@ -10,7 +10,7 @@ from typing import LiteralString, TypeVar
 from uuid import uuid4
 
 from apex_mcp import faults
-from apex_mcp.errors import ApexError
+from apex_mcp.errors import Unavailable
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.ingestion.leavings import Leavings
@@ -341,8 +341,9 @@ async def guarded(work: Awaitable[T]) -> T | None:
     """Background work goes on after a failure: the record keeps what is owed."""
     try:
         return await work
-    except Exception as error:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
-        expected = isinstance(error, Unavailable | Conflict)
-        _log.warning("index upkeep: %s", error if isinstance(error, ApexError) else "", exc_info=not expected)
-        await asyncio.sleep(_AFTER_FAILURE_SECONDS)
-        return None
+    except Unavailable as error:
+        _log.warning("index upkeep: %s", error.code)
+    except Exception:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
+        _log.warning("index upkeep failed", exc_info=True)
+    await asyncio.sleep(_AFTER_FAILURE_SECONDS)
+    return None

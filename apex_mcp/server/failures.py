@@ -58,7 +58,7 @@ def translate(error: BaseException) -> ApexError:
     if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
         return invalid_arguments(cause)
     error_id = uuid.uuid4().hex[:12]
-    logger.error("unexpected error %s: %s", error_id, type(cause).__name__)
+    logger.error("unexpected error %s", error_id, exc_info=cause)
     return Invariant(
         f"unexpected error, id {error_id}",
         unchanged="what was accepted before stays accepted",

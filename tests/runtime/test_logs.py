@@ -1,9 +1,12 @@
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from apex_mcp.errors import InputError
+from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.logs import log_to
 
 
@@ -29,3 +32,18 @@ def test_other_packages_speak_from_warnings_on_and_the_pool_from_errors_on(log: 
         "ERROR psycopg.pool no connection to be had",
         "WARNING psycopg a warning about %s",
     ]
+
+
+def test_of_an_exception_its_type_and_place_are_logged_and_no_word(log: Path) -> None:
+    try:
+        int("a secret")
+    except ValueError:
+        logging.getLogger("apex_mcp").warning("it failed", exc_info=True)
+    try:
+        check_namespace("a secret/namespace")
+    except InputError:
+        logging.getLogger("apex_mcp").warning("it failed", exc_info=True)
+    alien, ours = log.read_text("utf-8").splitlines()
+    assert alien.endswith("it failed [ValueError]")
+    assert re.search(r"it failed \[InputError at apex_mcp[.\w]*:\d+\]$", ours)
+    assert "secret" not in alien + ours
