@@ -25,12 +25,12 @@ class _Line(logging.Formatter):
             f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%SZ')} {record.levelname} {record.name} {text[:500]}"
         )
         if record.exc_info and record.exc_info[0] is not None:
-            line += f" [{record.exc_info[0].__name__}{_place(record.exc_info[2])}]"
+            line += f" [{record.exc_info[0].__name__}{place_of(record.exc_info[2])}]"
         return line.replace("\n", " ")
 
 
-def _place(traceback: TracebackType | None) -> str:
-    """Where in our code an exception came from, or passed last."""
+def place_of(traceback: TracebackType | None) -> str:
+    """Where in our code an exception came from, or passed last; empty where it did neither. For the log: no content is in it."""
     places = [
         f" at {name}:{line}"
         for frame, line in walk_tb(traceback)

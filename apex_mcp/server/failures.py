@@ -9,6 +9,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import ValidationError
 
 from apex_mcp.errors import ApexError, InputError, Invariant, NotFound
+from apex_mcp.logs import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def translate(error: BaseException) -> ApexError:
     if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
         return invalid_arguments(cause)
     error_id = uuid.uuid4().hex[:12]
-    logger.error("unexpected error %s", error_id, exc_info=cause)
+    logger.error("unexpected error %s: %s%s", error_id, type(cause).__name__, place_of(cause.__traceback__))
     return Invariant(
         f"unexpected error, id {error_id}",
         unchanged="what was accepted before stays accepted",

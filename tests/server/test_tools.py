@@ -203,7 +203,7 @@ async def test_a_crash_reaches_the_client_as_an_id_and_the_log_without_content(
     assert result.meta is not None
     error_id = result.meta["apex-mcp/error"]["details"]["error_id"]
     assert f"id {error_id}" in text_of(result)
-    assert f"unexpected error {error_id}" in caplog.text
+    assert f"unexpected error {error_id}: RuntimeError" in caplog.text
     assert "secret" not in text_of(result) + caplog.text
 
 
