@@ -184,7 +184,8 @@ class ServersSystem(System):
         """See `System`: the supervisor sees to our own processes."""
         if target == "neo4j":
             # It takes its time, and nothing waits for it meanwhile.
-            self._starting_neo4j = asyncio.create_task(self._parts.start(target))
+            if self._starting_neo4j is None or self._starting_neo4j.done():
+                self._starting_neo4j = asyncio.create_task(self._parts.start(target))
         elif target not in (*_OURS, "parser"):
             await self._parts.start(target)
 
