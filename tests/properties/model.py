@@ -252,6 +252,8 @@ class Model:
 
 
 def _shown(names: Collection[str], said: Iterable[Said]) -> Shown:
-    those = [one for one in said if one.named & set(names)]
-    facts = {fact for one in those for fact in one.facts if {fact[0], fact[2]} & set(names)}
-    return Shown(frozenset(names), frozenset(one.marker for one in those), frozenset(facts))
+    """Who only appears as what a fact tells of another is not named by it, but has it."""
+    said = list(said)
+    markers = {one.marker for one in said if one.named & set(names)}
+    facts = {fact for one in said for fact in one.facts if {fact[0], fact[2]} & set(names)}
+    return Shown(frozenset(names), frozenset(markers), frozenset(facts))
