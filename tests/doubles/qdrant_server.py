@@ -9,16 +9,18 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from qdrant_client import QdrantClient, models
+from qdrant_client.local.local_collection import LocalCollection
 
 VERSION = "1.19.0"
 
@@ -89,6 +91,53 @@ class QdrantServer:
             self.engine.delete_collection(collection)
 
 
+class _Masks(threading.local):
+    """Which points a filter lets pass. The engine looks at every point for that, at each question anew."""
+
+    _all: ClassVar[dict[tuple[int, str], np.ndarray]] = {}
+
+    def __init__(self) -> None:
+        self._keep = False
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        """Around a question."""
+        self._keep = True
+        try:
+            yield
+        finally:
+            self._keep = False
+
+    @contextmanager
+    def renewed(self) -> Generator[None]:
+        """Around a change."""
+        try:
+            yield
+        finally:
+            self._all.clear()
+
+    def of(
+        self,
+        collection: LocalCollection,
+        payload_filter: models.Filter | None,
+        vector_name: str | None = None,
+    ) -> np.ndarray:
+        if not self._keep:
+            return _calculated(collection, payload_filter, vector_name)
+        written = payload_filter.model_dump_json() if payload_filter is not None else ""
+        key = id(collection), f"{vector_name} {written}"
+        if key not in self._all:
+            self._all[key] = _calculated(collection, payload_filter, vector_name)
+        return self._all[key]
+
+
+_MASKS = _Masks()
+_calculated = LocalCollection._payload_and_non_deleted_mask
+LocalCollection._payload_and_non_deleted_mask = lambda self, payload_filter, vector_name=None: _MASKS.of(
+    self, payload_filter, vector_name
+)
+
+
 class _NotThere(Exception):
     """No such collection."""
 
@@ -145,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         name, *further = [unquote(part) for part in matched.groups()] or [""]
         try:
             with self.server_state.lock:
-                result = work(self.server_state.engine, name, *further, sent)
+                with _MASKS.kept() if work in _READING else _MASKS.renewed():
+                    result = work(self.server_state.engine, name, *further, sent)
         except ValidationError as error:
             return 400, {"status": {"error": f"Format error in JSON body: {error}"}, "time": 0}
         except _NotThere as error:
@@ -302,6 +352,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("POST", f"{_ONE}/points/scroll", _scroll),
     ("POST", f"{_ONE}/points/count", _count),
 ]
+_READING = (_list, _get, _exists, _retrieve, _query, _scroll, _count)
 
 
 def main() -> None:
