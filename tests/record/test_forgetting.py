@@ -7,6 +7,7 @@ import pytest
 
 from apex_mcp import ids
 from apex_mcp.errors import Conflict, NotFound, Unavailable
+from apex_mcp.ingestion.enriching.answers import Answers
 from apex_mcp.models import EntityInput, Extraction, FactInput, IngestionState
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
@@ -480,17 +481,40 @@ async def test_what_callers_and_models_said_of_a_forgotten_entity_goes_as_well(r
     made = replace(version(ingestion, token, "text"), extraction=extraction)
     await set_read_by_model(record.database, True)
     await record.versions.commit([made], token)
-    answer: dict[str, Any] = {
+    answers = Answers(record.enrichments, await begin(record))
+    content: dict[str, Any] = {
+        "ungrounded": 1,
         "entities": [{"name": CANARY, "aliases": []}, {"name": "Ann", "aliases": [CANARY]}],
         "facts": [{"subject": CANARY, "object": "Ann"}, {"subject": "Ann", "object": "Acme"}],
     }
-    await record.enrichments.keep_answer(made.id, "question", answer)
+    small = {"same": True, "ended": [0]}
+    for question, answer in {"extract": content, **small}.items():
+        await answers.keep(question, answer)
     await record.forgetting.forget_entity("default", id_of(CANARY))
     assert await tables_with(record, CANARY) == []
-    assert await record.enrichments.answer("default", "question") == {
+    assert await answers.find("extract") == {
+        "ungrounded": 1,
         "entities": [{"name": "Ann", "aliases": []}],
         "facts": [{"subject": "Ann", "object": "Acme"}],
     }
+    assert {question: await answers.find(question) for question in small} == small
+
+
+async def test_an_answer_of_an_archive_that_nobody_can_read_keeps_nothing_from_being_forgotten(
+    record: Record,
+) -> None:
+    await tell(record, "one", works_at("Ann", "Acme"), enrich=True)
+    answers = Answers(record.enrichments, await begin(record))
+    unreadable: dict[str, Any] = {
+        "no facts": {"entities": []},
+        "no names": {"entities": [{}], "facts": []},
+        "a number for a name": {"entities": [{"name": 1, "aliases": []}], "facts": []},
+        "words": {"entities": ["Acme"], "facts": ["Acme"]},
+    }
+    for question, content in unreadable.items():
+        await answers.keep(question, content)
+    assert await record.forgetting.forget_entity("default", id_of("Acme")) is not None
+    assert await record.database.fetch_all("SELECT key FROM model_answers") == []
 
 
 async def test_an_alias_that_another_entity_has_of_a_forgotten_name_goes(record: Record) -> None:

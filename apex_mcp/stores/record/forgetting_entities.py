@@ -72,13 +72,19 @@ WHERE i.id = r.id
 """
 
 _ANSWERS: LiteralString = """
-SELECT a.version_id, a.key, a.answer FROM model_answers a
-WHERE a.namespace = %s AND (a.version_id, a.key) > (%s, %s) AND jsonb_typeof(a.answer -> 'entities') = 'array'
+SELECT a.version_id, a.key, a.answer -> 'content' AS content FROM model_answers a
+WHERE a.namespace = %s AND (a.version_id, a.key) > (%s, %s) AND jsonb_typeof(a.answer -> 'content' -> 'entities') = 'array'
 ORDER BY a.version_id, a.key LIMIT 500
 """
 
 _WRITE_ANSWERS: LiteralString = """
-UPDATE model_answers a SET answer = r.answer FROM jsonb_to_recordset(%s::jsonb) AS r(version_id uuid, key text, answer jsonb)
+UPDATE model_answers a SET answer = jsonb_set(a.answer, '{content}', r.content)
+FROM jsonb_to_recordset(%s::jsonb) AS r(version_id uuid, key text, content jsonb)
+WHERE a.version_id = r.version_id AND a.key = r.key
+"""
+
+_DELETE_ANSWERS: LiteralString = """
+DELETE FROM model_answers a USING unnest(%s::uuid[], %s::text[]) AS r(version_id, key)
 WHERE a.version_id = r.version_id AND a.key = r.key
 """
 
@@ -221,13 +227,21 @@ async def _strip_answers(connection: Connection, namespace: str, names: set[str]
     after = UUID(int=0), ""
     while rows := await (await connection.execute(_ANSWERS, (namespace, *after))).fetchall():
         after = rows[-1]["version_id"], rows[-1]["key"]
-        changed = [
-            {"version_id": str(row["version_id"]), "key": row["key"], "answer": stripped}
-            for row in rows
-            if (stripped := _without(row["answer"], names)) != row["answer"]
-        ]
+        changed: list[dict[str, Any]] = []
+        unreadable: list[tuple[UUID, str]] = []
+        for row in rows:
+            try:
+                stripped = _without(row["content"], names)
+            except (KeyError, TypeError, AttributeError):
+                # An archive brought it. Nobody can tell what it names, and what it answers is asked anew.
+                unreadable.append((row["version_id"], row["key"]))
+                continue
+            if stripped != row["content"]:
+                changed.append({"version_id": str(row["version_id"]), "key": row["key"], "content": stripped})
         if changed:
             await connection.execute(_WRITE_ANSWERS, (json.dumps(changed),))
+        if unreadable:
+            await connection.execute(_DELETE_ANSWERS, tuple(map(list, zip(*unreadable, strict=True))))
 
 
 def _without(given: dict[str, Any], names: set[str]) -> dict[str, Any]:
