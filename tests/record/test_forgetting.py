@@ -9,7 +9,7 @@ from apex_mcp import ids
 from apex_mcp.errors import Conflict, NotFound, Unavailable
 from apex_mcp.ingestion.enriching.answers import Answers
 from apex_mcp.models import EntityInput, Extraction, FactInput, IngestionState
-from apex_mcp.stores.record import Record
+from apex_mcp.stores.record import Record, forgetting_entities
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
 from apex_mcp.stores.record.in_use import set_read_by_model
 from tests.record.graphs import begin, enrich, entity, id_of, look, names, tell, works_at
@@ -515,6 +515,27 @@ async def test_an_answer_of_an_archive_that_nobody_can_read_keeps_nothing_from_b
         await answers.keep(question, content)
     assert await record.forgetting.forget_entity("default", id_of("Acme")) is not None
     assert await record.database.fetch_all("SELECT key FROM model_answers") == []
+
+
+async def test_whatever_is_given_and_answered_is_looked_through_page_by_page(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting_entities, "_ROWS_AT_ONCE", 2)
+    content: dict[str, Any] = {"entities": [{"name": CANARY, "aliases": []}], "facts": []}
+    given = (EntityInput(name=CANARY, type="Thing"),)
+    for number in range(5):
+        key, text = f"note{number}", f"text {number}"
+        (ingestion_id,) = await record.ingestions.accept([note(key, text, entities=given)])
+        token, _ = await claim(record)
+        (ingestion,) = await record.ingestions.get([ingestion_id])
+        made = replace(
+            version(ingestion, token, text), extraction=Extraction(entities=(entity(CANARY, "Thing"),))
+        )
+        await set_read_by_model(record.database, True)
+        await record.versions.commit([made], token)
+        await Answers(record.enrichments, await begin(record)).keep("question", content)
+    await record.forgetting.forget_entity("default", id_of(CANARY))
+    assert await tables_with(record, CANARY) == []
 
 
 async def test_an_alias_that_another_entity_has_of_a_forgotten_name_goes(record: Record) -> None:
