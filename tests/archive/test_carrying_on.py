@@ -15,14 +15,17 @@ import pytest
 
 from apex_mcp.archiving import importing
 from apex_mcp.errors import ApexError, Code
+from apex_mcp.ingestion.verifying import of_vectors
 from apex_mcp.models import Lane, SourceType
 from apex_mcp.stores.record.forgetting import Selection
+from apex_mcp.stores.record.importing import IMPORTING
 from apex_mcp.stores.record.versions import NewVersion, content_hash
 from tests.archive.memories import USER, Kept, kept, lines, members, without_ids
 from tests.archive.telling import named, tell, tell_history
 from tests.archive.test_round_trip import current_titles, seen
 from tests.record.graphs import look, names
 from tests.record.notes import claim, note, version
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -94,11 +97,33 @@ async def test_what_is_accepted_amid_an_import_is_committed_and_nothing_is_lost(
 async def test_two_imports_at_once_are_refused(one: Kept, tmp_path: Path) -> None:
     await tell_history(one)
     await one.export(tmp_path / "all.zip")
-    async with one.record.index_log.alone(importing.IMPORTING) as alone:
+    async with one.record.index_log.alone(IMPORTING) as alone:
         assert alone
         with pytest.raises(ApexError) as caught:
             await one.take_in(tmp_path / "all.zip")
     assert caught.value.code == Code.ALREADY_RUNNING
+
+
+async def test_what_an_import_has_written_but_not_committed_yet_is_not_taken_for_nobodys(
+    one: Kept, other: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_vectors, "_PAUSES_SECONDS", (0.01,))
+    await tell_history(one)
+    await one.export(tmp_path / "all.zip")
+    await tell(other, "mine", "Mine.")
+    verifier = of_vectors.VectorVerifier(other.record, other.keeper)
+
+    async def written() -> bool:
+        return await other.keeper.vectors.count() > 1
+
+    async with other.record.database.transaction() as connection:
+        # As by a commit that takes long.
+        await connection.execute("SELECT 1 FROM namespaces FOR NO KEY UPDATE")
+        taking_in = asyncio.create_task(other.take_in(tmp_path / "all.zip"))
+        await eventually(written)
+        assert await verifier.remove_orphans() == 0
+    await taking_in
+    assert await other.keeper.vectors.count() == 1 + await one.keeper.vectors.count()
 
 
 async def test_what_was_forgotten_here_does_not_come_back(one: Kept, other: Kept, tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from apex_mcp.stores.record.tombstones import ForgetKey, Kind, all_keys, find, h
 from apex_mcp.stores.record.versions import LOG, NewVersion, insert_versions, purged
 from apex_mcp.stores.record.visibility import CURRENT
 
+# The lock of whoever imports an archive. Its points are in the index before the record knows of their versions.
+IMPORTING: LiteralString = "apex-mcp import"
+
 _BEGIN: LiteralString = """
 WITH room AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('entities', 'seq')) AS first),
 taken AS MATERIALIZED (
