@@ -17,13 +17,16 @@ from apex_mcp.archiving import importing
 from apex_mcp.errors import ApexError, Code
 from apex_mcp.ingestion.verifying import of_vectors
 from apex_mcp.models import Lane, SourceType
+from apex_mcp.retrieval.cached import AnswerCache
+from apex_mcp.stores.cache.process import ProcessCache
+from apex_mcp.stores.record.enrichments import Enriched, Link
 from apex_mcp.stores.record.forgetting import Selection
 from apex_mcp.stores.record.importing import IMPORTING
 from apex_mcp.stores.record.versions import NewVersion, content_hash
 from tests.archive.memories import USER, Kept, kept, lines, members, without_ids
-from tests.archive.telling import named, tell, tell_history
+from tests.archive.telling import named, tell, tell_history, told_by_model
 from tests.archive.test_round_trip import current_titles, seen
-from tests.record.graphs import look, names
+from tests.record.graphs import id_of, look, names
 from tests.record.notes import claim, note, version
 from tests.waiting import eventually
 
@@ -92,6 +95,31 @@ async def test_what_is_accepted_amid_an_import_is_committed_and_nothing_is_lost(
         "WHERE v.revision_from > n.revision OR v.enriched_from > n.revision OR v.revision_to <= v.revision_from"
     ):
         pytest.fail(f"a revision that is not there: {row}")
+
+
+@pytest.mark.parametrize("held_before", [False, True])
+async def test_an_answer_that_was_kept_amid_an_import_is_not_given_when_it_is_over(
+    one: Kept, other: Kept, tmp_path: Path, *, held_before: bool
+) -> None:
+    await tell(one, "robert", "Robert leads.", named("Robert"))
+    await tell(one, "bob", "Bob leads.", named("Bob"), enrich=True)
+    link = Link(name="Bob", other_id=id_of("Robert"), reason="model")
+    await told_by_model(one, Enriched(extraction=named("Bob"), links=(link,), usage={}), "bob")
+    await tell(one, "last", "The last revision is not the model's.")
+    await one.export(tmp_path / "all.zip")
+    if held_before:
+        await tell(other, "mine", "Mine.")
+    other.memory._answers = AnswerCache(ProcessCache(), other.record.database, None)
+
+    async def leading() -> set[str]:
+        return {hit.text for hit in (await other.memory.search(USER, query="leads", entity="Bob")).hits}
+
+    amid: set[str] = set()
+    async for step in other.memory.import_archive(USER, path=tmp_path / "all.zip"):
+        if step.what == "storing" and step.result is None:
+            amid = await leading()
+    assert amid == {"Bob leads."}
+    assert await leading() == {"Robert leads.", "Bob leads."}
 
 
 async def test_two_imports_at_once_are_refused(one: Kept, tmp_path: Path) -> None:
