@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from apex_mcp.archiving import importing
-from apex_mcp.errors import ApexError, Code
+from apex_mcp.errors import ApexError, Code, Unavailable
 from apex_mcp.ingestion.verifying import of_vectors
 from apex_mcp.models import Lane, SourceType
 from apex_mcp.retrieval.cached import AnswerCache
@@ -152,6 +152,32 @@ async def test_what_an_import_has_written_but_not_committed_yet_is_not_taken_for
         assert await verifier.remove_orphans() == 0
     await taking_in
     assert await other.keeper.vectors.count() == 1 + await one.keeper.vectors.count()
+
+
+async def test_an_import_that_comes_upon_a_document_while_it_is_removed_can_be_run_again(
+    one: Kept, other: Kept, tmp_path: Path
+) -> None:
+    await tell_history(one)
+    await one.export(tmp_path / "all.zip")
+    await tell(other, "mine", "Mine.")
+    await tell(other, "plain", "To be forgotten.")
+    await other.record.forgetting.forget(Selection(namespace="default", keys=["plain"]))
+    due = await other.record.purges.due()
+    await other.record.purges.delete_rows([purge.version_id for purge in due])
+
+    async def waiting() -> bool:
+        return await other.record.database.fetch_all("SELECT 1 FROM pg_locks WHERE NOT granted") != []
+
+    async with other.record.database.transaction() as connection:
+        # As the purge does it.
+        await connection.execute("SELECT 1 FROM documents WHERE key = 'plain' FOR UPDATE")
+        taking_in = asyncio.create_task(other.take_in(tmp_path / "all.zip"))
+        await eventually(waiting)
+        await connection.execute("DELETE FROM documents WHERE key = 'plain'")
+    with pytest.raises(Unavailable, match="removed meanwhile"):
+        await taking_in
+    result = await other.take_in(tmp_path / "all.zip")
+    assert result.documents == {"imported": 3, "unchanged": 0, "kept": 0, "forgotten": 1}
 
 
 async def test_what_was_forgotten_here_does_not_come_back(one: Kept, other: Kept, tmp_path: Path) -> None:
