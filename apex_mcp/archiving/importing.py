@@ -102,7 +102,7 @@ class Importer:
                     unchanged="nothing was stored",
                     next_step="wait until it is done",
                 )
-            await self._record.forgetting.adopt(*await asyncio.to_thread(self._reader.tombstones))
+            await self._record.tombstones.adopt(*await asyncio.to_thread(self._reader.tombstones))
             bundles = self._reader.bundles()
             done = 0
             first = await asyncio.to_thread(next, bundles, None)
