@@ -163,7 +163,6 @@ class Arrivals:
                 "namespace": self._namespace,
                 "answer": {
                     "content": line.content,
-                    "usage": line.usage,
                     # Whose cost it was.
                     "asked_by": str(version.id) if line.asked else "",
                 },

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
-from typing import LiteralString, TypeVar
+from typing import TypeVar
 
 from apex_mcp.archiving.arriving import Arrivals
 from apex_mcp.archiving.container import damaged
@@ -17,9 +17,7 @@ from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.points import points_of
 from apex_mcp.models import Layer
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.importing import ArchivedVersion, Course, Fate
-
-IMPORTING: LiteralString = "apex-mcp import"
+from apex_mcp.stores.record.importing import IMPORTING, ArchivedVersion, Course, Fate
 
 _VERSIONS_AT_ONCE = 64
 _PASSAGES_AT_ONCE = 1000
@@ -27,6 +25,7 @@ _TEXT_CHARS_AT_ONCE = 4_000_000
 # A revision that is larger than so many times that is cut all the same.
 _MOST = 4
 _ROWS_AT_ONCE = 512
+_TIDYING_SECONDS = 3.0
 
 LineT = TypeVar("LineT", LinkLine, EndLine, SplitLine, NameVectorLine)
 Batch = list[ArchivedVersion]
@@ -94,7 +93,8 @@ class Importer:
                 unchanged="nothing was stored",
                 next_step="leave out --into, or export each by itself with --namespace",
             )
-        async with self._record.index_log.alone(IMPORTING) as alone:
+        # Removing what is of nobody from the index takes the same lock, for a moment.
+        async with self._record.index_log.alone(IMPORTING, wait_seconds=_TIDYING_SECONDS) as alone:
             if not alone:
                 raise Conflict(
                     "another import is under way",
@@ -102,7 +102,7 @@ class Importer:
                     unchanged="nothing was stored",
                     next_step="wait until it is done",
                 )
-            await self._record.forgetting.adopt(*await asyncio.to_thread(self._reader.tombstones))
+            await self._record.tombstones.adopt(*await asyncio.to_thread(self._reader.tombstones))
             bundles = self._reader.bundles()
             done = 0
             first = await asyncio.to_thread(next, bundles, None)

@@ -162,7 +162,6 @@ class AnswerLine(Line):
     version: UUID
     key: Name
     content: AnyJson
-    usage: JsonObject
     asked: bool
     created_at: AwareDatetime
 

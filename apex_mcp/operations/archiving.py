@@ -54,7 +54,7 @@ class Archiving(Operations):
                 async with archive_rows(self._record.database, name, past=past) as rows:
                     exporter = Exporter(
                         rows,
-                        forgotten=await self._record.forgetting.keys_and_tombstones(),
+                        forgotten=await self._record.tombstones.keys_and_tombstones(),
                         originals=files if originals else None,
                         past=past,
                     )

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.enriching.answers import Answers
 from apex_mcp.models import ExtractedEntity, Extraction
 from apex_mcp.stores.record.enrichments import End, Enriched, Link
 from apex_mcp.stores.record.graph_rows import fact_id
@@ -45,8 +46,7 @@ async def tell(
 async def told_by_model(kept: Kept, enriched: Enriched, answer: str) -> None:
     """The second commit of the version that waits for it."""
     (work,) = await kept.record.enrichments.claim(owner="me", limit=1, lease_seconds=60)
-    given = {"content": [answer], "usage": {"requests": 1}, "asked_by": str(work.version_id)}
-    await kept.record.enrichments.keep_answer(work.version_id, f"key {answer}", given)
+    await Answers(kept.record.enrichments, work).keep(f"key {answer}", [answer])
     assert await kept.record.enrichments.publish(work.version_id, work.claim, enriched)
 
 

@@ -25,6 +25,7 @@ from apex_mcp.runtime.temporal import EmbeddedTemporal
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.forgetting import Selection
 from tests.record.graphs import look, names
+from tests.record.leftovers import forgotten_keys
 from tests.record.notes import claim, note, remember, visible_texts
 from tests.waiting import eventually
 
@@ -116,7 +117,7 @@ async def test_what_was_forgotten_since_stays_forgotten(tmp_path: Path) -> None:
         assert await visible_texts(record, "other") == ["To be forgotten, too."]
         assert await look(record, "Acme") == []
         assert names(await look(record, "Ann")) == ["Ann"]
-        assert await record.forgetting.forgotten("default", ["goes", "stays"]) == {"goes"}
+        assert await forgotten_keys(record, "default", ["goes", "stays"]) == {"goes"}
     # What was there is whole, and would start.
     (folder.path / done.aside.name).rename(tmp_path / "aside")
     async with running(tmp_path / "aside") as (_, _, record):

@@ -14,15 +14,21 @@ from uuid import UUID
 import pytest
 
 from apex_mcp.archiving import importing
-from apex_mcp.errors import ApexError, Code
+from apex_mcp.errors import ApexError, Code, Unavailable
+from apex_mcp.ingestion.verifying import of_vectors
 from apex_mcp.models import Lane, SourceType
+from apex_mcp.retrieval.cached import AnswerCache
+from apex_mcp.stores.cache.process import ProcessCache
+from apex_mcp.stores.record.enrichments import Enriched, Link
 from apex_mcp.stores.record.forgetting import Selection
+from apex_mcp.stores.record.importing import IMPORTING
 from apex_mcp.stores.record.versions import NewVersion, content_hash
 from tests.archive.memories import USER, Kept, kept, lines, members, without_ids
-from tests.archive.telling import named, tell, tell_history
+from tests.archive.telling import named, tell, tell_history, told_by_model
 from tests.archive.test_round_trip import current_titles, seen
-from tests.record.graphs import look, names
+from tests.record.graphs import id_of, look, names
 from tests.record.notes import claim, note, version
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -91,14 +97,87 @@ async def test_what_is_accepted_amid_an_import_is_committed_and_nothing_is_lost(
         pytest.fail(f"a revision that is not there: {row}")
 
 
+@pytest.mark.parametrize("held_before", [False, True])
+async def test_an_answer_that_was_kept_amid_an_import_is_not_given_when_it_is_over(
+    one: Kept, other: Kept, tmp_path: Path, *, held_before: bool
+) -> None:
+    await tell(one, "robert", "Robert leads.", named("Robert"))
+    await tell(one, "bob", "Bob leads.", named("Bob"), enrich=True)
+    link = Link(name="Bob", other_id=id_of("Robert"), reason="model")
+    await told_by_model(one, Enriched(extraction=named("Bob"), links=(link,), usage={}), "bob")
+    await tell(one, "last", "The last revision is not the model's.")
+    await one.export(tmp_path / "all.zip")
+    if held_before:
+        await tell(other, "mine", "Mine.")
+    other.memory._answers = AnswerCache(ProcessCache(), other.record.database, None)
+
+    async def leading() -> set[str]:
+        return {hit.text for hit in (await other.memory.search(USER, query="leads", entity="Bob")).hits}
+
+    amid: set[str] = set()
+    async for step in other.memory.import_archive(USER, path=tmp_path / "all.zip"):
+        if step.what == "storing" and step.result is None:
+            amid = await leading()
+    assert amid == {"Bob leads."}
+    assert await leading() == {"Robert leads.", "Bob leads."}
+
+
 async def test_two_imports_at_once_are_refused(one: Kept, tmp_path: Path) -> None:
     await tell_history(one)
     await one.export(tmp_path / "all.zip")
-    async with one.record.index_log.alone(importing.IMPORTING) as alone:
+    async with one.record.index_log.alone(IMPORTING) as alone:
         assert alone
         with pytest.raises(ApexError) as caught:
             await one.take_in(tmp_path / "all.zip")
     assert caught.value.code == Code.ALREADY_RUNNING
+
+
+async def test_what_an_import_has_written_but_not_committed_yet_is_not_taken_for_nobodys(
+    one: Kept, other: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_vectors, "_PAUSES_SECONDS", (0.01,))
+    await tell_history(one)
+    await one.export(tmp_path / "all.zip")
+    await tell(other, "mine", "Mine.")
+    verifier = of_vectors.VectorVerifier(other.record, other.keeper)
+
+    async def written() -> bool:
+        return await other.keeper.vectors.count() > 1
+
+    async with other.record.database.transaction() as connection:
+        # As by a commit that takes long.
+        await connection.execute("SELECT 1 FROM namespaces FOR NO KEY UPDATE")
+        taking_in = asyncio.create_task(other.take_in(tmp_path / "all.zip"))
+        await eventually(written)
+        assert await verifier.remove_orphans() == 0
+    await taking_in
+    assert await other.keeper.vectors.count() == 1 + await one.keeper.vectors.count()
+
+
+async def test_an_import_that_comes_upon_a_document_while_it_is_removed_can_be_run_again(
+    one: Kept, other: Kept, tmp_path: Path
+) -> None:
+    await tell_history(one)
+    await one.export(tmp_path / "all.zip")
+    await tell(other, "mine", "Mine.")
+    await tell(other, "plain", "To be forgotten.")
+    await other.record.forgetting.forget(Selection(namespace="default", keys=["plain"]))
+    due = await other.record.purges.due()
+    await other.record.purges.delete_rows([purge.version_id for purge in due])
+
+    async def waiting() -> bool:
+        return await other.record.database.fetch_all("SELECT 1 FROM pg_locks WHERE NOT granted") != []
+
+    async with other.record.database.transaction() as connection:
+        # As the purge does it.
+        await connection.execute("SELECT 1 FROM documents WHERE key = 'plain' FOR UPDATE")
+        taking_in = asyncio.create_task(other.take_in(tmp_path / "all.zip"))
+        await eventually(waiting)
+        await connection.execute("DELETE FROM documents WHERE key = 'plain'")
+    with pytest.raises(Unavailable, match="removed meanwhile"):
+        await taking_in
+    result = await other.take_in(tmp_path / "all.zip")
+    assert result.documents == {"imported": 3, "unchanged": 0, "kept": 0, "forgotten": 1}
 
 
 async def test_what_was_forgotten_here_does_not_come_back(one: Kept, other: Kept, tmp_path: Path) -> None:

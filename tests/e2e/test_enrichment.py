@@ -409,3 +409,23 @@ async def test_what_was_stored_before_a_model_was_set_is_read_when_asked_for(mod
             seen = [one async for one in app.memory.enrich(CALLER)]
             assert (seen[-1].waiting, seen[-1].done, seen[-1].failed) == (0, 1, 0)
             assert await facts(app, "Jane Doe", "default") >= FOUND
+
+
+async def test_of_an_entity_that_is_forgotten_no_answer_of_the_model_tells(app: App) -> None:
+    await enriched(app, TEXT, namespace="forgetting")
+    assert await answered(app, "forgetting", "Project Falcon") == 1
+    falcon = await entity(app, "Project Falcon", "forgetting")
+    assert falcon is not None
+    await app.memory.forget(CALLER, entity_id=falcon.entity_id, namespace="forgetting", confirm=True)
+    assert await answered(app, "forgetting", "Project Falcon") == 0
+    assert await answered(app, "forgetting", "Initech") == 1
+
+
+async def answered(app: App, namespace: str, words: str) -> int:
+    """How many answers of the model hold these words."""
+    return len(
+        await app.record.database.fetch_all(
+            "SELECT 1 FROM model_answers WHERE namespace = %s AND position(%s in answer::text) > 0",
+            (namespace, words),
+        )
+    )

@@ -222,6 +222,24 @@ async def test_a_read_that_still_sees_it_is_waited_for_and_nothing_is_noted(
     assert await memory.eraser().run(now=True) == 1
 
 
+async def test_a_table_that_a_backup_reads_is_left_alone_so_that_other_readers_do_not_wait_for_its_end(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "_LOCK_SECONDS", 0.3)
+    await memory.forget(await store_secret(memory))
+    async with memory.record.database.transaction() as backup:
+        await backup.execute("LOCK TABLE versions IN ACCESS SHARE MODE")
+        with pytest.raises(Unavailable, match="in the way"):
+            await memory.eraser().run(now=True)
+        assert await notes.visible_texts(memory.record) == []
+        assert (await memory.record.erasures.open()).number == 1
+        async with memory.record.database.connection() as one, memory.record.database.connection() as other:
+            for connection in (one, other):
+                shown = await (await connection.execute("SHOW lock_timeout")).fetchone()
+                assert shown == {"lock_timeout": "0"}
+    assert await memory.eraser().run(now=True) == 1
+
+
 async def test_on_a_server_of_the_users_tables_are_vacuumed_by_an_ordinary_role(memory: Memory) -> None:
     with psycopg.connect(memory.postgres.conninfo(role=ADMIN), autocommit=True) as connection:
         connection.execute("REVOKE pg_checkpoint FROM apex")

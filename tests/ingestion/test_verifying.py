@@ -16,6 +16,7 @@ from apex_mcp.ingestion.staging import LocalStaging
 from apex_mcp.ingestion.verifying import Finding, Verifier, of_vectors
 from apex_mcp.models import IngestionState, Retirement
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.importing import IMPORTING
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
@@ -175,6 +176,18 @@ async def test_what_is_written_but_not_committed_yet_and_what_a_purge_will_remov
     # A paused step wakes up: its second removal is still to come.
     await memory.keeper.vectors.upsert(points)
     assert await memory.differing() == {}
+
+
+async def test_what_is_of_nobody_may_be_an_imports_while_there_is_one(memory: Memory) -> None:
+    await memory.keeper.vectors.upsert(version_of("heron", namespace="default"))
+    async with memory.record.index_log.alone(IMPORTING) as alone:
+        assert alone
+        assert await memory.differing(repair=True) == {}
+        assert await memory.verifier.remove_orphans() == 0
+        assert await memory.keeper.vectors.count() == 1
+    assert await memory.differing() == {of_vectors.ORPHANS: (1, 1)}
+    assert await memory.verifier.remove_orphans() == 1
+    assert await memory.keeper.vectors.count() == 0
 
 
 async def test_nothing_differs_while_notes_are_replaced_all_the_time(memory: Memory) -> None:

@@ -7,12 +7,13 @@ import pytest
 
 from apex_mcp import ids
 from apex_mcp.errors import Conflict, NotFound, Unavailable
+from apex_mcp.ingestion.enriching.answers import Answers
 from apex_mcp.models import EntityInput, Extraction, FactInput, IngestionState
-from apex_mcp.stores.record import Record
+from apex_mcp.stores.record import Record, forgetting_entities
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
 from apex_mcp.stores.record.in_use import set_read_by_model
 from tests.record.graphs import begin, enrich, entity, id_of, look, names, tell, works_at
-from tests.record.leftovers import everything, tables_with
+from tests.record.leftovers import everything, forgotten_keys, forgotten_names, tables_with
 from tests.record.notes import claim, commit, note, remember, version, visible_texts
 
 pytestmark = pytest.mark.anyio
@@ -307,7 +308,7 @@ async def test_what_is_accepted_while_it_is_forgotten_is_whole_or_gone(record: R
         )
         entries = await record.database.fetch_all("SELECT ingestion_id AS id FROM outbox")
         assert {row["id"] for row in entries} == {row["id"] for row in waiting}
-        gone = await record.forgetting.forgotten("default", ["note"])
+        gone = await forgotten_keys(record, "default", ["note"])
         assert gone == (set() if waiting else {"note"})
         if waiting:
             await record.forgetting.forget(documents("note"))
@@ -333,26 +334,26 @@ async def test_a_try_that_failed_in_a_time_takes_no_version_of_another_time_alon
 async def test_a_tombstone_keeps_a_document_away_until_the_user_gives_it_again(record: Record) -> None:
     await remember(record, "one")
     await forget(record, documents("note"))
-    assert await record.forgetting.forgotten("default", ["note", "other"]) == {"note"}
-    assert await record.forgetting.forgotten("elsewhere", ["note"]) == set()
+    assert await forgotten_keys(record, "default", ["note", "other"]) == {"note"}
+    assert await forgotten_keys(record, "elsewhere", ["note"]) == set()
     await record.ingestions.accept([note("note", "by hand")])
-    assert await record.forgetting.forgotten("default", ["note"]) == set()
+    assert await forgotten_keys(record, "default", ["note"]) == set()
 
 
 async def test_no_older_word_from_an_archive_counts_against_what_was_given_again(record: Record) -> None:
     await remember(record, "one")
     await forget(record, documents("note"))
-    older = await record.forgetting.keys_and_tombstones()
+    older = await record.tombstones.keys_and_tombstones()
     await remember(record, "by hand")
-    await record.forgetting.adopt(*older)
-    assert await record.forgetting.forgotten("default", ["note"]) == set()
-    assert (await record.forgetting.keys_and_tombstones())[1] == []
+    await record.tombstones.adopt(*older)
+    assert await forgotten_keys(record, "default", ["note"]) == set()
+    assert (await record.tombstones.keys_and_tombstones())[1] == []
     await forget(record, documents("note"))
-    newer = await record.forgetting.keys_and_tombstones()
+    newer = await record.tombstones.keys_and_tombstones()
     await record.ingestions.accept([note("note", "once more")])
     assert newer[1][0].forgotten_at > older[1][0].forgotten_at
-    await record.forgetting.adopt(*older)
-    assert await record.forgetting.forgotten("default", ["note"]) == set()
+    await record.tombstones.adopt(*older)
+    assert await forgotten_keys(record, "default", ["note"]) == set()
 
 
 async def test_tombstones_count_in_a_record_that_adopts_them_and_it_makes_new_ones_of_its_own(
@@ -362,15 +363,15 @@ async def test_tombstones_count_in_a_record_that_adopts_them_and_it_makes_new_on
 
     await remember(record, "one")
     await forget(record, documents("note"))
-    keys, tombstones = await record.forgetting.keys_and_tombstones()
+    keys, tombstones = await record.tombstones.keys_and_tombstones()
     assert len(tombstones) == 1
     async with open_record(empty_conninfo) as other:
         for _ in range(2):
-            await other.forgetting.adopt(keys, tombstones)
-        assert await other.forgetting.forgotten("default", ["note"]) == {"note"}
+            await other.tombstones.adopt(keys, tombstones)
+        assert await forgotten_keys(other, "default", ["note"]) == {"note"}
         await remember(other, "two", key="second")
         await forget(other, documents("second"))
-        both = await other.forgetting.keys_and_tombstones()
+        both = await other.tombstones.keys_and_tombstones()
         assert {one.key_id for one in both[1]} == {key.id for key in both[0]}
         assert [key.id for key in both[0] if key.own] != [key.id for key in keys]
 
@@ -378,17 +379,17 @@ async def test_tombstones_count_in_a_record_that_adopts_them_and_it_makes_new_on
 async def test_what_the_user_gave_again_stays_whatever_an_archive_from_before_says(record: Record) -> None:
     await remember(record, "one")
     await forget(record, documents("note"))
-    before = await record.forgetting.keys_and_tombstones()
+    before = await record.tombstones.keys_and_tombstones()
     await remember(record, "by hand")
-    assert (await record.forgetting.keys_and_tombstones())[1] == []
-    await record.forgetting.adopt(*before)
-    assert await record.forgetting.forgotten("default", ["note"]) == set()
+    assert (await record.tombstones.keys_and_tombstones())[1] == []
+    await record.tombstones.adopt(*before)
+    assert await forgotten_keys(record, "default", ["note"]) == set()
     later = [replace(one, forgotten_at=datetime.now(UTC)) for one in before[1]]
-    await record.forgetting.adopt(before[0], later)
-    assert await record.forgetting.forgotten("default", ["note"]) == {"note"}
+    await record.tombstones.adopt(before[0], later)
+    assert await forgotten_keys(record, "default", ["note"]) == {"note"}
     await record.ingestions.accept([note("note", "once more")])
     await forget(record, documents("note"))
-    assert await record.forgetting.forgotten("default", ["note"]) == {"note"}
+    assert await forgotten_keys(record, "default", ["note"]) == {"note"}
 
 
 # --- entities --------------------------------------------------------------------------------------------------------
@@ -423,7 +424,7 @@ async def test_a_forgotten_entity_is_not_extracted_again_by_rules_or_a_model(rec
     await tell(record, "two", works_at("Bob", "acme"), text="second")
     assert await look(record, "acme") == []
     assert [one.facts for one in await look(record, "bob")] == [[]]
-    assert await record.forgetting.forgotten_names("default", ["ACME.", "Globex"]) == {"ACME."}
+    assert await forgotten_names(record, "default", ["ACME.", "Globex"]) == {"acme"}
 
 
 @pytest.mark.parametrize("given", ["entity", "fact"])
@@ -480,17 +481,61 @@ async def test_what_callers_and_models_said_of_a_forgotten_entity_goes_as_well(r
     made = replace(version(ingestion, token, "text"), extraction=extraction)
     await set_read_by_model(record.database, True)
     await record.versions.commit([made], token)
-    answer: dict[str, Any] = {
+    answers = Answers(record.enrichments, await begin(record))
+    content: dict[str, Any] = {
+        "ungrounded": 1,
         "entities": [{"name": CANARY, "aliases": []}, {"name": "Ann", "aliases": [CANARY]}],
         "facts": [{"subject": CANARY, "object": "Ann"}, {"subject": "Ann", "object": "Acme"}],
     }
-    await record.enrichments.keep_answer(made.id, "question", answer)
+    small = {"same": True, "ended": [0]}
+    for question, answer in {"extract": content, **small}.items():
+        await answers.keep(question, answer)
     await record.forgetting.forget_entity("default", id_of(CANARY))
     assert await tables_with(record, CANARY) == []
-    assert await record.enrichments.answer("default", "question") == {
+    assert await answers.find("extract") == {
+        "ungrounded": 1,
         "entities": [{"name": "Ann", "aliases": []}],
         "facts": [{"subject": "Ann", "object": "Acme"}],
     }
+    assert {question: await answers.find(question) for question in small} == small
+
+
+async def test_an_answer_of_an_archive_that_nobody_can_read_keeps_nothing_from_being_forgotten(
+    record: Record,
+) -> None:
+    await tell(record, "one", works_at("Ann", "Acme"), enrich=True)
+    answers = Answers(record.enrichments, await begin(record))
+    unreadable: dict[str, Any] = {
+        "no facts": {"entities": []},
+        "no names": {"entities": [{}], "facts": []},
+        "a number for a name": {"entities": [{"name": 1, "aliases": []}], "facts": []},
+        "words": {"entities": ["Acme"], "facts": ["Acme"]},
+    }
+    for question, content in unreadable.items():
+        await answers.keep(question, content)
+    assert await record.forgetting.forget_entity("default", id_of("Acme")) is not None
+    assert await record.database.fetch_all("SELECT key FROM model_answers") == []
+
+
+async def test_whatever_is_given_and_answered_is_looked_through_page_by_page(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting_entities, "_ROWS_AT_ONCE", 2)
+    content: dict[str, Any] = {"entities": [{"name": CANARY, "aliases": []}], "facts": []}
+    given = (EntityInput(name=CANARY, type="Thing"),)
+    for number in range(5):
+        key, text = f"note{number}", f"text {number}"
+        (ingestion_id,) = await record.ingestions.accept([note(key, text, entities=given)])
+        token, _ = await claim(record)
+        (ingestion,) = await record.ingestions.get([ingestion_id])
+        made = replace(
+            version(ingestion, token, text), extraction=Extraction(entities=(entity(CANARY, "Thing"),))
+        )
+        await set_read_by_model(record.database, True)
+        await record.versions.commit([made], token)
+        await Answers(record.enrichments, await begin(record)).keep("question", content)
+    await record.forgetting.forget_entity("default", id_of(CANARY))
+    assert await tables_with(record, CANARY) == []
 
 
 async def test_an_alias_that_another_entity_has_of_a_forgotten_name_goes(record: Record) -> None:

@@ -1,12 +1,15 @@
 """Versions that were replaced long ago go, and answers about the time before say so."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.database import Connection
 from tests.record.graphs import look, names, tell, works_at
 from tests.record.notes import remember, visible_texts
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -112,3 +115,26 @@ async def test_notes_of_removals_go_when_they_are_old_and_over(record: Record) -
     )
     dropped = await record.retention.drop_old(purge_days=30, forgetting_days=365)
     assert (dropped.purges, dropped.forgettings) == (1, 1)
+
+
+async def test_what_locks_the_other_way_round_is_waited_for_and_not_in_its_way(record: Record) -> None:
+    for text in ("first", "second"):
+        await remember(record, text)
+    await replaced_ago(record, 30, revision=2)
+
+    prunings: list[asyncio.Task[int]] = []
+
+    async def waiting() -> bool:
+        return await record.database.fetch_all("SELECT 1 FROM pg_locks WHERE NOT granted") != []
+
+    async def forget(connection: Connection) -> None:
+        await connection.execute("SELECT 1 FROM namespaces FOR NO KEY UPDATE")
+        if not prunings:
+            prunings.append(asyncio.create_task(prune(record, 29)))
+            await eventually(waiting)
+        await connection.execute("UPDATE versions SET title = title")
+
+    # PostgreSQL ends one of the two, as a rule the one that waited first.
+    await record.database.transact(forget)
+    assert await prunings[0] == 1
+    assert await visible_texts(record) == ["second"]

@@ -7,6 +7,7 @@ the record meanwhile was brought to the index, and counts only if it differs eac
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from apex_mcp.ingestion.verifying.findings import VECTORS, Finding, finding
 from apex_mcp.models import Holding
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.holdings import Due
+from apex_mcp.stores.record.importing import IMPORTING
 from apex_mcp.stores.vectors.home import KeptIndex
 
 MISSING = "versions have all their points"
@@ -84,7 +86,7 @@ class VectorVerifier:
             )
 
     async def remove_orphans(self) -> int:
-        """Remove points that are of no version; of how many there were some.
+        """Remove points that are of no version, unless an archive is being imported; of how many there were some.
 
         Raises:
             Unavailable: the record or the index does not answer.
@@ -92,9 +94,8 @@ class VectorVerifier:
         vectors, _ = await self._index.now_in_use()
         seen = _Seen()
         await self._find_orphans(vectors, seen)
-        orphans = await self._still(seen.differing[ORPHANS], _PAUSES_SECONDS)
-        await self._remove(orphans.differing[ORPHANS])
-        return len(orphans.differing[ORPHANS])
+        found = await self._still(seen.differing[ORPHANS], _PAUSES_SECONDS)
+        return await self._remove(found.differing[ORPHANS])
 
     async def _waits_for(self) -> str | None:
         """What the index lacks as a whole, once it was waited for: while it is filled, all that is not there yet differs."""
@@ -118,6 +119,8 @@ class VectorVerifier:
             await _compare_due(vectors, due, first)
         await self._find_orphans(vectors, first)
         found = await self._still(first.all_differing, _PAUSES_SECONDS)
+        async with self._orphans_for_sure(found.differing[ORPHANS]) as orphans:
+            found.differing[ORPHANS] = orphans
         return _Seen(versions=first.versions, points=first.points, differing=found.differing)
 
     async def _find_orphans(self, vectors: KeptIndex, seen: _Seen) -> None:
@@ -161,10 +164,22 @@ class VectorVerifier:
         await self._remove(orphans)
         await self._index.write_again(sorted(seen.all_differing - orphans))
 
-    async def _remove(self, orphans: Collection[UUID]) -> None:
-        if orphans:
-            with self._index.writing():
-                await self._index.vectors.delete_versions(sorted(orphans))
+    async def _remove(self, suspects: Collection[UUID]) -> int:
+        async with self._orphans_for_sure(suspects) as orphans:
+            if orphans:
+                with self._index.writing():
+                    await self._index.vectors.delete_versions(sorted(orphans))
+            return len(orphans)
+
+    @asynccontextmanager
+    async def _orphans_for_sure(self, suspects: Collection[UUID]) -> AsyncGenerator[set[UUID]]:
+        """Those of these that are of nobody to the end of the block: none while an archive is imported, as they may be its."""
+        if not suspects:
+            yield set()
+            return
+        async with self._record.index_log.alone(IMPORTING) as alone:
+            # Asked anew: an import may have begun since they were seen, and ended by now.
+            yield await self._record.holdings.unaccounted(sorted(suspects)) if alone else set()
 
 
 async def _held(vectors: KeptIndex, version_ids: Iterable[UUID]) -> dict[UUID, Counter[Holding]]:

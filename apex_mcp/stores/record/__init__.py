@@ -26,6 +26,7 @@ from apex_mcp.stores.record.retention import RetentionStore
 from apex_mcp.stores.record.schema import ensure_schema
 from apex_mcp.stores.record.splitting import SplitStore
 from apex_mcp.stores.record.timeline import EXCLUSIVE
+from apex_mcp.stores.record.tombstones import TombstoneStore
 from apex_mcp.stores.record.versions import VersionStore
 
 __all__ = ["Record", "open_record"]
@@ -51,6 +52,7 @@ class Record:
     retention: RetentionStore
     erasures: ErasureStore
     forgetting: ForgetStore
+    tombstones: TombstoneStore
     archives: ArchiveLog
     imports: ImportStore
     import_ending: ImportEnding
@@ -90,6 +92,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             RetentionStore(database),
             ErasureStore(database),
             ForgetStore(database),
+            TombstoneStore(database),
             ArchiveLog(database),
             ImportStore(database),
             ImportEnding(database),

@@ -101,7 +101,7 @@ ORDER BY w.place, s.layer, c.ordinal, a.normalised, f.predicate, f.object_text, 
 """
 
 _ANSWERS: LiteralString = f"""
-SELECT a.version_id AS version, a.key, a.answer -> 'content' AS content, coalesce(a.answer -> 'usage', '{{}}') AS usage,
+SELECT a.version_id AS version, a.key, a.answer -> 'content' AS content,
        coalesce(a.answer ->> 'asked_by' = a.version_id::text, false) AS asked, a.created_at
 FROM {_PAGE} JOIN model_answers a ON a.version_id = w.id ORDER BY w.place, a.key
 """

@@ -78,6 +78,8 @@ def _ours(error: psycopg.Error) -> ApexError:
                 "raise PostgreSQL's max_connections, or run fewer processes; it is tried again by itself",
                 5,
             )
+        case psycopg.errors.LockNotAvailable():
+            return _unavailable("a long read or write was in the way", "try again when it is over", 30)
         case psycopg.OperationalError() if state.startswith("40"):
             return _unavailable("two writes were in each other's way", "try again", 1)
         case psycopg.OperationalError():

@@ -7,6 +7,8 @@ write-ahead log, its archives, replicas and backups hold is its operator's.
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -43,6 +45,7 @@ SELECT count(*) AS number FROM pg_ls_waldir() WHERE name > pg_walfile_name(pg_cu
 """
 
 _SNAPSHOTS_SECONDS = 60.0
+_LOCK_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 _MOST_WAL_FILES = 64
 
@@ -84,15 +87,16 @@ class ErasureStore:
         Reads and writes of a table wait while it is rewritten.
 
         Raises:
-            Unavailable: the database does not answer, has no room, or a long read holds on to what was removed.
+            Unavailable: the database does not answer, has no room, or a long read holds on to what was removed, or to a table.
         """
         async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await _until_nobody_sees_what_was_removed(connection)
             await connection.execute(_CLEAR_SAMPLES)
-            for table in await _tables(connection):
-                await connection.execute(SQL("VACUUM (FULL, ANALYZE) {}").format(table))
-            # In which the samples were that are cleared by now.
-            await connection.execute("VACUUM FULL pg_catalog.pg_statistic")
+            async with _impatient(connection):
+                for table in await _tables(connection):
+                    await connection.execute(SQL("VACUUM (FULL, ANALYZE) {}").format(table))
+                # In which the samples were that are cleared by now.
+                await connection.execute("VACUUM FULL pg_catalog.pg_statistic")
             await _drop_written_ahead(connection)
 
     async def vacuum(self) -> None:
@@ -104,6 +108,17 @@ class ErasureStore:
 
 async def _tables(connection: Connection) -> list[Identifier]:
     return [Identifier(row["relname"]) for row in await (await connection.execute(_TABLES)).fetchall()]
+
+
+@asynccontextmanager
+async def _impatient(connection: Connection) -> AsyncGenerator[None]:
+    """Give up a table that others use for long, as a backup does: who asks to read it waits behind who waits to rewrite it."""
+    await connection.execute(SQL("SET lock_timeout = {}").format(int(_LOCK_SECONDS * 1000)))
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await connection.execute("RESET lock_timeout")
 
 
 async def _until_nobody_sees_what_was_removed(connection: Connection) -> None:

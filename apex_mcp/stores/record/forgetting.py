@@ -1,6 +1,6 @@
 """Forgetting: one transaction makes it invisible at every revision, and its removal due; the purge then removes it everywhere."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, LiteralString
@@ -13,7 +13,7 @@ from apex_mcp.stores.record.forgetting_entities import EntityProspect, forget_en
 from apex_mcp.stores.record.forgetting_prospects import Prospect, look_at_documents
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.purging import delete_empty_namespaces
-from apex_mcp.stores.record.tombstones import ForgetKey, Kind, Tombstone, all_keys, find, put
+from apex_mcp.stores.record.tombstones import Kind, put
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 
 _RESTARTS = 20
@@ -165,7 +165,7 @@ class _CameMeanwhile(Exception):
 
 
 class ForgetStore:
-    """Forgets, says what would go, and keeps the tombstones."""
+    """Forgets, and says what would go."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -281,59 +281,6 @@ class ForgetStore:
             "SELECT DISTINCT namespace FROM documents WHERE id = ANY(%s)", (list(document_ids),)
         )
         return [row["namespace"] for row in rows]
-
-    # --- tombstones, for whoever brings something in or takes it along -----------------------------------------------
-
-    async def forgotten(self, namespace: str, keys: Collection[str]) -> set[str]:
-        """Those of the documents' keys that were forgotten: an import or a sync leaves them out."""
-        return await self._found(Kind.DOCUMENT, namespace, keys, str)
-
-    async def forgotten_names(self, namespace: str, names: Collection[str]) -> set[str]:
-        """Those of the entities' names that were forgotten, however they are spelled."""
-        return await self._found(Kind.ENTITY, namespace, names, ids.normalise_name)
-
-    async def _found(
-        self, kind: Kind, namespace: str, names: Collection[str], normalise: Callable[[str], str]
-    ) -> set[str]:
-        normalised = {name: normalise(name) for name in names}
-        async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
-            keys = await all_keys(connection)
-            gone = await find(connection, keys, kind, namespace, set(normalised.values()))
-        return {name for name in names if normalised[name] in gone}
-
-    async def keys_and_tombstones(self) -> tuple[list[ForgetKey], list[Tombstone]]:
-        """Everything that keeps what was forgotten from coming back, to be taken along; it tells nothing by itself."""
-        async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
-            keys = await all_keys(connection)
-            rows = await (
-                await connection.execute(
-                    "SELECT key_id, digest, kind, forgotten_at FROM tombstones WHERE lifted_at IS NULL"
-                )
-            ).fetchall()
-        return keys, [Tombstone(**row) for row in rows]
-
-    async def adopt(self, keys: Sequence[ForgetKey], tombstones: Sequence[Tombstone]) -> None:
-        """Take over what an archive brings: it counts as what was forgotten here, unless the user gave it again since.
-
-        New tombstones keep the own key.
-        """
-        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
-            await connection.execute(
-                "INSERT INTO forget_keys (id, secret) SELECT * FROM unnest(%s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING",
-                ([key.id for key in keys], [key.secret for key in keys]),
-            )
-            await connection.execute(
-                "INSERT INTO tombstones (key_id, digest, kind, forgotten_at) "
-                "SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::timestamptz[]) "
-                "ON CONFLICT (key_id, digest) DO UPDATE SET forgotten_at = excluded.forgotten_at, lifted_at = NULL "
-                "WHERE tombstones.lifted_at < excluded.forgotten_at",
-                (
-                    [one.key_id for one in tombstones],
-                    [one.digest for one in tombstones],
-                    [one.kind for one in tombstones],
-                    [one.forgotten_at for one in tombstones],
-                ),
-            )
 
 
 async def _selected(connection: Connection, selection: Selection) -> list[UUID]:

@@ -16,6 +16,7 @@ from apex_mcp.stores.record.versions import RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import NAMED, SPLIT
 
 _SHOWN = 20
+_ROWS_AT_ONCE = 500
 
 _REVISION: LiteralString = """
 SELECT n.revision FROM namespaces n WHERE n.name = %(namespace)s
@@ -63,7 +64,8 @@ ORDER BY title, d.id LIMIT 100
 
 _REQUESTS: LiteralString = """
 SELECT id, request -> 'entities' AS entities, request -> 'facts' AS facts FROM ingestions
-WHERE namespace = %s AND (request -> 'entities' <> '[]'::jsonb OR request -> 'facts' <> '[]'::jsonb)
+WHERE namespace = %s AND id > %s AND (request -> 'entities' <> '[]'::jsonb OR request -> 'facts' <> '[]'::jsonb)
+ORDER BY id LIMIT %s
 """
 
 _WRITE_REQUESTS: LiteralString = """
@@ -72,13 +74,19 @@ WHERE i.id = r.id
 """
 
 _ANSWERS: LiteralString = """
-SELECT a.version_id, a.key, a.answer FROM model_answers a
-WHERE a.namespace = %s AND (a.version_id, a.key) > (%s, %s) AND jsonb_typeof(a.answer -> 'entities') = 'array'
-ORDER BY a.version_id, a.key LIMIT 500
+SELECT a.version_id, a.key, a.answer -> 'content' AS content FROM model_answers a
+WHERE a.namespace = %s AND (a.version_id, a.key) > (%s, %s) AND jsonb_typeof(a.answer -> 'content' -> 'entities') = 'array'
+ORDER BY a.version_id, a.key LIMIT %s
 """
 
 _WRITE_ANSWERS: LiteralString = """
-UPDATE model_answers a SET answer = r.answer FROM jsonb_to_recordset(%s::jsonb) AS r(version_id uuid, key text, answer jsonb)
+UPDATE model_answers a SET answer = jsonb_set(a.answer, '{content}', r.content)
+FROM jsonb_to_recordset(%s::jsonb) AS r(version_id uuid, key text, content jsonb)
+WHERE a.version_id = r.version_id AND a.key = r.key
+"""
+
+_DELETE_ANSWERS: LiteralString = """
+DELETE FROM model_answers a USING unnest(%s::uuid[], %s::text[]) AS r(version_id, key)
 WHERE a.version_id = r.version_id AND a.key = r.key
 """
 
@@ -205,29 +213,42 @@ async def _members(connection: Connection, namespace: str, entity_id: UUID) -> l
 
 async def _strip_requests(connection: Connection, namespace: str, names: set[str]) -> list[UUID]:
     """What callers gave with documents, as the ingestions keep it; those of which something went."""
-    changed: list[dict[str, Any]] = []
-    for row in await (await connection.execute(_REQUESTS, (namespace,))).fetchall():
-        given = {"entities": row["entities"], "facts": row["facts"]}
-        stripped = _without(given, names)
-        if stripped != given:
-            changed.append({"id": str(row["id"]), "given": stripped})
-    if changed:
-        await connection.execute(_WRITE_REQUESTS, (json.dumps(changed),))
-    return [UUID(one["id"]) for one in changed]
+    all_changed: list[UUID] = []
+    after = UUID(int=0)
+    while rows := await (await connection.execute(_REQUESTS, (namespace, after, _ROWS_AT_ONCE))).fetchall():
+        after = rows[-1]["id"]
+        changed: list[dict[str, Any]] = []
+        for row in rows:
+            given = {"entities": row["entities"], "facts": row["facts"]}
+            stripped = _without(given, names)
+            if stripped != given:
+                changed.append({"id": str(row["id"]), "given": stripped})
+                all_changed.append(row["id"])
+        if changed:
+            await connection.execute(_WRITE_REQUESTS, (json.dumps(changed),))
+    return all_changed
 
 
 async def _strip_answers(connection: Connection, namespace: str, names: set[str]) -> None:
     """What a model answered."""
     after = UUID(int=0), ""
-    while rows := await (await connection.execute(_ANSWERS, (namespace, *after))).fetchall():
+    while rows := await (await connection.execute(_ANSWERS, (namespace, *after, _ROWS_AT_ONCE))).fetchall():
         after = rows[-1]["version_id"], rows[-1]["key"]
-        changed = [
-            {"version_id": str(row["version_id"]), "key": row["key"], "answer": stripped}
-            for row in rows
-            if (stripped := _without(row["answer"], names)) != row["answer"]
-        ]
+        changed: list[dict[str, Any]] = []
+        unreadable: list[tuple[UUID, str]] = []
+        for row in rows:
+            try:
+                stripped = _without(row["content"], names)
+            except (KeyError, TypeError, AttributeError):
+                # An archive brought it. Nobody can tell what it names, and what it answers is asked anew.
+                unreadable.append((row["version_id"], row["key"]))
+                continue
+            if stripped != row["content"]:
+                changed.append({"version_id": str(row["version_id"]), "key": row["key"], "content": stripped})
         if changed:
             await connection.execute(_WRITE_ANSWERS, (json.dumps(changed),))
+        if unreadable:
+            await connection.execute(_DELETE_ANSWERS, tuple(map(list, zip(*unreadable, strict=True))))
 
 
 def _without(given: dict[str, Any], names: set[str]) -> dict[str, Any]:

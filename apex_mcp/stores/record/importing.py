@@ -23,6 +23,9 @@ from apex_mcp.stores.record.tombstones import ForgetKey, Kind, all_keys, find, h
 from apex_mcp.stores.record.versions import LOG, NewVersion, insert_versions, purged
 from apex_mcp.stores.record.visibility import CURRENT
 
+# The lock of whoever imports an archive. Its points are in the index before the record knows of their versions.
+IMPORTING: LiteralString = "apex-mcp import"
+
 _BEGIN: LiteralString = """
 WITH room AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('entities', 'seq')) AS first),
 taken AS MATERIALIZED (
@@ -215,7 +218,7 @@ class ImportStore:
         """What would be stored of some versions, of one namespace, in the order in which they became current.
 
         Raises:
-            Unavailable: the database does not answer.
+            Unavailable: the database does not answer, or a document is being removed; the same call may be made again.
         """
         plan = Plan()
         async with (
@@ -245,7 +248,7 @@ class ImportStore:
             index: the vector index that the versions were written to before; None where they are in none yet.
 
         Raises:
-            Unavailable: the database does not answer; the same call may be made again.
+            Unavailable: the database does not answer, or what it goes into is being removed; the same call may be made again.
         """
         return await self._database.transact(
             lambda connection: self._commit(
@@ -316,6 +319,9 @@ class ImportStore:
         # From here on by statements of their own, which see what that one may have waited for.
         rows = await (await connection.execute(_STANDING, (list(documents),))).fetchall()
         places = {row.pop("document_id"): _Place(**row) for row in rows}
+        if len(places) < len(documents):
+            # It was there to be inserted, and a purge removed it before it was locked.
+            raise removed_meanwhile()
         ids = [one.version.id for one in versions]
         there = {
             row["id"]
@@ -379,9 +385,9 @@ _Chosen = Sequence[tuple[ArchivedVersion, _Place]]
 
 
 def removed_meanwhile() -> Unavailable:
-    """The error where the namespace was forgotten while an archive came into it."""
+    """The error where the namespace, or a document, was forgotten while an archive came into it."""
     return Unavailable(
-        "the memory that the archive goes into was removed meanwhile",
+        "what the archive goes into was removed meanwhile",
         code=Code.RECORD_UNAVAILABLE,
         unchanged="nothing more was stored",
         next_step="run the import again",

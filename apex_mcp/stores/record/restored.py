@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.forgetting import ForgetStore, Selection
-from apex_mcp.stores.record.tombstones import ForgetKey, Kind, Tombstone, digest
+from apex_mcp.stores.record.tombstones import ForgetKey, Kind, Tombstone, TombstoneStore, digest
 
 _PAGE = 500
 
@@ -43,7 +43,7 @@ async def read_memories(database: Database) -> Memories | None:
     row = await database.fetch_one("SELECT to_regclass('tombstones') IS NOT NULL AS there")
     if row is None or not row["there"]:
         return None
-    keys, tombstones = await ForgetStore(database).keys_and_tombstones()
+    keys, tombstones = await TombstoneStore(database).keys_and_tombstones()
     archives = await database.fetch_all("SELECT id, kind, name, namespace, made_at, documents FROM archives")
     return Memories(keys=keys, tombstones=tombstones, archives=archives)
 
@@ -70,8 +70,8 @@ async def forget_again(database: Database, memories: Memories) -> int:
 
     Only what was forgotten there by its user's word: what archives brought it is kept in mind, no more.
     """
-    forgetting = ForgetStore(database)
-    keys, known = await forgetting.keys_and_tombstones()
+    forgetting, brought = ForgetStore(database), TombstoneStore(database)
+    keys, known = await brought.keys_and_tombstones()
     before = {(one.key_id, one.digest) for one in known}
     # A record's own key stands among those of another that it was once restored over.
     own = {key.id: key for key in [*memories.keys, *keys] if key.own}
@@ -80,7 +80,7 @@ async def forget_again(database: Database, memories: Memories) -> int:
         for one in memories.tombstones
         if one.key_id in own and (one.key_id, one.digest) not in before
     }
-    await forgetting.adopt(memories.keys, memories.tombstones)
+    await brought.adopt(memories.keys, memories.tombstones)
     await _note_archives(database, memories.archives)
     count = 0
     for secret in [key.secret for key in own.values()] if since else []:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID
 
-from apex_mcp.stores.record.database import LONG_SECONDS, Database
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
@@ -66,21 +66,10 @@ class RetentionStore:
         Raises:
             Unavailable: the database does not answer; nothing was changed.
         """
-        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
-            rows = await (
-                await connection.execute(_TOMBSTONE, {"keep": keep_seconds, "limit": limit})
-            ).fetchall()
-            if not rows:
-                return []
-            versions: Sequence[UUID] = [row["id"] for row in rows]
-            await connection.execute(_PURGE, (versions, [row["ingestion_id"] for row in rows]))
-            await connection.execute(LOG, (versions,))
-            await note_changes(connection, versions)
-            # An answer that was kept from before is none any more.
-            await connection.execute(RAISE_REVISIONS, (sorted({row["namespace"] for row in rows}),))
-            await connection.execute(
-                _KNOWN_FROM, ([row["namespace"] for row in rows], [row["replaced_at"] for row in rows])
-            )
+        # Which namespaces are concerned the versions say, so those are locked first; whoever forgets locks the other way round.
+        rows = await self._database.transact(
+            lambda connection: _hide(connection, keep_seconds=keep_seconds, limit=limit)
+        )
         return [Purge(version_id=row["id"], ingestion_id=row["ingestion_id"]) for row in rows]
 
     async def drop_old(self, *, purge_days: int, forgetting_days: int) -> Forgotten:
@@ -89,3 +78,19 @@ class RetentionStore:
             purges = await connection.execute(_OLD_PURGES, (purge_days,))
             forgettings = await connection.execute(_OLD_FORGETTINGS, (forgetting_days,))
         return Forgotten(purges=purges.rowcount, forgettings=forgettings.rowcount)
+
+
+async def _hide(connection: Connection, *, keep_seconds: float, limit: int) -> list[dict[str, Any]]:
+    rows = await (await connection.execute(_TOMBSTONE, {"keep": keep_seconds, "limit": limit})).fetchall()
+    if not rows:
+        return []
+    versions: Sequence[UUID] = [row["id"] for row in rows]
+    await connection.execute(_PURGE, (versions, [row["ingestion_id"] for row in rows]))
+    await connection.execute(LOG, (versions,))
+    await note_changes(connection, versions)
+    # An answer that was kept from before is none any more.
+    await connection.execute(RAISE_REVISIONS, (sorted({row["namespace"] for row in rows}),))
+    await connection.execute(
+        _KNOWN_FROM, ([row["namespace"] for row in rows], [row["replaced_at"] for row in rows])
+    )
+    return rows

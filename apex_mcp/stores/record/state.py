@@ -8,7 +8,9 @@ from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.index_log import IndexUse
 
 _STATE: LiteralString = """
-SELECT coalesce(n.revision, 0) AS revision, n.created_at, index_name, embedder, index_whole, index_losses
+SELECT coalesce(n.revision, 0) AS revision, n.created_at,
+       (SELECT max(finished_at) FROM imports i WHERE i.namespace = n.name) AS imported_at,
+       index_name, embedder, index_whole, index_losses
 FROM identity LEFT JOIN namespaces n ON n.name = %s
 """
 
@@ -27,11 +29,13 @@ SELECT EXISTS (SELECT 1 FROM current WHERE embedded_with IS NULL)
 class NamespaceState:
     """While two of these are equal, a question has one answer: but for vectors that are still owed.
 
-    A namespace that was forgotten and came back counts its revisions anew, so `created_at` is part of it.
+    A namespace that was forgotten and came back counts its revisions anew, so `created_at` is part of it. An import adds links
+    and ends of facts to versions that are visible, at revisions that are the archive's: so is the end of the last one.
     """
 
     revision: int
     created_at: datetime | None
+    imported_at: datetime | None
     index: IndexUse
 
 
@@ -46,6 +50,7 @@ async def state_of(database: Database, namespace: str) -> NamespaceState:
     return NamespaceState(
         revision=row["revision"],
         created_at=row["created_at"],
+        imported_at=row["imported_at"],
         index=IndexUse.of(row),
     )
 

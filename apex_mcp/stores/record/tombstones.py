@@ -1,7 +1,6 @@
 """Tombstones: what was forgotten, as keyed hashes.
 
-They keep an import or a sync from bringing it back, and a name from being extracted again, until the user gives it by his own
-hand.
+They keep an import from bringing it back, and a name from being extracted again, until the user gives it by his own hand.
 """
 
 import hmac
@@ -14,7 +13,7 @@ from uuid import UUID
 
 from apex_mcp import ids
 from apex_mcp.models import Extraction, IngestionRequest
-from apex_mcp.stores.record.database import Connection
+from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 
 # Shared by commits, and taken alone to forget an entity: no commit under way names what was just forgotten. Taken first.
 _FORGETTING: LiteralString = "hashtext('apex-mcp forgetting')"
@@ -43,6 +42,17 @@ ON CONFLICT (key_id, digest) DO UPDATE SET forgotten_at = clock_timestamp(), lif
 WHERE tombstones.lifted_at IS NOT NULL
 """
 
+_ADOPT_KEYS: LiteralString = """
+INSERT INTO forget_keys (id, secret) SELECT * FROM unnest(%s::uuid[], %s::bytea[]) ON CONFLICT DO NOTHING
+"""
+
+_ADOPT: LiteralString = """
+INSERT INTO tombstones (key_id, digest, kind, forgotten_at)
+SELECT * FROM unnest(%s::uuid[], %s::bytea[], %s::text[], %s::timestamptz[])
+ON CONFLICT (key_id, digest) DO UPDATE SET forgotten_at = excluded.forgotten_at, lifted_at = NULL
+WHERE tombstones.lifted_at < excluded.forgotten_at
+"""
+
 
 class Kind(StrEnum):
     """What a tombstone stands for: a document by its key, an entity by its normalised name."""
@@ -68,6 +78,41 @@ class Tombstone:
     digest: bytes
     kind: str
     forgotten_at: datetime
+
+
+class TombstoneStore:
+    """The tombstones, for whoever brings something in or takes it along."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keys_and_tombstones(self) -> tuple[list[ForgetKey], list[Tombstone]]:
+        """Everything that keeps what was forgotten from coming back, to be taken along; it tells nothing by itself."""
+        async with self._database.snapshot(answer_seconds=LONG_SECONDS) as connection:
+            keys = await all_keys(connection)
+            rows = await (
+                await connection.execute(
+                    "SELECT key_id, digest, kind, forgotten_at FROM tombstones WHERE lifted_at IS NULL"
+                )
+            ).fetchall()
+        return keys, [Tombstone(**row) for row in rows]
+
+    async def adopt(self, keys: Sequence[ForgetKey], tombstones: Sequence[Tombstone]) -> None:
+        """Take over what an archive brings: it counts as what was forgotten here, unless the user gave it again since.
+
+        New tombstones keep the own key.
+        """
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
+            await connection.execute(_ADOPT_KEYS, ([key.id for key in keys], [key.secret for key in keys]))
+            await connection.execute(
+                _ADOPT,
+                (
+                    [one.key_id for one in tombstones],
+                    [one.digest for one in tombstones],
+                    [one.kind for one in tombstones],
+                    [one.forgotten_at for one in tombstones],
+                ),
+            )
 
 
 def digest(secret: bytes, kind: Kind, namespace: str, name: str) -> bytes:
