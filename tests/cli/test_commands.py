@@ -369,13 +369,15 @@ def test_verify_says_what_differs_and_ends_with_status_0_only_if_nothing_does(
 @pytest.mark.usefixtures("connected")
 def test_maintain_says_what_it_did(run: Run, maintained: dict[str, int]) -> None:
     assert run("maintain").stdout.splitlines() == ["nothing was to be done"]
-    maintained |= {"pruned": 2, "erased": 1}
+    maintained |= {"pruned": 2, "erased": 1, "rewritten": True}
     assert run("maintain", "--erase").stdout.splitlines() == [
         "replaced versions that were pruned: 2",
         "requests to forget that files are rid of now: 1",
         "the memory's files hold nothing any more that was removed from it",
     ]
     assert json.loads(run("maintain", "--json").stdout) == maintained
+    maintained |= {"rewritten": False}
+    assert "were not written anew" in run("maintain", "--erase").stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
