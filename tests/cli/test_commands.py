@@ -12,10 +12,10 @@ from rich.console import Console
 
 from apex_mcp import __version__
 from apex_mcp.caller import Caller
-from apex_mcp.cli import rendering
+from apex_mcp.cli import ingest, rendering
 from apex_mcp.cli.health import table
 from apex_mcp.cli.output import for_terminal
-from apex_mcp.errors import Unavailable
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.models import Step
 from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
@@ -84,6 +84,27 @@ def test_ingest_as_json_writes_one_object(run: Run, tmp_path: Path, notebook: No
     assert data["refused"][0]["error"]["code"] == "empty_content"
     _, caller, given = notebook.calls[-1]
     assert (caller.vouched, given["metadata"]) == (True, {"year": 2026})
+
+
+@pytest.mark.usefixtures("connected")
+def test_ingest_says_what_is_known_when_it_cannot_go_on(
+    run: Run, tmp_path: Path, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(caller: Caller, *, ingestion_ids: list[str]) -> None:
+        raise Unavailable("the record does not answer", code=Code.RECORD_UNAVAILABLE)
+
+    monkeypatch.setattr(ingest, "_PAGE", 1)
+    monkeypatch.setattr(notebook, "get_ingestions", away)
+    notebook.show_steps = (Step.PARSE,)
+    write(tmp_path, a="Sales rose.", b="Costs fell.")
+    result = run("ingest", tmp_path)
+    assert result.exit_code == 1
+    assert f"failed  {tmp_path / 'b.md'}: record_unavailable" in result.stdout
+    assert result.stdout.splitlines()[-1] == "0 searchable, 1 failed, 1 unfinished"
+    assert result.stderr.startswith("error: record_unavailable")
+    data = json.loads(run("ingest", tmp_path, "--json").stdout)
+    assert data["error"]["code"] == data["refused"][0]["error"]["code"] == "record_unavailable"
+    assert [one["path"] for one in data["ingestions"]] == [str(tmp_path / "a.md")]
 
 
 @pytest.mark.usefixtures("connected")

@@ -88,6 +88,21 @@ async def test_what_was_acknowledged_outlives_the_death_of_every_process(home: H
         assert found == [1] * INGESTIONS
 
 
+async def test_a_command_that_ingests_goes_on_when_the_daemon_is_killed(home: Home) -> None:
+    for number in range(INGESTIONS):
+        home.file(f"{number}.md", sentence(number))
+    assert home.run("ls").returncode == 0  # the daemon and its database are there
+    command = [home.command, "ingest", str(home.root), "--json"]
+    async with await anyio.open_process(command, env=home.environment, cwd=home.root) as ingesting:
+        await eventually(lambda: _accepted(home) > 0)
+        home.daemon().kill()
+        assert ingesting.stdout is not None
+        said = b"".join([part async for part in ingesting.stdout])
+    done = json.loads(said)
+    assert ingesting.returncode == 0, done
+    assert done["searchable"] + done["unchanged"] == INGESTIONS
+
+
 async def test_searches_and_postgres_go_on_while_temporal_comes_back_elsewhere(home: Home) -> None:
     async with session(home) as client:
         await _remember(client, "Lovage is a herb.", "default")
