@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from rich.console import Console
@@ -430,7 +430,7 @@ def test_errors_speak_of_commands_in_a_terminal(words: str, shown: str) -> None:
 
 
 def test_version_and_logs(run: Run, home: Path) -> None:
-    assert run("version").stdout == f"apex-mcp {__version__}\n"
+    assert run("version").stdout == run("--version").stdout == f"apex-mcp {__version__}\n"
     assert run("logs").exit_code == 1
     (home / "logs").mkdir(parents=True)
     (home / "logs" / "daemon.log").write_text("one\ntwo [x]\nthree\n", encoding="utf-8")
@@ -454,6 +454,22 @@ def test_doctor_says_how_to_mend_a_fault(run: Run, found: list[Check]) -> None:
     assert "run `apex-mcp setup`" in result.stdout
 
 
+@pytest.mark.usefixtures("connected")
+def test_an_ingestion_of_another_memory_is_steered_by_its_name_and_an_empty_name_is_none(
+    run: Run, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    async def cancel(caller: Caller, *, ingestion_id: UUID, namespace: str | None = None) -> None:
+        asked.append(namespace)
+        raise Unavailable("the record does not answer")
+
+    monkeypatch.setattr(notebook, "cancel_ingestion", cancel)
+    run("cancel", uuid4(), "--namespace", "work")
+    assert asked == ["work"]
+    assert run("search", "x", "--namespace", "").exit_code == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 @pytest.mark.usefixtures("connected")
 def test_doctor_sees_an_open_data_folder_wrong_roots_and_an_unused_key(
@@ -466,6 +482,9 @@ def test_doctor_sees_an_open_data_folder_wrong_roots_and_an_unused_key(
     result = run("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.stdout)}
     assert checks["data folder"]["fix"] == f"chmod 700 '{home}'"
+    (home / "thesis.docx").touch()
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["data folder"]["fix"] == "set APEX_HOME to an empty or a new folder"
     assert checks["roots"]["state"] == "fault"
     assert checks["OPENAI_API_KEY"]["state"] == "hint"
     assert "sk-secret" not in result.output
