@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import urlsplit
@@ -143,6 +143,15 @@ class App:
             Unavailable: Temporal does not answer.
         """
         return await self.temporal.connect() if self.temporal.own else self.temporal_client
+
+    async def with_temporal_at(self, address: str) -> "App":
+        """The same app, where the bundled Temporal came back elsewhere.
+
+        Raises:
+            Unavailable: Temporal does not answer.
+        """
+        temporal = replace(self.temporal, address=address)
+        return replace(self, temporal=temporal, temporal_client=await temporal.connect())
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.record.facts import Fact
 from apex_mcp.stores.record.ingestions import Ingestion
 from apex_mcp.views import (
+    STOPPING,
     EntityView,
     FactView,
     FailureView,
@@ -103,7 +104,7 @@ def _waiting_for(ingestion: Ingestion, health: Health | None) -> str:
     if ingestion.state.finished:
         return ""
     if ingestion.cancel_requested_at is not None:
-        return "the running step, to stop"
+        return STOPPING
     if ingestion.failure is not None:
         return str(ingestion.failure["message"])
     # A claimed one waits as well: it has not begun, or its next step does not come.

@@ -23,6 +23,10 @@ class FailureView(View):
     next_step: str = ""
 
 
+# What an unfinished ingestion waits for that is being cancelled.
+STOPPING = "the running step, to stop"
+
+
 class IngestionView(View):
     """One ingestion: a request to make a version of a document searchable."""
 

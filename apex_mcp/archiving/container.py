@@ -60,11 +60,15 @@ class ContainerWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError, ValueError):
-            self._zip.close()
-        self._file.close()
-        with suppress(FileNotFoundError):
-            self._unfinished.unlink()
+        # On a full disk each of these writes what is left, and fails again: what went wrong first is what is told.
+        try:
+            with suppress(OSError, ValueError):
+                self._zip.close()
+            with suppress(OSError):
+                self._file.close()
+        finally:
+            with suppress(FileNotFoundError):
+                self._unfinished.unlink()
 
     @contextmanager
     def member(self, name: str, *, packed: bool = True) -> Generator["MemberWriter"]:
@@ -73,10 +77,17 @@ class ContainerWriter:
         info.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
         info.external_attr = 0o600 << 16
         with writing_errors():
-            with self._zip.open(info, "w", force_zip64=True) as file:
-                writer = MemberWriter(file)
-                yield writer
-            self._members.append({"name": name, **writer.told()})
+            file = self._zip.open(info, "w", force_zip64=True)
+        writer = MemberWriter(file)
+        try:
+            yield writer
+        except BaseException:
+            with suppress(OSError, ValueError):
+                file.close()
+            raise
+        with writing_errors():
+            file.close()
+        self._members.append({"name": name, **writer.told()})
 
     def finish(self, manifest: dict[str, Any]) -> int:
         """Write the manifest, with what the members are, and give the file its name; its size.
@@ -118,8 +129,14 @@ class MemberWriter:
         self._lines = 0
 
     def write(self, data: bytes) -> None:
-        """Go on with these bytes."""
-        self._file.write(data)
+        """Go on with these bytes.
+
+        Raises:
+            InputError: they cannot be written there.
+            Unavailable: the disk is full.
+        """
+        with writing_errors():
+            self._file.write(data)
         self._digest.update(data)
         self._bytes += len(data)
 

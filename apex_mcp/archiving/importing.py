@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from apex_mcp.archiving.arriving import Arrivals
 from apex_mcp.archiving.container import damaged
-from apex_mcp.archiving.lines import EndLine, LinkLine, NamespaceLine, NameVectorLine, SplitLine
+from apex_mcp.archiving.lines import (
+    EndLine,
+    LinkLine,
+    NamespaceLine,
+    NameVectorLine,
+    RevisionLine,
+    SplitLine,
+)
 from apex_mcp.archiving.reading import ArchiveReader, Bundle
 from apex_mcp.errors import Code, Conflict, InputError
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -104,6 +111,7 @@ class Importer:
                 )
             await self._record.tombstones.adopt(*await asyncio.to_thread(self._reader.tombstones))
             bundles = self._reader.bundles()
+            sections = await asyncio.to_thread(_Sections, self._reader)
             done = 0
             first = await asyncio.to_thread(next, bundles, None)
             for namespace in namespaces:
@@ -122,13 +130,15 @@ class Importer:
                 self.namespaces.append(course.namespace)
                 before = self.tally.versions
                 batches = _Batches(bundles, first, namespace.name, arrivals)
-                times = _Times(self._reader.times(namespace.name))
+                times = await asyncio.to_thread(_Times, sections.revisions.of(namespace.name))
                 while batch := await asyncio.to_thread(batches.take):
                     await self._store(batch, course, times)
                     done += len(batch)
                     yield done
                 first = batches.rest
-                await self._end(namespace, course, arrivals, times, stored=self.tally.versions > before)
+                await self._end(
+                    namespace, course, arrivals, times, sections, stored=self.tally.versions > before
+                )
             if first is not None:
                 raise damaged("a version is of a namespace that the archive does not name")
 
@@ -159,6 +169,7 @@ class Importer:
         course: Course,
         arrivals: Arrivals,
         times: "_Times",
+        sections: "_Sections",
         *,
         stored: bool,
     ) -> None:
@@ -166,16 +177,16 @@ class Importer:
         ending = self._record.import_ending
         again = await ending.finished(course)
         if stored or not again:
-            async for page in self._pages(LinkLine, namespace.name):
+            async for page in _pages(sections.links.of(namespace.name)):
                 for layer, links in groupby(
                     sorted(page, key=lambda one: one.layer), key=lambda one: one.layer
                 ):
                     await ending.add_links(course, Layer(layer), [arrivals.told(line) for line in links])
-            async for page in self._pages(EndLine, namespace.name):
+            async for page in _pages(sections.ends.of(namespace.name)):
                 await ending.add_ends([arrivals.end(line) for line in page])
-            await self._keep_name_vectors(namespace, arrivals)
+            await self._keep_name_vectors(sections.name_vectors.of(namespace.name), arrivals)
         if not again:
-            async for page in self._pages(SplitLine, namespace.name):
+            async for page in _pages(sections.splits.of(namespace.name)):
                 await ending.add_splits(course, [arrivals.split(line) for line in page])
         kept = await ending.finish(
             course,
@@ -185,18 +196,29 @@ class Importer:
         )
         self.tally.times_kept = self.tally.times_kept and kept
 
-    async def _keep_name_vectors(self, namespace: NamespaceLine, arrivals: Arrivals) -> None:
+    async def _keep_name_vectors(self, lines: Iterator[NameVectorLine], arrivals: Arrivals) -> None:
         embedder = self._reader.embedder
         if embedder is None or embedder != self._index.embedder_name:
             return
-        async for page in self._pages(NameVectorLine, namespace.name):
+        async for page in _pages(lines):
             vectors = {arrivals.entity_id(line.entity): b64decode(line.vector) for line in page}
             await self._record.name_vectors.keep(embedder, vectors)
 
-    async def _pages(self, kind: type[LineT], namespace: str) -> AsyncGenerator[list[LineT]]:
-        lines = (line for line in self._reader.lines(kind) if line.namespace == namespace)
-        while page := await asyncio.to_thread(lambda: list(islice(lines, _ROWS_AT_ONCE))):
-            yield page
+
+class _Sections:
+    """The members that go by namespace, each read once."""
+
+    def __init__(self, reader: ArchiveReader) -> None:
+        self.revisions = reader.sections(RevisionLine)
+        self.links = reader.sections(LinkLine)
+        self.ends = reader.sections(EndLine)
+        self.splits = reader.sections(SplitLine)
+        self.name_vectors = reader.sections(NameVectorLine)
+
+
+async def _pages(lines: Iterator[LineT]) -> AsyncGenerator[list[LineT]]:
+    while page := await asyncio.to_thread(lambda: list(islice(lines, _ROWS_AT_ONCE))):
+        yield page
 
 
 class _Batches:
@@ -234,14 +256,14 @@ class _Batches:
 class _Times:
     """The times of a namespace's revisions, taken in order."""
 
-    def __init__(self, times: Iterator[tuple[int, datetime]]) -> None:
-        self._times = times
-        self._next = next(times, None)
+    def __init__(self, lines: Iterator[RevisionLine]) -> None:
+        self._lines = lines
+        self._next = next(lines, None)
 
     def until(self, revision: int) -> list[tuple[int, datetime]]:
         """Those not taken yet, up to this one."""
         found: list[tuple[int, datetime]] = []
-        while self._next is not None and self._next[0] <= revision:
-            found.append(self._next)
-            self._next = next(self._times, None)
+        while self._next is not None and self._next.revision <= revision:
+            found.append((self._next.revision, self._next.committed_at))
+            self._next = next(self._lines, None)
         return found

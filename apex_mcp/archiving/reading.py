@@ -5,7 +5,6 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +21,15 @@ from apex_mcp.archiving.lines import (
     VERSION,
     AnswerLine,
     ChunkLine,
+    EndLine,
     EntityLine,
     FactLine,
     Line,
+    LinkLine,
     NamespaceLine,
+    NameVectorLine,
     RevisionLine,
+    SplitLine,
     TombstoneLine,
     VectorLine,
     VersionLine,
@@ -35,7 +38,9 @@ from apex_mcp.stores.record.tombstones import ForgetKey, Tombstone
 from apex_mcp.stores.vectors.packing import unpack
 
 LineT = TypeVar("LineT", bound=Line)
+SectionT = TypeVar("SectionT", RevisionLine, LinkLine, EndLine, SplitLine, NameVectorLine)
 
+_OF_NAMESPACES = (RevisionLine, LinkLine, EndLine, SplitLine, NameVectorLine)
 _OF_VERSIONS = (VersionLine, ChunkLine, VectorLine, EntityLine, FactLine, AnswerLine)
 # Of one version, of each kind.
 _MAX_PARTS = 1_000_000
@@ -98,10 +103,10 @@ class ArchiveReader:
         for name in self.container.names:
             for piece in self.container.pieces(name):
                 yield len(piece)
+        places = self._places()
         for name, kind in LINES.items():
             if kind not in _OF_VERSIONS:
-                for _ in self._lines(name, kind):
-                    pass
+                self._check_order(name, kind, places)
         for _ in self.bundles():
             yield 0
         told = Counter(line.namespace for line in self._lines("revisions.jsonl", RevisionLine))
@@ -116,20 +121,13 @@ class ArchiveReader:
         """What the archive holds, by namespace."""
         return list(self._lines("namespaces.jsonl", NamespaceLine))
 
-    def times(self, namespace: str) -> Iterator[tuple[int, datetime]]:
-        """The revisions of a namespace, in order, each with the time from which it was current."""
-        last = -1
-        for number, line in enumerate(self._lines("revisions.jsonl", RevisionLine), start=1):
-            if line.namespace == namespace:
-                if line.revision <= last:
-                    raise _bad("revisions.jsonl", number, "it is not in order")
-                last = line.revision
-                yield line.revision, line.committed_at
-
-    def lines(self, kind: type[LineT]) -> Iterator[LineT]:
-        """The lines of a kind."""
+    def sections(self, kind: type[SectionT]) -> "Sections[SectionT]":
+        """The lines of a kind, namespace by namespace."""
         [name] = [name for name, of in LINES.items() if of is kind]
-        yield from self._lines(name, kind)
+        return Sections(self._lines(name, kind), self._places())
+
+    def _places(self) -> dict[str, int]:
+        return {one.name: place for place, one in enumerate(self.namespaces())}
 
     def tombstones(self) -> tuple[list[ForgetKey], list[Tombstone]]:
         """What was forgotten where the archive was made."""
@@ -182,6 +180,17 @@ class ArchiveReader:
         for run in (chunks, vectors, entities, facts, answers):
             run.end()
 
+    def _check_order(self, name: str, kind: type[Line], places: dict[str, int]) -> None:
+        """Read every line; those of namespaces stand in the order of these, and revisions in their own."""
+        last = (0, -1)
+        for number, line in enumerate(self._lines(name, kind), start=1):
+            if not isinstance(line, _OF_NAMESPACES):
+                continue
+            here = (places.get(line.namespace, -1), line.revision if isinstance(line, RevisionLine) else 0)
+            if here < last or (here == last and isinstance(line, RevisionLine)):
+                raise _bad(name, number, "it is not in order")
+            last = here
+
     def _lines(self, name: str, kind: type[LineT]) -> Iterator[LineT]:
         with self.container.open(name) as file:
             number = 0
@@ -200,6 +209,23 @@ class ArchiveReader:
                     ) from None
                 yield read
             self._read[name] = number
+
+
+class Sections(Generic[SectionT]):
+    """Lines of a checked archive, each read once: namespaces are asked for in the archive's order."""
+
+    def __init__(self, lines: Iterator[SectionT], places: dict[str, int]) -> None:
+        self._lines = lines
+        self._places = places
+        self._next = next(lines, None)
+
+    def of(self, namespace: str) -> Iterator[SectionT]:
+        """Those of a namespace; what was not taken of those before it is passed over."""
+        here = self._places[namespace]
+        while self._next is not None and self._places[self._next.namespace] <= here:
+            if self._next.namespace == namespace:
+                yield self._next
+            self._next = next(self._lines, None)
 
 
 class _Run(Generic[LineT]):

@@ -1,5 +1,7 @@
 """The `apex-mcp` commands."""
 
+from typing import Annotated
+
 import typer
 
 from apex_mcp.cli.archives import backup, export, import_, restore
@@ -22,6 +24,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is."),
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
 
 for panel, commands in {
     "Memory": (ingest, add, search, entities, unlink, link, show, ls, forget),

@@ -5,22 +5,19 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
 
 from apex_mcp.cli import rendering
-from apex_mcp.cli.daemon import daemon
 from apex_mcp.cli.folders import Found, find_files
+from apex_mcp.cli.lasting import LastingClient
 from apex_mcp.cli.options import Meta, Namespace, metadata
-from apex_mcp.cli.output import AsJson, Output, reports_errors
+from apex_mcp.cli.output import AsJson, Output, for_terminal, reports_errors
 from apex_mcp.errors import ApexError, Code, InputError
 from apex_mcp.models import IngestionState
 from apex_mcp.runtime.wire import error_from
 from apex_mcp.views import IngestionView
-
-if TYPE_CHECKING:
-    from apex_mcp.runtime.client import DaemonClient
 
 _PAGE = 200
 _FIRST_POLL_SECONDS = 0.05
@@ -34,11 +31,13 @@ class Run:
     Attributes:
         views: the ingestions by path, as last seen.
         refused: paths that were not accepted, and why.
+        lost: why nothing more is known of those that are unfinished; None where all is.
     """
 
     def __init__(self) -> None:
         self.views: dict[Path, IngestionView] = {}
         self.refused: dict[Path, ApexError] = {}
+        self.lost: ApexError | None = None
 
     @property
     def unfinished(self) -> list[Path]:
@@ -46,7 +45,7 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        return bool(self.refused) or any(
+        return bool(self.refused or self.lost) or any(
             view.finished and view.state not in _GOOD for view in self.views.values()
         )
 
@@ -76,6 +75,7 @@ class Run:
             "refused": [
                 {"path": str(path), "error": error.to_dict()} for path, error in self.refused.items()
             ],
+            **({"error": self.lost.to_dict()} if self.lost else {}),
         }
 
 
@@ -113,13 +113,20 @@ def ingest(
             next_step=found.passed_over() or "name files, or folders that hold some",
         )
     run = Run()
-    with daemon(output) as client, _progress(output, len(found.files)) as progress:
-        for start in range(0, len(found.files), _PAGE):
-            page = found.files[start : start + _PAGE]
-            _accept(client, run, progress, page, namespace, given)
-            _look(client, run, progress)
-        if wait:
-            _follow(client, run, progress)
+    with LastingClient(output) as client, _progress(output, len(found.files)) as progress:
+        try:
+            for start in range(0, len(found.files), _PAGE):
+                page = found.files[start : start + _PAGE]
+                _accept(client, run, progress, page, namespace, given)
+                _look(client, run, progress)
+            if wait:
+                _follow(client, run, progress)
+        except ApexError as error:
+            if not (run.views or run.refused):
+                raise
+            _give_up(run, progress, found.files, error)
+    if run.lost:
+        output.note(f"error: {for_terminal(str(run.lost))}")
     counts = run.summary()
     if output.as_json:
         output.show(run.data(found), lambda: "")
@@ -134,7 +141,7 @@ def ingest(
 
 
 def _accept(
-    client: "DaemonClient",
+    client: LastingClient,
     run: Run,
     progress: Progress,
     page: Sequence[Path],
@@ -146,11 +153,22 @@ def _accept(
     )
     for path, answer in zip(page, answers, strict=True):
         if "error" in answer:
-            error = error_from(answer["error"])
-            run.refused[path] = error
-            progress.over(path, f"failed  {path}: {error}", good=False)
+            _refuse(run, progress, path, error_from(answer["error"]))
         else:
             _note(run, progress, path, IngestionView.model_validate(answer))
+
+
+def _give_up(run: Run, progress: Progress, paths: Sequence[Path], error: ApexError) -> None:
+    """Of those that were not accepted nobody knows more than why; those that were go on."""
+    run.lost = error
+    for path in paths:
+        if path not in run.views and path not in run.refused:
+            _refuse(run, progress, path, error)
+
+
+def _refuse(run: Run, progress: Progress, path: Path, error: ApexError) -> None:
+    run.refused[path] = error
+    progress.over(path, f"failed  {path}: {error}", good=False)
 
 
 def _note(run: Run, progress: Progress, path: Path, view: IngestionView) -> None:
@@ -162,7 +180,7 @@ def _note(run: Run, progress: Progress, path: Path, view: IngestionView) -> None
             progress.warn(f"  {warning}")
 
 
-def _look(client: "DaemonClient", run: Run, progress: Progress) -> None:
+def _look(client: LastingClient, run: Run, progress: Progress) -> None:
     """See how the unfinished ones are."""
     unfinished = run.unfinished
     for start in range(0, len(unfinished), _PAGE):
@@ -176,7 +194,7 @@ def _look(client: "DaemonClient", run: Run, progress: Progress) -> None:
                 _note(run, progress, path, view)
 
 
-def _follow(client: "DaemonClient", run: Run, progress: Progress) -> None:
+def _follow(client: LastingClient, run: Run, progress: Progress) -> None:
     pause_seconds = _FIRST_POLL_SECONDS
     while run.unfinished:
         time.sleep(pause_seconds)

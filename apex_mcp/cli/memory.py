@@ -74,19 +74,20 @@ def ingestions(
 
 
 @reports_errors
-def cancel(ingestion_id: IngestionId, as_json: AsJson = False) -> None:
+def cancel(ingestion_id: IngestionId, namespace: Namespace = None, as_json: AsJson = False) -> None:
     """Stop an ingestion that is not finished."""
-    _steer("cancel_ingestion", ingestion_id, as_json=as_json)
+    _steer("cancel_ingestion", ingestion_id, namespace, as_json=as_json)
 
 
 @reports_errors
-def retry(ingestion_id: IngestionId, as_json: AsJson = False) -> None:
+def retry(ingestion_id: IngestionId, namespace: Namespace = None, as_json: AsJson = False) -> None:
     """Try a failed ingestion again."""
-    _steer("retry_ingestion", ingestion_id, as_json=as_json)
+    _steer("retry_ingestion", ingestion_id, namespace, as_json=as_json)
 
 
-def _steer(op: str, ingestion_id: UUID, *, as_json: bool) -> None:
+def _steer(op: str, ingestion_id: UUID, namespace: str | None, *, as_json: bool) -> None:
     output = Output(as_json=as_json)
     with daemon(output) as client:
-        view = IngestionView.model_validate(client.call(op, ingestion_id=str(ingestion_id)))
+        answer = client.call(op, ingestion_id=str(ingestion_id), namespace=namespace)
+    view = IngestionView.model_validate(answer)
     output.show(view, lambda: rendering.ingestion(view))

@@ -7,7 +7,17 @@ import typer
 
 from apex_mcp.times import moment
 
-Namespace = Annotated[str | None, typer.Option(help="Which memory; the default one if not given.")]
+
+def _named(namespace: str | None) -> str | None:
+    # A shell's empty variable would mean the default memory.
+    if namespace is not None and not namespace.strip():
+        raise typer.BadParameter("it is empty; leave it out for the default memory")
+    return namespace
+
+
+Namespace = Annotated[
+    str | None, typer.Option(callback=_named, help="Which memory; the default one if not given.")
+]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many.")]
 Cursor = Annotated[str | None, typer.Option(help="Where the page before ended.")]
 Meta = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Repeatable.")]

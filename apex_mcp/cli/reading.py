@@ -35,7 +35,7 @@ def search(
     before: Annotated[str | None, typer.Option(help="Only content from before this time.")] = None,
     type_: Annotated[
         list[str] | None,
-        typer.Option("--type", help="Only this media type, e.g. application/pdf; repeatable."),
+        typer.Option("--type", help="Only this media type, e.g. pdf or text/html; repeatable."),
     ] = None,
     source: Sources = None,
     entity: Annotated[str | None, typer.Option(help="Only passages that name this entity.")] = None,

@@ -74,6 +74,12 @@ _DONE = {
     "erased": "requests to forget that files are rid of now",
 }
 
+_REWRITTEN = "the memory's files hold nothing any more that was removed from it"
+_NOT_REWRITTEN = (
+    "the database's files were not written anew: on a PostgreSQL of yours that is its operator's to do; "
+    "else maintenance was under way for an hour already, so run this again"
+)
+
 
 @reports_errors
 def maintain(
@@ -86,9 +92,9 @@ def maintain(
     output = Output(as_json=as_json)
     with daemon(output) as client:
         done: dict[str, int] = client.call("maintain", erase=erase)
-    told = [f"{_DONE[name]}: {number}" for name, number in done.items() if number]
+    told = [f"{what}: {done[name]}" for name, what in _DONE.items() if done.get(name)]
     if erase:
-        told.append("the memory's files hold nothing any more that was removed from it")
+        told.append(_REWRITTEN if done.get("rewritten") else _NOT_REWRITTEN)
         told += [
             f"{name} holds what a restore replaced, as it was: delete it when you are sure that you do not need it"
             for name, _ in replaced_memories(Path(home_folder()))

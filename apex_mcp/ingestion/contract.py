@@ -118,6 +118,8 @@ class MaintenanceResult:
         expired: entries of the process's cache that were past their time.
         dropped: notes of removals that were over long ago.
         erased: requests to forget that files are rid of now.
+        rewritten: the record's files were written anew, so that they hold nothing that was removed from it. Only those of
+            the data folder's own PostgreSQL are.
     """
 
     stuck: int = 0
@@ -127,6 +129,7 @@ class MaintenanceResult:
     expired: int = 0
     dropped: int = 0
     erased: int = 0
+    rewritten: bool = False
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ _BY_EXTENSION = {extension: kind for kind, extension in _EXTENSION.items()} | {
     ".tsv": MediaType.CSV,
 }
 SUPPORTED_EXTENSIONS = frozenset(_BY_EXTENSION)
+# What people call them.
+_BY_NAME = {kind.name.lower(): kind for kind in MediaType} | {"word": MediaType.DOCX, "excel": MediaType.XLSX}
 _STRUCTURED = frozenset((
     MediaType.PDF,
     MediaType.DOCX,
@@ -93,6 +95,26 @@ _STRUCTURED = frozenset((
     MediaType.EPUB,
     MediaType.RTF,
 ))
+
+
+def media_type_named(name: str) -> MediaType:
+    """The type that a caller means: `application/pdf`, or in short `pdf` or `.pdf`.
+
+    Raises:
+        InputError: it is none of those that can be read.
+    """
+    short = name.strip().lower()
+    found = _BY_NAME.get(short) or _BY_EXTENSION.get(f".{short.removeprefix('.')}")
+    if found is None and short in set(MediaType):
+        found = MediaType(short)
+    if found is None:
+        raise InputError(
+            "there are no documents of this media type",
+            unchanged="nothing was looked for",
+            next_step=f"give some of {', '.join(kind.extension[1:] for kind in MediaType)}, or their full names",
+        )
+    return found
+
 
 # (offset, bytes, what it seems to be)
 _FOREIGN = (

@@ -15,6 +15,9 @@ _BEFORE_THE_DEADLINE = timedelta(hours=2)
 class Eraser:
     """Erases what is due.
 
+    Attributes:
+        rewrites: erasing leaves no file of the record with what was removed; else tables are vacuumed only.
+
     Args:
         settings: when it is due.
         record: PostgreSQL.
@@ -26,7 +29,7 @@ class Eraser:
         self._deadline = timedelta(hours=settings.erase_hours)
         self._record = record
         self._index = index
-        self._bundled = bundled
+        self.rewrites = bundled
 
     async def run(self, *, now: bool = False) -> int:
         """Erase if something is due, or `now`; the number of requests to forget that files are rid of by then.
@@ -45,7 +48,7 @@ class Eraser:
             if now:
                 raise
             return 0  # it is being made anew by somebody else, who may have begun before; the next run is within the hour
-        if self._bundled:
+        if self.rewrites:
             await erasures.rewrite()
         else:
             await erasures.vacuum()

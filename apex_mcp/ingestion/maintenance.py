@@ -83,7 +83,8 @@ class Maintenance:
                     failures.append(error)
         if failures:
             raise failures[0]
-        return MaintenanceResult(**done)
+        rewritten = bool(alone) and self._eraser.rewrites and (erase or done["erased"] > 0)
+        return MaintenanceResult(**done, rewritten=rewritten)
 
     async def clean_staging(self) -> int:
         """Remove content that nobody came for; the number of ingestions whose staged content went.

@@ -66,6 +66,8 @@ def parse(data: bytes, *, name: str, media_type: str = "", max_text_chars: int) 
         reading = _READERS[kind](data)
     except (ApexError, MemoryError):
         raise
+    except RecursionError:
+        raise malformed(kind.label, "it is nested too deep") from None
     except Exception as error:
         raise malformed(kind.label, f"it is damaged or unusual ({type(error).__name__})") from error
     if len(reading.text) > max_text_chars:
@@ -82,7 +84,7 @@ def parse(data: bytes, *, name: str, media_type: str = "", max_text_chars: int) 
         ),
         document_time=reading.document_time,
         metadata=reading.metadata,
-        warnings=reading.warnings,
+        warnings=(*reading.warnings, *_replaced(kind, data, reading.text)),
     )
 
 
@@ -103,6 +105,12 @@ def _title(reading: Reading, kind: MediaType, name: str) -> str:
 
 def _shortened(title: str, longest: int) -> str:
     return title if len(title) <= longest else title[: longest - 1].rstrip() + "…"
+
+
+def _replaced(kind: MediaType, data: bytes, text: str) -> list[str]:
+    """That bytes of a text are no characters of its charset; those that stood for such before are not counted."""
+    lost = text.count("\ufffd") - data.count("\ufffd".encode()) if kind in _TEXTS else 0
+    return [f"{lost} bytes could not be decoded, and stand as \ufffd"] if lost > 0 else []
 
 
 def _too_large(found: str, limit: int) -> InputError:

@@ -9,6 +9,7 @@ from apex_mcp.caller import Caller
 from apex_mcp.errors import InputError
 from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.ingestion.decoding import clean_text
+from apex_mcp.ingestion.detection import media_type_named
 from apex_mcp.models import (
     IndexFilter,
 )
@@ -63,7 +64,7 @@ class Finding(Operations):
         where = IndexFilter(
             namespace=check_namespace(namespace or caller.namespace),
             source_types=tuple(source_types),
-            media_types=tuple(media_types),
+            media_types=tuple(dict.fromkeys(media_type_named(one).value for one in media_types)),
             document_ids=tuple(document_ids),
             after=aware(after),
             before=min(end for end in ends if end is not None) if ends else None,

@@ -21,7 +21,7 @@ from apex_mcp import __version__
 from apex_mcp.archiving.container import ContainerReader, ContainerWriter, MemberWriter, damaged, newer
 from apex_mcp.config_file import CONFIG_FILE, read_config
 from apex_mcp.errors import ApexError, Code, Unavailable
-from apex_mcp.runtime.home import DataFolder
+from apex_mcp.runtime.home import DataFolder, storage_errors
 from apex_mcp.runtime.postgres_programs import Programs, client_environment
 from apex_mcp.settings import Settings
 from apex_mcp.stores.record import Record
@@ -210,7 +210,7 @@ def _add_staged(writer: ContainerWriter, staging: Path, before: frozenset[str]) 
             file = path.open("rb")
         except OSError:
             continue
-        with file, writer.member(name) as member:
+        with file, writer.member(name) as member, storage_errors():
             member.copy(file)
         added.add(name)
     return frozenset(added)

@@ -245,6 +245,10 @@ def _data_folder(home: DataFolder) -> Check:
             return Check(
                 name=name, state="fault", detail=f"{path} belongs to another user", fix="set APEX_HOME"
             )
+        try:
+            home.require_no_strangers()
+        except ApexError as error:
+            return Check(name=name, state="fault", detail=error.message, fix=error.next_step)
         if stat.S_IMODE(facts.st_mode) & 0o077:
             return Check(
                 name=name, state="fault", detail=f"{path} is open to other users", fix=f"chmod 700 '{path}'"

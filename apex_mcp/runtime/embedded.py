@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +54,7 @@ class Embedded:
         self._states = dict.fromkeys(self._parts, "ok")
         self._states["worker"] = "ok"
         self._lost = asyncio.Event()
+        self._moved = asyncio.Event()
         self.notices: list[str] = []
 
     @property
@@ -189,6 +190,10 @@ class Embedded:
             logger.warning("%s died, starting it again", name)
             try:
                 again = await part.start()
+                if again != address and self.app is not None and part is self._temporal:
+                    # Nothing that reads needs it; the worker is started again with the app that knows its place.
+                    self.app, address = await self.app.with_temporal_at(again), again
+                    self._moved.set()
             except ApexError as error:
                 logger.error("%s did not start: %s", name, error.code)
                 await asyncio.sleep(pause)
@@ -205,13 +210,21 @@ class Embedded:
         run_worker = _find_worker()
         pause = _FIRST_PAUSE_SECONDS
         while True:
+            self._moved.clear()
             self._states["worker"] = "ok"
+            running = asyncio.create_task(run_worker(self.app))
+            moved = asyncio.create_task(self._moved.wait())
             try:
-                await run_worker(self.app)
-            except ApexError as error:
-                logger.error("worker failed: %s", error)
-            except Exception as error:  # noqa: BLE001  (ingestions wait; reading goes on)
-                logger.error("worker failed: %s", type(error).__name__)
+                await asyncio.wait({running, moved}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _cancel([running, moved])
+            if running.cancelled():
+                continue
+            # Ingestions wait; reading goes on.
+            if (error := running.exception()) is not None:
+                logger.error(
+                    "worker failed: %s", error if isinstance(error, ApexError) else type(error).__name__
+                )
             self._states["worker"] = "down"
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
@@ -266,13 +279,13 @@ async def _all(*starting: Awaitable[Any]) -> list[Any]:
     return results
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _find_worker() -> Callable[[Any], Awaitable[None]]:
+def _find_worker() -> Callable[[Any], Coroutine[Any, Any, None]]:
     """The worker, by entry point: nothing in apex_mcp imports it."""
     [found] = entry_points(group="apex_mcp.worker", name="embedded")
     return found.load()

@@ -135,7 +135,7 @@ class DataFolder:
             if not self.path.is_dir():
                 raise _unusable("the data folder's path names something that is not a folder")
             _require_ours(self.path)
-            self._require_no_strangers()
+            self.require_no_strangers()
             _close(self.path)
             # What is stored must be readable on a full disk: a database that was set up is let try, and starts with 17 MB.
             if not self.has_database and shutil.disk_usage(self.path).free < LEAST_FREE_BYTES:
@@ -158,8 +158,12 @@ class DataFolder:
             self.models.mkdir(mode=0o700, exist_ok=True)
         return self
 
-    def _require_no_strangers(self) -> None:
-        """A mistaken `APEX_HOME` (a home folder, a project) must not be closed and written into."""
+    def require_no_strangers(self) -> None:
+        """A mistaken `APEX_HOME` (a home folder, a project) must not be closed and written into.
+
+        Raises:
+            Rejected: the folder holds other files, or lacks its secrets (`data_folder_unusable`).
+        """
         names = set(os.listdir(self.path))
         if _MARK not in names and not all(
             name in _MAY_COME_FIRST or name.startswith(f"{_MARK}.") for name in names

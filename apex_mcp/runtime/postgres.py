@@ -87,6 +87,9 @@ SETTINGS = {
     "timezone": "UTC",
 }
 
+# An older server, whose data is carried over, refuses to start with these.
+_SINCE_18 = frozenset({"io_method"})
+
 _MAY_CHECKPOINT: LiteralString = (
     "SELECT pg_has_role(current_user, 'pg_checkpoint', 'USAGE') AND has_function_privilege('pg_switch_wal()', 'EXECUTE') "
     "AND has_function_privilege('pg_ls_waldir()', 'EXECUTE')"
@@ -335,7 +338,11 @@ class EmbeddedPostgres:
 
     def _spawn(self) -> Child:
         """Start the server; returns the server itself or, on Windows, the `pg_ctl` that starts it."""
-        settings = SETTINGS | {"cluster_name": self._cluster, "port": str(self._port)}
+        settings = {
+            **{name: value for name, value in SETTINGS.items() if self._knows(name)},
+            "cluster_name": self._cluster,
+            "port": str(self._port),
+        }
         if sys.platform == "win32":
             # PostgreSQL refuses an administrator's rights; pg_ctl drops them.
             settings |= {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
@@ -369,6 +376,9 @@ class EmbeddedPostgres:
                 user=self._user,
                 pass_fds=descriptors,
             )
+
+    def _knows(self, setting: str) -> bool:
+        return setting not in _SINCE_18 or int(self.programs.major) >= 18
 
     async def _wait_ready(self, child: Child) -> Child | None:
         """Wait until the server takes connections; None when it died instead. A recovery may take minutes."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import shutil
 import subprocess
@@ -175,7 +176,7 @@ def _load(program: str, conninfo: str, reader: BackupReader) -> None:
     )
     assert process.stdin is not None
     try:
-        with contextlib.suppress(BrokenPipeError):
+        with _ended_early():
             for piece in reader.container.pieces(RECORD):
                 process.stdin.write(piece)
             process.stdin.close()
@@ -183,10 +184,23 @@ def _load(program: str, conninfo: str, reader: BackupReader) -> None:
     finally:
         process.kill()
         process.wait()
-        with contextlib.suppress(BrokenPipeError):
+        with _ended_early():
             process.stdin.close()
     if status != 0:
         raise damaged("its record cannot be loaded")
+
+
+@contextlib.contextmanager
+def _ended_early() -> Generator[None]:
+    """Pass over that a program reads no more of its input: its exit status says why."""
+    try:
+        yield
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        # So Windows calls it.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _swap(folder: DataFolder, new: DataFolder, *, keep: bool) -> Path | None:

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from apex_mcp.models import EnrichmentState, IngestionState
 from apex_mcp.views import (
+    STOPPING,
     DocumentView,
     EntityList,
     EntityView,
@@ -36,10 +37,12 @@ def ingestion(view: IngestionView) -> str:
             f"{view.state}: {name}, {view.step} ({view.steps_done} of {view.steps_total} steps done){waiting}"
         )
         lines.append(ids)
-        lines.append(
-            "Accepted and safe, but not searchable yet: "
-            f"ask get_ingestion with this id and namespace {view.namespace}."
+        standing = (
+            "It is being cancelled, and nothing of it will be kept"
+            if view.waiting_for == STOPPING
+            else "Accepted and safe, but not searchable yet"
         )
+        lines.append(f"{standing}: ask get_ingestion with this id and namespace {view.namespace}.")
     else:
         lines.append(f"{view.state}: {name}{_counts(view)}{_outcome(view)}")
         lines.append(ids)

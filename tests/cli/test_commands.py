@@ -5,17 +5,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from rich.console import Console
 
 from apex_mcp import __version__
 from apex_mcp.caller import Caller
-from apex_mcp.cli import rendering
+from apex_mcp.cli import ingest, rendering
 from apex_mcp.cli.health import table
 from apex_mcp.cli.output import for_terminal
-from apex_mcp.errors import Unavailable
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.models import Step
 from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
@@ -84,6 +84,27 @@ def test_ingest_as_json_writes_one_object(run: Run, tmp_path: Path, notebook: No
     assert data["refused"][0]["error"]["code"] == "empty_content"
     _, caller, given = notebook.calls[-1]
     assert (caller.vouched, given["metadata"]) == (True, {"year": 2026})
+
+
+@pytest.mark.usefixtures("connected")
+def test_ingest_says_what_is_known_when_it_cannot_go_on(
+    run: Run, tmp_path: Path, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(caller: Caller, *, ingestion_ids: list[str]) -> None:
+        raise Unavailable("the record does not answer", code=Code.RECORD_UNAVAILABLE)
+
+    monkeypatch.setattr(ingest, "_PAGE", 1)
+    monkeypatch.setattr(notebook, "get_ingestions", away)
+    notebook.show_steps = (Step.PARSE,)
+    write(tmp_path, a="Sales rose.", b="Costs fell.")
+    result = run("ingest", tmp_path)
+    assert result.exit_code == 1
+    assert f"failed  {tmp_path / 'b.md'}: record_unavailable" in result.stdout
+    assert result.stdout.splitlines()[-1] == "0 searchable, 1 failed, 1 unfinished"
+    assert result.stderr.startswith("error: record_unavailable")
+    data = json.loads(run("ingest", tmp_path, "--json").stdout)
+    assert data["error"]["code"] == data["refused"][0]["error"]["code"] == "record_unavailable"
+    assert [one["path"] for one in data["ingestions"]] == [str(tmp_path / "a.md")]
 
 
 @pytest.mark.usefixtures("connected")
@@ -369,13 +390,15 @@ def test_verify_says_what_differs_and_ends_with_status_0_only_if_nothing_does(
 @pytest.mark.usefixtures("connected")
 def test_maintain_says_what_it_did(run: Run, maintained: dict[str, int]) -> None:
     assert run("maintain").stdout.splitlines() == ["nothing was to be done"]
-    maintained |= {"pruned": 2, "erased": 1}
+    maintained |= {"pruned": 2, "erased": 1, "rewritten": True}
     assert run("maintain", "--erase").stdout.splitlines() == [
         "replaced versions that were pruned: 2",
         "requests to forget that files are rid of now: 1",
         "the memory's files hold nothing any more that was removed from it",
     ]
     assert json.loads(run("maintain", "--json").stdout) == maintained
+    maintained |= {"rewritten": False}
+    assert "were not written anew" in run("maintain", "--erase").stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -407,7 +430,7 @@ def test_errors_speak_of_commands_in_a_terminal(words: str, shown: str) -> None:
 
 
 def test_version_and_logs(run: Run, home: Path) -> None:
-    assert run("version").stdout == f"apex-mcp {__version__}\n"
+    assert run("version").stdout == run("--version").stdout == f"apex-mcp {__version__}\n"
     assert run("logs").exit_code == 1
     (home / "logs").mkdir(parents=True)
     (home / "logs" / "daemon.log").write_text("one\ntwo [x]\nthree\n", encoding="utf-8")
@@ -431,6 +454,22 @@ def test_doctor_says_how_to_mend_a_fault(run: Run, found: list[Check]) -> None:
     assert "run `apex-mcp setup`" in result.stdout
 
 
+@pytest.mark.usefixtures("connected")
+def test_an_ingestion_of_another_memory_is_steered_by_its_name_and_an_empty_name_is_none(
+    run: Run, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    async def cancel(caller: Caller, *, ingestion_id: UUID, namespace: str | None = None) -> None:
+        asked.append(namespace)
+        raise Unavailable("the record does not answer")
+
+    monkeypatch.setattr(notebook, "cancel_ingestion", cancel)
+    run("cancel", uuid4(), "--namespace", "work")
+    assert asked == ["work"]
+    assert run("search", "x", "--namespace", "").exit_code == 2
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 @pytest.mark.usefixtures("connected")
 def test_doctor_sees_an_open_data_folder_wrong_roots_and_an_unused_key(
@@ -443,6 +482,9 @@ def test_doctor_sees_an_open_data_folder_wrong_roots_and_an_unused_key(
     result = run("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(result.stdout)}
     assert checks["data folder"]["fix"] == f"chmod 700 '{home}'"
+    (home / "thesis.docx").touch()
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["data folder"]["fix"] == "set APEX_HOME to an empty or a new folder"
     assert checks["roots"]["state"] == "fault"
     assert checks["OPENAI_API_KEY"]["state"] == "hint"
     assert "sk-secret" not in result.output

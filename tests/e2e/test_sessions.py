@@ -1,5 +1,7 @@
 """Clients over stdio: what an assistant does all day, and what happens when the ground goes away under it."""
 
+import json
+import socket
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -7,6 +9,7 @@ import anyio
 import psutil
 import pytest
 
+from apex_mcp.runtime.home import DataFolder
 from tests.e2e.demo import DEMO, every_demo_file_goes_in_and_answers_its_question, sentence, word
 from tests.e2e.homes import ERAS, Home, Session, session
 from tests.ingestion.documents import make_docx
@@ -83,6 +86,53 @@ async def test_what_was_acknowledged_outlives_the_death_of_every_process(home: H
         await eventually(lambda: home.footprint()["outbox"] == 0)
         found = [len(await client.hits(word(number))) for number in range(INGESTIONS)]
         assert found == [1] * INGESTIONS
+
+
+async def test_a_command_that_ingests_goes_on_when_the_daemon_is_killed(home: Home) -> None:
+    for number in range(INGESTIONS):
+        home.file(f"{number}.md", sentence(number))
+    assert home.run("ls").returncode == 0  # the daemon and its database are there
+    command = [home.command, "ingest", str(home.root), "--json"]
+    async with await anyio.open_process(command, env=home.environment, cwd=home.root) as ingesting:
+        await eventually(lambda: _accepted(home) > 0)
+        home.daemon().kill()
+        assert ingesting.stdout is not None
+        said = b"".join([part async for part in ingesting.stdout])
+    done = json.loads(said)
+    assert ingesting.returncode == 0, done
+    assert done["searchable"] + done["unchanged"] == INGESTIONS
+
+
+async def test_searches_and_postgres_go_on_while_temporal_comes_back_elsewhere(home: Home) -> None:
+    async with session(home) as client:
+        await _remember(client, "Lovage is a herb.", "default")
+        postgres, temporal = _child(home, "postgres"), _child(home, "temporal")
+        daemon = home.daemon()
+        with socket.socket() as another_program:
+            another_program.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # So that it does not start its Temporal again before the port is taken.
+            daemon.suspend()
+            psutil.Process(temporal["pid"]).kill()
+            await eventually(lambda: _bound(another_program, temporal["port"]))
+            daemon.resume()
+            await _remember(client, "Chervil is a herb.", "default")
+            assert len(await client.hits("lovage")) == 1
+            assert _child(home, "temporal")["port"] != temporal["port"]
+        assert _child(home, "postgres")["pid"] == postgres["pid"]
+
+
+def _bound(server: socket.socket, port: int) -> bool:
+    try:
+        server.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    server.listen()
+    return True
+
+
+def _child(home: Home, name: str) -> dict[str, Any]:
+    """How the daemon remembers a process of its own."""
+    return json.loads(DataFolder(home.path).child_json(name).read_text("utf-8"))
 
 
 async def _remember(client: Session, text: str, namespace: str) -> None:

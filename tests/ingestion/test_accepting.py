@@ -41,6 +41,9 @@ def test_files_are_taken_from_below_the_roots_only(door: Door, tmp_path: Path) -
     assert refused(door, caller, "link.txt") is Code.PATH_OUTSIDE_ROOTS
     assert refused(door, caller, str(tmp_path / "missing.txt")) is Code.PATH_OUTSIDE_ROOTS
     assert refused(door, caller, "missing.txt") is Code.PATH_NOT_FOUND
+    with pytest.raises(InputError) as caught:
+        door.file(caller, "long" * 2000, Given(namespace="default"))
+    assert len(str(caught.value)) < 600
     assert refused(door, caller, "deep") is Code.PATH_IS_FOLDER
     assert refused(door, Caller(), "note.txt") is Code.NO_ROOTS
     assert refused(door, Caller(roots=(Path("/"),)), str(root / "note.txt")) is Code.NO_ROOTS

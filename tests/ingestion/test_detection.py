@@ -4,7 +4,7 @@ import tarfile
 import pytest
 
 from apex_mcp.errors import Code, InputError
-from apex_mcp.ingestion.detection import MediaType, detect
+from apex_mcp.ingestion.detection import MediaType, detect, media_type_named
 from tests.ingestion.documents import make_docx, make_epub, make_pdf, make_pptx, make_xlsx, make_zip
 
 DOCX = make_docx([("", "Hello")])
@@ -59,6 +59,30 @@ def test_content_tells_the_type_where_the_name_does_not(data: bytes, kind: Media
 )
 def test_the_extension_tells_one_text_from_another(name: str, kind: MediaType) -> None:
     assert detect(b"a,b\n1,2\n", name) is kind
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("application/pdf", MediaType.PDF),
+        ("pdf", MediaType.PDF),
+        ("PDF", MediaType.PDF),
+        (".epub", MediaType.EPUB),
+        ("markdown", MediaType.MARKDOWN),
+        ("md", MediaType.MARKDOWN),
+        ("htm", MediaType.HTML),
+        ("email", MediaType.EMAIL),
+        ("word", MediaType.DOCX),
+    ],
+)
+def test_types_have_short_names(said: str, kind: MediaType) -> None:
+    assert media_type_named(said) is kind
+
+
+def test_a_type_that_nothing_has_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(InputError) as caught:
+        media_type_named("image/png")
+    assert "pdf, docx" in caught.value.next_step
 
 
 def test_names_are_asked_in_order_and_a_declaration_last() -> None:

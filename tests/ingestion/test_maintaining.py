@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from apex_mcp.errors import Code, Unavailable
+from apex_mcp.ingestion import maintenance
 from apex_mcp.ingestion.contract import MaintenanceResult
 from apex_mcp.ingestion.erasing import Eraser
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -43,17 +44,17 @@ class Memory:
     cache: ProcessCache
     bell: Bell
 
-    async def maintain(self, **given: Any) -> MaintenanceResult:
+    async def maintain(self, *, erase: bool = False, bundled: bool = True, **given: Any) -> MaintenanceResult:
         settings = Settings(embedder="none", **given)
         verifier = Verifier(
             record=self.record, index=self.keeper, staging=self.staging,
             staging_ttl_seconds=settings.staging_ttl_seconds,
         )  # fmt: skip
-        maintenance = Maintenance(
+        housekeeping = Maintenance(
             settings=settings, record=self.record, index=self.keeper, verifier=verifier, cache=self.cache,
-            eraser=Eraser(settings, self.record, self.keeper, bundled=True), bell=self.bell,
+            eraser=Eraser(settings, self.record, self.keeper, bundled=bundled), bell=self.bell,
         )  # fmt: skip
-        return await maintenance.run()
+        return await housekeeping.run(erase=erase)
 
 
 @pytest.fixture
@@ -120,6 +121,17 @@ async def test_two_runs_at_once_do_their_work_one_after_the_other(memory: Memory
     done = await asyncio.gather(*(memory.maintain() for _ in range(3)))
     assert sum(one.stuck for one in done) == 1
     assert await memory.record.ingestions.unfinished() == 1
+
+
+async def test_files_are_said_to_be_rewritten_only_where_they_were(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await memory.maintain(erase=True)).rewritten
+    assert not (await memory.maintain()).rewritten
+    assert not (await memory.maintain(erase=True, bundled=False)).rewritten
+    monkeypatch.setattr(maintenance, "_WAIT_SECONDS", 0.1)
+    async with memory.record.index_log.alone(maintenance._ALONE):
+        assert await memory.maintain(erase=True) == MaintenanceResult()
 
 
 async def test_a_store_that_is_away_keeps_nothing_from_being_done_in_the_others(

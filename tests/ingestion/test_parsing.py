@@ -406,6 +406,22 @@ def test_a_package_that_breaks_its_format_is_malformed(members: dict[str, str]) 
     assert refused(make_zip(members), "x.docx").code is Code.MALFORMED
 
 
+def test_bytes_that_no_charset_knows_are_told() -> None:
+    whole = read("It costs 3 €, \ufffd as it was.".encode(), "a.txt")
+    assert whole.warnings == ()
+    broken = read("Grüße ".encode("utf-16") + b"\x00\xd8" + "an alle".encode("utf-16-le"), "a.txt")
+    assert broken.text == "Grüße \ufffdan alle"
+    assert broken.warnings == ("1 bytes could not be decoded, and stand as \ufffd",)
+
+
+def test_json_that_is_nested_without_end_is_malformed() -> None:
+    for text in ("[" * 200_000 + "]" * 200_000, '{"a": 1}\n' + "[" * 200_000 + "]" * 200_000):
+        error = refused(text, "deep.json")
+        assert error.code is Code.MALFORMED
+        assert "nested too deep" in error.message
+        assert "Error" not in error.message
+
+
 def test_markup_that_is_nested_without_end_is_malformed() -> None:
     deep = "<w:sdt><w:sdtContent>" * 20_000
     body = deep + f"<w:p>{run('x')}</w:p>" + "</w:sdtContent></w:sdt>" * 20_000

@@ -58,6 +58,24 @@ async def test_a_cancelled_member_of_a_group_is_left_out_of_the_commit(record: R
     assert await visible_texts(record) == ["kept"]
 
 
+async def test_what_was_cancelled_in_its_run_is_run_again_with_its_text(record: Record) -> None:
+    kept, cancelled = await record.ingestions.accept([note("a", "kept"), note("b", "cancelled")])
+    token, _ = await claim(record)
+    await record.ingestions.request_cancel(cancelled)
+    await commit(record, token, {kept: "kept", cancelled: "cancelled"})
+    assert await record.ingestions.contents([kept, cancelled]) == {cancelled: "cancelled"}
+    assert (await record.ingestions.retry(cancelled)).state is IngestionState.PENDING
+
+
+async def test_what_ends_as_unchanged_says_what_stands(record: Record) -> None:
+    await remember(record, "kept")
+    (again,) = await record.ingestions.accept([note(text="kept")])
+    token, _ = await claim(record)
+    await record.ingestions.finish(again, IngestionState.UNCHANGED, claim=token)
+    (ended,) = await record.ingestions.get([again])
+    assert (ended.result["title"], ended.result["version"]) == ("kept", 1)
+
+
 async def test_what_a_commit_leaves_out_is_owed_its_removal_from_that_moment(record: Record) -> None:
     kept, cancelled = await record.ingestions.accept([note("a"), note("b")])
     token, _ = await claim(record)

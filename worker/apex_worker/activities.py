@@ -49,6 +49,12 @@ def retry_posture(error: Exception, attempt: int) -> ApplicationError:
     )
 
 
+def log_unexpected(log: logging.Logger, error: Exception) -> None:
+    """Log that an activity failed for a reason that is ours. Stack traces hold values, so they come only when asked for."""
+    traces = log.isEnabledFor(logging.DEBUG)
+    log.error("%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=traces)
+
+
 def _guarded(
     function: Callable[Concatenate["Activities", InputT], Awaitable[ResultT]],
 ) -> Callable[Concatenate["Activities", InputT], Coroutine[Any, Any, ResultT]]:
@@ -60,9 +66,7 @@ def _guarded(
                 return await function(self, *given, **named)
         except Exception as error:  # noqa: BLE001  (the border to Temporal: everything gets a posture)
             if not isinstance(error, ApexError):
-                _log.error(
-                    "%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces()
-                )
+                log_unexpected(_log, error)
             elif error.retryable and given and isinstance(step := given[0], StepInput):
                 with suppress(ApexError):
                     await self.steps.note_waiting(step, error)
@@ -72,11 +76,6 @@ def _guarded(
                 beat.cancel()
 
     return guarded
-
-
-def _traces() -> bool:
-    """Stack traces hold values, so they are logged only when asked for."""
-    return _log.isEnabledFor(logging.DEBUG)
 
 
 async def heartbeat() -> None:

@@ -24,7 +24,7 @@ from apex_mcp.models import EnrichmentState
 from apex_mcp.stores.bell import ENRICHMENT, Bell
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record.enrichments import Enrichment, EnrichmentStore
-from apex_worker.activities import heartbeat, retry_posture
+from apex_worker.activities import heartbeat, log_unexpected, retry_posture
 from apex_worker.leasing import LeasingDispatcher, Line
 
 # Runs at a time: they wait for the model most of the time, and share its `APEX_LLM_CONCURRENCY`.
@@ -86,9 +86,7 @@ class EnrichmentActivities:
         attempt = activity.info().attempt
         last = attempt >= ENRICHMENT_ATTEMPTS
         if not isinstance(error, ApexError):
-            _log.error(
-                "%s failed: %s", activity.info().activity_type, type(error).__name__, exc_info=_traces()
-            )
+            log_unexpected(_log, error)
             if attempt < _MAX_UNEXPECTED:
                 raise retry_posture(error, attempt) from None
             error = Invariant(
@@ -106,11 +104,6 @@ class EnrichmentActivities:
             return EnrichmentState.PENDING
         await self._enricher.fail(version_id, claim, error)
         return EnrichmentState.FAILED
-
-
-def _traces() -> bool:
-    """Stack traces hold values, so they are logged only when asked for."""
-    return _log.isEnabledFor(logging.DEBUG)
 
 
 class EnrichmentDispatcher(LeasingDispatcher[Enrichment]):

@@ -17,7 +17,7 @@ from apex_mcp.ingestion.contract import GRAPH_WORKFLOW
 from apex_mcp.models import Lane
 from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.health import Health
-from apex_worker.activities import heartbeat, retry_posture
+from apex_worker.activities import heartbeat, log_unexpected, retry_posture
 from apex_worker.leasing import PAUSE_SECONDS, note_away
 
 # Loads Neo4j's driver, so only where a server is set.
@@ -55,8 +55,7 @@ class GraphActivities:
             if isinstance(error, ApexError):
                 self._health.note("graph", "down", error.message)
             else:
-                traces = _log.isEnabledFor(logging.DEBUG)
-                _log.error("project_graph failed: %s", type(error).__name__, exc_info=traces)
+                log_unexpected(_log, error)
                 self._health.note("graph", "degraded", f"it cannot be written ({type(error).__name__})")
             raise retry_posture(error, activity.info().attempt) from None
         finally:

@@ -12,6 +12,7 @@ from apex_mcp.errors import Code, InputError
 from apex_mcp.ingestion.sources.opening import MovedError, open_unmoved
 from apex_mcp.ingestion.sources.roots import path_from_uri, usable_root
 
+_MAX_NAME_SHOWN = 255
 _NOTHING = "nothing was accepted"
 
 
@@ -48,7 +49,7 @@ def find_file(source: str, caller: Caller, *, home: Path, max_bytes: int) -> Loc
         # Whether something outside the roots exists is nobody's business.
         _check_roots(given.resolve(), caller)
         raise InputError(
-            f"there is no file {given.name!r} at that path",
+            f"there is no file {_named(given)} at that path",
             code=Code.PATH_NOT_FOUND,
             unchanged=_NOTHING,
             next_step="check the spelling"
@@ -61,7 +62,7 @@ def find_file(source: str, caller: Caller, *, home: Path, max_bytes: int) -> Loc
         raise _outside("the path is in the data folder of apex-mcp", "documents belong outside of it", {})
     if stat.S_ISDIR(status.st_mode):
         raise InputError(
-            f"{given.name!r} is a folder",
+            f"{_named(given)} is a folder",
             code=Code.PATH_IS_FOLDER,
             unchanged=_NOTHING,
             next_step="name one file, or use the command `apex-mcp ingest FOLDER` for all files in it",
@@ -93,14 +94,14 @@ def read_file(path: Path, *, max_bytes: int) -> tuple[bytes, str]:
             data = file.read(max_bytes + 1)
     except MovedError:
         raise InputError(
-            f"the path of the file {path.name!r} leads over a link that was not there when it was accepted",
+            f"the path of the file {_named(path)} leads over a link that was not there when it was accepted",
             code=Code.PATH_OUTSIDE_ROOTS,
             unchanged="nothing was read",
             next_step="ingest the file again, by the path where it is now",
         ) from None
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"the file {path.name!r} has gone since it was accepted",
+            f"the file {_named(path)} has gone since it was accepted",
             code=Code.PATH_NOT_FOUND,
             unchanged="nothing of it was stored",
             next_step="put it back and call retry_ingestion, or ingest it from its new place",
@@ -135,6 +136,12 @@ def _absolute(source: str, caller: Caller) -> Path:
     if base is None:
         raise _no_roots(caller)
     return base / path
+
+
+def _named(path: Path) -> str:
+    """A file's name for a message, shortened: no file system takes one of thousands of characters, and a caller may send it."""
+    name = path.name
+    return repr(name if len(name) <= _MAX_NAME_SHOWN else f"{name[:_MAX_NAME_SHOWN]}...")
 
 
 def _is_unicode(text: str) -> bool:
@@ -190,7 +197,7 @@ def _no_roots(caller: Caller) -> InputError:
 
 def _unreadable(path: Path) -> InputError:
     return InputError(
-        f"{path.name!r} cannot be read",
+        f"{_named(path)} cannot be read",
         code=Code.PATH_NOT_READABLE,
         unchanged=_NOTHING,
         next_step="check that it is a regular file and that this user may read it",

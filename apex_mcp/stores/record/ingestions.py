@@ -14,6 +14,7 @@ from apex_mcp.stores.record.database import Connection, Database
 from apex_mcp.stores.record.gathering import Gathered
 from apex_mcp.stores.record.requests import request_row
 from apex_mcp.stores.record.tombstones import KEYS_IF_ANY, as_keys, lift
+from apex_mcp.stores.record.visibility import CURRENT
 
 # The same key, request or content among unfinished ingestions inserts nothing: the first one answers for all.
 _ACCEPT: LiteralString = """
@@ -73,9 +74,13 @@ SELECT {_COLUMNS} {_FROM} WHERE i.namespace = %(namespace)s AND i.seq < %(before
 ORDER BY i.seq DESC LIMIT %(limit)s
 """
 
-_FINISH: LiteralString = """
+# Of one whose content stands already the result says what stands.
+_FINISH: LiteralString = f"""
 WITH ended AS (
-    UPDATE ingestions SET state = %(state)s, failure = %(failure)s::jsonb, finished_at = clock_timestamp(), claim = NULL
+    UPDATE ingestions SET state = %(state)s, failure = %(failure)s::jsonb, finished_at = clock_timestamp(), claim = NULL,
+        result = coalesce(
+            (SELECT jsonb_build_object('title', v.title, 'version', v.number, 'chunks', v.chunk_count) FROM versions v
+             WHERE %(state)s = 'unchanged' AND v.document_id = ingestions.document_id AND {CURRENT}), result)
     WHERE id = %(id)s AND state IN ('pending', 'running') AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
     RETURNING id
 )

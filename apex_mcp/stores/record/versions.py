@@ -88,7 +88,7 @@ FROM namespaces n WHERE v.id = ANY(%(new)s) AND n.name = v.namespace
 _END: LiteralString = """
 WITH ended AS (
     UPDATE ingestions i SET state = r.state, step = 'cleanup_staging', result = r.result, finished_at = clock_timestamp(),
-        claim = NULL, failure = NULL, content = NULL
+        claim = NULL, failure = NULL, content = CASE WHEN r.state = 'cancelled' THEN i.content END
     FROM jsonb_to_recordset(%s::jsonb) AS r(id uuid, state text, result jsonb) WHERE i.id = r.id
     RETURNING i.id
 )
