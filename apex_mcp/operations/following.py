@@ -117,7 +117,7 @@ class Following(Operations):
     async def retry_ingestion(
         self, caller: Caller, *, ingestion_id: UUID, namespace: str | None = None
     ) -> IngestionView:
-        """Run a failed or cancelled ingestion again; of one that is searchable, what the model failed at.
+        """Run a failed or cancelled ingestion again; of one that is searchable, what the model did not answer.
 
         Raises:
             NotFound: no ingestion of the namespace has this id.

@@ -11,6 +11,7 @@ from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import Embedder, EmbedderState, Readiness
 from apex_mcp.ingestion.enriching.enricher import Enricher
 from apex_mcp.models import EnrichmentState, Extraction
+from apex_mcp.presenting import present_ingestion
 from apex_mcp.settings import load_settings
 from apex_mcp.stores.cache.process import ProcessLock
 from apex_mcp.stores.record import Record
@@ -197,12 +198,45 @@ async def test_no_run_of_a_document_begins_once_its_tokens_are_spent(
     await read_until_spent(record, model, llm_max_tokens_per_document=12_000)
     asked, cost = len(model.chats()), await spent(record)
     assert cost["requests"] == asked
-    assert cost["tokens_in"] + cost["tokens_out"] < 12_000 * (1 + 1 / (asked - 1))
+    assert asked > 0
+    assert cost["tokens_in"] + cost["tokens_out"] <= 12_000
     async with enricher(record, model, llm_max_tokens_per_document=12_000) as enriching:
         work = await begin(record)
         with pytest.raises(Rejected) as refused:
             await enriching.extract(work.version_id, work.claim)
     assert (refused.value.code, len(model.chats())) == (Code.BUDGET_SPENT, asked)
+
+
+@pytest.mark.parametrize("limit", [6_000, 12_000, 24_000])
+async def test_parts_that_are_asked_about_at_once_cost_no_more_than_the_document_may(
+    record: Record, model: OpenAIServer, limit: int
+) -> None:
+    model.latency_seconds = 0.2
+    work = await one_to_read(record, *PARTS)
+    async with enricher(record, model, llm_max_tokens_per_document=limit, llm_concurrency=4) as enriching:
+        with pytest.raises(Rejected) as refused:
+            await enriching.extract(work.version_id, work.claim)
+    assert refused.value.code == Code.BUDGET_SPENT
+    assert model.tokens_in + model.tokens_out <= limit
+
+
+async def test_smaller_questions_that_are_not_asked_any_more_are_counted(
+    record: Record, model: OpenAIServer
+) -> None:
+    async with enricher(record, model) as enriching:
+        await tell(record, "one", Extraction(), text="Ada Jane Mary Smith works at Initech.", enrich=True)
+        await read(enriching, await begin(record))
+        await tell(record, "two", Extraction(), text="Ada Jane M Smith leads Project Falcon.", enrich=True)
+        work = await begin(record)
+        await enriching.extract(work.version_id, work.claim)
+    cost, asked = await record.enrichments.spent(work.version_id), len(model.chats())
+    left = cost["tokens_in"] + cost["tokens_out"] + 50
+    async with enricher(record, model, llm_max_tokens_per_document=left) as enriching:
+        assert await enriching.publish(work.version_id, work.claim) is EnrichmentState.DONE
+    assert len(model.chats()) == asked
+    (told,) = await record.ingestions.get([work.ingestion_id])
+    (warning,) = present_ingestion(told).warnings
+    assert "1 question about names" in warning
 
 
 async def test_no_run_of_a_document_begins_once_its_time_is_spent(
@@ -262,6 +296,35 @@ async def test_a_refusal_of_one_part_loses_that_part_only(
         assert await read(enriching, work) is EnrichmentState.DONE
         assert (await spent(record))["groups_without_answer"] == 1
     assert len(await look(record, "Company")) >= 5
+
+
+@pytest.mark.parametrize("asked", ["retry", "want"])
+async def test_a_part_that_was_lost_is_asked_about_again_on_request_and_no_other(
+    record: Record, model: OpenAIServer, asked: str
+) -> None:
+    model.fail_next(Status(400, "content_policy_violation"))
+    work = await one_to_read(record, *PARTS)
+    async with enricher(record, model, llm_concurrency=1) as enriching:
+        assert await read(enriching, work) is EnrichmentState.DONE
+        before, already = await shown(record), len(model.chats())
+        assert len(before) < len(PARTS)
+        again = (
+            record.enrichments.retry(work.ingestion_id) if asked == "retry" else record.enrichments.want(None)
+        )
+        assert await again
+        assert await shown(record) == before
+        assert await read(enriching, await begin(record)) is EnrichmentState.DONE
+    assert len(model.chats()) == already + 1
+    assert await shown(record) == {(f"Person{one} Doe", "works_at", f"Company{one}") for one in "ABCDEFGH"}
+    (told,) = await record.ingestions.get([work.ingestion_id])
+    assert present_ingestion(told).warnings == []
+    assert not await record.enrichments.retry(work.ingestion_id)
+    assert await record.enrichments.want(None) == 0
+
+
+async def shown(record: Record) -> set[tuple[str, str, str]]:
+    views = [view for letter in "ABCDEFGH" for view in await look(record, f"Person{letter} Doe")]
+    return {(fact.subject, fact.predicate, fact.object) for view in views for fact in view.facts}
 
 
 @pytest.mark.parametrize(

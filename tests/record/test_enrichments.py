@@ -10,6 +10,7 @@ import pytest
 from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import Embedder, EmbedderState, Readiness
 from apex_mcp.ingestion.enriching import resolution
+from apex_mcp.ingestion.enriching.combining import combine
 from apex_mcp.models import EnrichmentState, Extraction
 from apex_mcp.presenting import present_ingestion
 from apex_mcp.stores.record import Record
@@ -186,6 +187,24 @@ async def test_one_that_failed_says_why_and_can_be_tried_again(record: Record) -
     again = await begin(record)
     assert (again.version_id, again.attempts) == (work.version_id, 1)
     assert again.claim != work.claim
+
+
+async def test_what_a_second_reading_finds_takes_the_place_of_the_first(record: Record) -> None:
+    first = works_at("Jane Doe", "Acme"), works_at("Bob Ray", "Initech")
+    await tell(record, "one", Extraction(), enrich=True)
+    work = await begin(record)
+    lacking = Enriched(extraction=combine(first), usage={"groups": 2, "groups_without_answer": 1})
+    assert await record.enrichments.publish(work.version_id, work.claim, lacking)
+    assert await record.enrichments.retry(work.ingestion_id)
+    assert names(await look(record, "Bob Ray")) == ["Bob Ray"]
+    again = await begin(record)
+    second = combine([first[0], works_at("Ada King", "Globex")])
+    assert await record.enrichments.publish(again.version_id, again.claim, Enriched(extraction=second))
+    assert names(await look(record, "Ada King")) == ["Ada King"]
+    assert names(await look(record, "Bob Ray")) == []
+    left = await record.database.fetch_all("SELECT normalised FROM entities ORDER BY 1")
+    assert [row["normalised"] for row in left] == ["acme", "ada king", "globex", "jane doe"]
+    assert len(await record.database.fetch_all("SELECT 1 FROM facts")) == 2
 
 
 async def test_one_that_waits_for_its_provider_is_not_claimed_before_its_time(record: Record) -> None:

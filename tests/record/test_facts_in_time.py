@@ -11,7 +11,7 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import End, Enriched
 from apex_mcp.stores.record.graph_rows import fact_id
 from apex_mcp.stores.record.timeline import Statement, beginnings, ends
-from tests.record.graphs import begin, day, entity, fact, look, objects, tell, works_at
+from tests.record.graphs import begin, day, entity, fact, forget, look, objects, tell, works_at
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,8 @@ async def test_who_joined_another_company_no_longer_works_at_the_first(
     (now,) = await look(record, "Ann Lee")
     assert objects(now) == [("Globex", True), ("Acme", False)]
     current, past = now.facts
-    assert (past.invalid_at, past.ended_by, past.valid_at) == (day("2024-05-01"), current.fact_id, None)
+    assert (past.valid_at, past.invalid_at) == (day("2023-03-01"), day("2024-05-01"))
+    assert past.ended_by == current.fact_id
     (employer,) = await look(record, "Acme")
     assert objects(employer) == [("Acme", False)]
 
@@ -230,6 +231,23 @@ async def test_an_end_before_an_undated_text_was_accepted_counts_and_nothing_beg
     }
     (then,) = await look(record, "Ann Lee", as_of="2023-01-01")
     assert [one.object for one in then.facts if one.current] == ["Acme"]
+
+
+async def test_a_fact_is_shown_from_when_it_holds_whatever_was_forgotten_between(record: Record) -> None:
+    await tell(record, "2023", works_at("Ann Lee", "Acme"), dated="2023-03-01")
+    between = await tell(record, "2024", works_at("Ann Lee", "Beta"), dated="2024-05-01")
+    await tell(record, "2025", works_at("Ann Lee", "Acme", since="2025-02-01"), dated="2025-02-10")
+    (ann,) = await look(record, "Ann Lee", as_of="2023-06-30")
+    assert {(one.object, one.valid_at, one.invalid_at, one.current) for one in ann.facts} == {
+        ("Acme", day("2023-03-01"), day("2024-05-01"), True),
+        ("Beta", day("2024-05-01"), day("2025-02-01"), False),
+        ("Acme", day("2025-02-01"), None, False),
+    }
+    await forget(record, between)
+    (ann,) = await look(record, "Ann Lee", as_of="2023-06-30")
+    assert [(one.object, one.valid_at, one.invalid_at, one.current) for one in ann.facts] == [
+        ("Acme", day("2023-03-01"), None, True)
+    ]
 
 
 NAMESPACE = UUID(int=0)

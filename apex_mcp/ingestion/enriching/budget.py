@@ -1,5 +1,6 @@
 """What one document may cost: tokens, and time of the model."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import asdict
 from uuid import UUID
@@ -7,9 +8,6 @@ from uuid import UUID
 from apex_mcp.errors import ApexError, Code, Rejected
 from apex_mcp.ingestion.enriching.protocol import Usage
 from apex_mcp.stores.record.enrichments import EnrichmentStore
-
-# A token of any language has at most about this many characters.
-_CHARS_PER_TOKEN = 4
 
 
 class Budget:
@@ -25,41 +23,47 @@ class Budget:
         self._tokens = tokens
         self._seconds = seconds
         self._open = 0
+        self._reserved_tokens = 0
+        self._settled = asyncio.Condition()
         self.usage = spent
 
-    @property
-    def spent_tokens(self) -> int:
-        return self.usage.tokens_in + self.usage.tokens_out
+    async def begin(self, estimate: Usage) -> None:
+        """Before a request: its tokens are reserved. Where they do not fit beside those of open ones, these are waited for.
 
-    def charge(self, usage: Usage) -> None:
-        """Count what a request cost."""
-        self.usage += usage
-
-    def begin(self) -> None:
-        """Before a request. Those that are still open count as much as others did so far.
+        Of time, those that are still open count as much as others did so far.
 
         Raises:
-            Rejected: it is spent (`budget_spent`).
+            Rejected: it is spent, or the request would overspend it (`budget_spent`).
         """
-        share = 1 + (self._open / self.usage.requests if self.usage.requests else 0)
-        if self.spent_tokens * share >= self._tokens:
-            raise self._over(f"{self._tokens} tokens")
-        if self.usage.seconds * share >= self._seconds:
-            raise self._over(f"{self._seconds:g} s of the model's time")
-        self._open += 1
+        async with self._settled:
+            while self._open and not self._has_room_for(self._reserved_tokens + estimate.tokens):
+                await self._settled.wait()
+            self.require_room_for(self._reserved_tokens + estimate.tokens)
+            share = 1 + (self._open / self.usage.requests if self.usage.requests else 0)
+            if self.usage.seconds * share >= self._seconds:
+                raise self._over(f"{self._seconds:g} s of the model's time")
+            self._open += 1
+            self._reserved_tokens += estimate.tokens
 
-    def end(self) -> None:
-        """After a request, whatever came of it."""
-        self._open -= 1
+    async def end(self, estimate: Usage, cost: Usage) -> None:
+        """After a request, whatever came of it: what it cost takes the place of what was reserved."""
+        async with self._settled:
+            self._open -= 1
+            self._reserved_tokens -= estimate.tokens
+            self.usage += cost
+            self._settled.notify_all()
 
-    def require_room_for(self, chars: int) -> None:
+    def require_room_for(self, tokens: int) -> None:
         """Refuse at once what can't be read to its end.
 
         Raises:
-            Rejected: that much text costs more than is left (`budget_spent`); nothing was asked.
+            Rejected: that many tokens are more than is left (`budget_spent`); nothing was asked.
         """
-        if self.spent_tokens + chars // _CHARS_PER_TOKEN > self._tokens:
+        if not self._has_room_for(tokens):
             raise self._over(f"{self._tokens} tokens")
+
+    def _has_room_for(self, tokens: int) -> bool:
+        return self.usage.tokens + tokens <= self._tokens
 
     def _over(self, limit: str) -> Rejected:
         return Rejected(
@@ -68,7 +72,7 @@ class Budget:
             unchanged="its text stays searchable, and what was answered is kept",
             next_step="raise APEX_LLM_MAX_TOKENS_PER_DOCUMENT or APEX_LLM_MAX_SECONDS_PER_DOCUMENT and call "
             "retry_ingestion: it asks only what lacks",
-            details={"tokens": self.spent_tokens, "seconds": round(self.usage.seconds)},
+            details={"tokens": self.usage.tokens, "seconds": round(self.usage.seconds)},
         )
 
 
@@ -90,17 +94,16 @@ class DocumentMeter:
 
     async def begin(self, estimate: Usage) -> None:
         """See `Meter`."""
-        self._budget.begin()
+        await self._budget.begin(estimate)
         try:
             await self._store.spend(self._version_id, **asdict(estimate))
         except BaseException:
-            self._budget.end()
+            await self._budget.end(estimate, Usage())
             raise
 
     async def end(self, estimate: Usage, cost: Usage) -> None:
         """See `Meter`."""
-        self._budget.charge(cost)
-        self._budget.end()
+        await self._budget.end(estimate, cost)
         # A record that is away keeps the estimate, and says so itself when the answer is to be kept.
         with suppress(ApexError):
             await self._store.spend(self._version_id, **asdict(cost - estimate))

@@ -38,7 +38,8 @@ _REASONING_MODEL = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d{2}))")
 # Whoever answers so did not have the model answer; with these, it may have.
 _GAVE_UP_STATUS = frozenset([408, 502, 504])
 _NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout"])
-_CHARS_PER_TOKEN = 4
+# In UTF-8, whatever the language.
+_BYTES_PER_TOKEN = 4
 
 _KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
 _NAME_STEP = "check APEX_OPENAI_BASE_URL, APEX_LLM_MODEL and APEX_LLM_SMALL_MODEL"
@@ -52,12 +53,17 @@ for _name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked, and the JSON schema of the answer."""
+    """What is asked, and the JSON schema of the answer.
+
+    Attributes:
+        answer_tokens: about how long an answer may be.
+    """
 
     system: str
     user: str
     answer_name: str
     answer_schema: dict[str, Any]
+    answer_tokens: int
 
 
 class ChatEndpoint:
@@ -128,16 +134,29 @@ class ChatEndpoint:
             details=asdict(usage),
         )
 
+    def estimate(self, model: str, question: Question) -> Usage:
+        """What a request may cost at most, as far as can be told before it."""
+        return self._estimate(self._request(model, question, self._format, self._left_out), question)
+
     async def close(self) -> None:
         """Release connections."""
         await self._client.close()
+
+    def _estimate(self, request: dict[str, Any], question: Question) -> Usage:
+        return Usage(
+            requests=1,
+            tokens_in=count_tokens_of(request["messages"], request.get("response_format")),
+            tokens_out=question.answer_tokens,
+            seconds=self._timeout_seconds,
+        )
 
     async def _complete(self, model: str, question: Question, meter: Meter) -> tuple[ChatCompletion, Usage]:
         """One answer, in the richest form that the endpoint takes, and what it cost."""
         form, left_out = self._format, set(self._left_out)
         while True:
             try:
-                answered = await self._send(self._request(model, question, form, left_out), meter)
+                request = self._request(model, question, form, left_out)
+                answered = await self._send(request, self._estimate(request, question), meter)
             except openai.APIStatusError as error:
                 if error.status_code not in (400, 422) or _is_about_this_text(error):
                     raise _refusal(error) from None
@@ -173,9 +192,9 @@ class ChatEndpoint:
             request[option] = "low" if option == "reasoning_effort" else 0
         return request
 
-    async def _send(self, request: dict[str, Any], meter: Meter) -> tuple[ChatCompletion, Usage]:
-        tokens_in = len(json.dumps([request["messages"], request.get("response_format")])) // _CHARS_PER_TOKEN
-        estimate = Usage(requests=1, tokens_in=tokens_in, seconds=self._timeout_seconds)
+    async def _send(
+        self, request: dict[str, Any], estimate: Usage, meter: Meter
+    ) -> tuple[ChatCompletion, Usage]:
         async with self._slots:
             if self._rate_limit is not None:
                 await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
@@ -188,7 +207,7 @@ class ChatEndpoint:
                 # The library hands on whatever JSON it gets: null, or a list.
                 if not isinstance(answer, ChatCompletion):
                     raise ValueError(type(answer).__name__)
-                cost = _cost(answer, tokens_in)
+                cost = _cost(answer, estimate)
                 return answer, replace(cost, seconds=time.monotonic() - began)
             except openai.APIConnectionError as error:
                 if type(error.__cause__).__name__ in _NOT_SENT:
@@ -284,14 +303,23 @@ def _with_schema(system: str, schema: dict[str, Any]) -> str:
     return f"{system}\n\nAnswer with one JSON object and nothing else. Its JSON schema:\n{json.dumps(schema)}"
 
 
-def _cost(completion: ChatCompletion, tokens_in: int) -> Usage:
-    """What the endpoint says that it cost; where it does not, what was sent."""
+def count_tokens_of(*parts: object) -> int:
+    """About how many tokens these cost, as JSON."""
+    return len(json.dumps(parts, ensure_ascii=False).encode("utf-8", "replace")) // _BYTES_PER_TOKEN
+
+
+def _cost(completion: ChatCompletion, estimate: Usage) -> Usage:
+    """What the endpoint says that it cost; where it does not, what was reserved for it."""
     used = completion.usage
     said_in, said_out = (
         count if isinstance(count := getattr(used, name, None), int) else None
         for name in ("prompt_tokens", "completion_tokens")
     )
-    return Usage(requests=1, tokens_in=tokens_in if said_in is None else said_in, tokens_out=said_out or 0)
+    return Usage(
+        requests=1,
+        tokens_in=estimate.tokens_in if said_in is None else said_in,
+        tokens_out=estimate.tokens_out if said_out is None else said_out,
+    )
 
 
 def _unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:

@@ -105,7 +105,10 @@ class Enricher:
         found = {group: await reading.answers.find(reading.key(group)) for group in reading.groups}
         todo = [group for group, answer in found.items() if answer is None]
         if todo:
-            reading.budget.require_room_for(sum(len(one.text) for group in todo for one in group.passages))
+            # In a thread: so many questions take a moment to write.
+            reading.budget.require_room_for(
+                await asyncio.to_thread(lambda: sum(map(self._extractor.tokens_to_ask, todo)))
+            )
         known = [entity["name"] for answer in found.values() if answer for entity in answer["entities"]]
         unusable = await self._ask_all(reading, todo, known)
         if unusable is None:
@@ -146,15 +149,22 @@ class Enricher:
     ) -> EnrichmentState:
         """Once, against what is known now. What the small model answered to an earlier try is not asked again."""
         work = reading.work
+        reading.not_asked.clear()
         seen = await self._store.published(work.namespace)
         resolved = await Resolution(self._store, work.namespace, self._embedder).resolve(extraction)
+        links = (*resolved.links, *await self._decide(reading, resolved.doubts))
+        ends = await self._ends(reading, extraction)
         enriched = Enriched(
             extraction=extraction,
-            links=(*resolved.links, *await self._decide(reading, resolved.doubts)),
-            ends=await self._ends(reading, extraction),
+            links=links,
+            ends=ends,
             embedder=self._embedder.name if self._embedder is not None else "",
             vectors=resolved.vectors,
-            usage={**parts, "ungrounded": extraction.ungrounded},
+            usage={
+                **parts,
+                "ungrounded": extraction.ungrounded,
+                "questions_not_asked": len(reading.not_asked),
+            },
             seen=seen,
         )
         done = await self._store.publish(work.version_id, work.claim, enriched, alone=alone)
@@ -305,6 +315,9 @@ class Enricher:
                 given, _ = await ask([questions[number] for number in some], reading.meter)
             except Rejected as error:
                 if error.code == Code.BUDGET_SPENT:
+                    reading.not_asked |= {
+                        key(questions[number]) for number in todo if answers[number] is None
+                    }
                     break
                 if not _concerns_one_request(error):
                     raise
@@ -336,6 +349,8 @@ class _Reading:
         self.answers = answers
         self.budget = budget
         self.meter = meter
+        # Keys of the smaller questions for which nothing was left.
+        self.not_asked: set[str] = set()
         self._model = model
         self.dated = text.dated
         self.said_at = text.reference_time

@@ -43,6 +43,10 @@ class GraphitiExtractor:
     def name(self) -> str:
         return self._name
 
+    def tokens_to_ask(self, group: PassageGroup) -> int:
+        question = extraction_question(group, self._ontology)
+        return self._endpoint.estimate(self._model, question).tokens_in
+
     async def extract(self, group: PassageGroup, meter: Meter = UNMETERED) -> tuple[Extraction, Usage]:
         if not group.passages:
             return Extraction(), Usage()

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from apex_mcp.ingestion.enriching.chat import Question
+from apex_mcp.ingestion.enriching.chat import Question, count_tokens_of
 from apex_mcp.ingestion.enriching.ontology import Ontology, Predicate
 from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, PassageGroup
 
@@ -35,6 +35,9 @@ _LONGEST_TITLE = 200
 _LONGEST_NAME = 100
 _MOST_KNOWN_NAMES = 60
 _MOST_SAID = 5
+# What answers cost: the names and facts of a text are about as long as it is, and one word on a pair is a short line.
+_SHORTEST_EXTRACTION_TOKENS = 250
+_TOKENS_PER_SMALL_ANSWER = 25
 
 # Where a bracket begins what could be read as a tag of the prompt or the head of an episode, however it is spaced or cased.
 _FRAME = re.compile(
@@ -173,6 +176,8 @@ def extraction_question(group: PassageGroup, ontology: Ontology) -> Question:
         user=user.content,
         answer_name="extraction",
         answer_schema=_extraction_schema(),
+        answer_tokens=_SHORTEST_EXTRACTION_TOKENS
+        + count_tokens_of([passage.text for passage in group.passages]),
     )
 
 
@@ -194,6 +199,7 @@ def same_question(doubts: Sequence[Doubt]) -> Question:
         user=_SAME_USER.format(questions=_listed(pairs)),
         answer_name="same",
         answer_schema=_Sames.model_json_schema(),
+        answer_tokens=_TOKENS_PER_SMALL_ANSWER * (len(pairs) + 1),
     )
 
 
@@ -212,6 +218,7 @@ def ended_question(clashes: Sequence[Clash]) -> Question:
         user=_ENDED_USER.format(questions=_listed(facts)),
         answer_name="ended",
         answer_schema=_Endeds.model_json_schema(),
+        answer_tokens=_TOKENS_PER_SMALL_ANSWER * (len(facts) + 1),
     )
 
 

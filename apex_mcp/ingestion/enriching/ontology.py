@@ -26,6 +26,11 @@ _SAYS_NOTHING = frozenset(
 _IDLE_FIRST = re.compile(
     r"^(?:(?:is|was|are|were|be|been|has|have|had|the|currently|now|also|being|became)_)+"
 )
+# Of these alone no relation is made: "Jane Doe and Initech", "the roof with the chimney".
+_FUNCTION_WORDS = frozenset(
+    "a an the and or nor but as at by for from in into of off on onto out over per so than to under up via with within without "
+    "is are was were be been has have had does did also both either not this that its his her their und oder et y e o".split()
+)
 _LONGEST_PREDICATE = 60
 
 PredicateName = Annotated[
@@ -129,7 +134,9 @@ class Ontology(_Strict):
         for candidate in (spelled, _IDLE_FIRST.sub("", spelled)):
             if found := self._predicates_by_word.get(candidate):
                 return found
-        if spelled in _SAYS_NOTHING or not re.search(r"[^\W\d_]", spelled):
+        if spelled in _SAYS_NOTHING or _FUNCTION_WORDS.issuperset(spelled.split("_")):
+            return ""
+        if not re.search(r"[^\W\d_]", spelled):
             return ""
         return spelled
 

@@ -41,6 +41,10 @@ class Usage:
     tokens_out: int = 0
     seconds: float = 0.0
 
+    @property
+    def tokens(self) -> int:
+        return self.tokens_in + self.tokens_out
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             requests=self.requests + other.requests,
@@ -86,7 +90,7 @@ class Meter(Protocol):
         """Before one is sent, with what it costs should nothing be heard of it any more.
 
         Raises:
-            Rejected: nothing is left to spend (`budget_spent`).
+            Rejected: too little is left to spend (`budget_spent`).
             Unavailable: it cannot be noted.
         """
         ...
@@ -120,6 +124,10 @@ class Extractor(Protocol):
     @property
     def name(self) -> str:
         """Identity of model, instructions and ontology: answers under another name are not this one's."""
+        ...
+
+    def tokens_to_ask(self, group: PassageGroup) -> int:
+        """About how many tokens `extract` sends, whatever is answered."""
         ...
 
     async def extract(self, group: PassageGroup, meter: Meter = UNMETERED) -> tuple[Extraction, Usage]:

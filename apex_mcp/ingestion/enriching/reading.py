@@ -14,6 +14,7 @@ from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.enriching.grounding import Grounding
 from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.enriching.protocol import Passage, PassageGroup
+from apex_mcp.ingestion.extraction.dates import find_dates
 from apex_mcp.ingestion.extraction.money import find_money
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 
@@ -83,6 +84,7 @@ class _Reader:
     def __init__(self, group: PassageGroup, ontology: Ontology) -> None:
         self._ontology = ontology
         self._places = _Places(group.passages)
+        self._year = str(group.reference_time.year) if group.reference_time else ""
         self._grounding = Grounding(
             [" ".join((*passage.heading_path, passage.text)) for passage in group.passages],
             above=group.title,
@@ -197,9 +199,19 @@ class _Reader:
         return self._entities.get(key) or self._entities.get(self._by_alias.get(key, ""))
 
     def _value(self, text: str, predicate: str) -> str:
-        """An object that is no entity, where it can be a value: an amount, a date, a role, a state. Else it dangles."""
+        """An object that is no entity, where it can be a value of the text: an amount, a date, a role, a state. Else it dangles.
+
+        A date may be spelled in another way than the text's, or have the year of the document.
+        """
         plain = predicate in self._ontology.of_anything or re.search(r"\d", text)
-        return _amount(text) or (text if plain else "")
+        if not plain:
+            return ""
+        value = _amount(text) or text
+        shortest = value
+        if self._year and _DATE.fullmatch(value):
+            shortest = value.replace(self._year, "").strip(" ,") or value
+        held = self._places.naming(value) or self._grounding.holds(shortest, self._ontology.fallback_type)
+        return value if held else ""
 
     def _type(self, item: Mapping[str, Any], name: str) -> str:
         number = item.get("entity_type_id")
@@ -235,8 +247,10 @@ class _Places:
             normalise_name(f"{' '.join(passage.heading_path)}\n{passage.text}") for passage in passages
         ]
         self._words = [frozenset(re.findall(r"\w+", text)) for text in self._texts]
-        self._amounts = [
-            frozenset(normalise_name(money.name) for money in find_money(passage.text))
+        self._values = [
+            frozenset(
+                normalise_name(one.name) for find in (find_money, find_dates) for one in find(passage.text)
+            )
             for passage in passages
         ]
         self._found: dict[str, frozenset[int]] = {}
@@ -271,7 +285,7 @@ class _Places:
             self._found[name] = frozenset(
                 position
                 for position, text in enumerate(self._texts)
-                if spelled in self._amounts[position] or _stands_in(text, spelled)
+                if spelled in self._values[position] or _stands_in(text, spelled)
             )
         return self._found[name]
 

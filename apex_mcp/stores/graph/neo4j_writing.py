@@ -350,8 +350,8 @@ def _edges(facts: Iterable[Fact], times: Times) -> list[dict[str, Any]]:
             "fact_ids": sorted({str(row["id"]) for row in fact.sources}),
             "created_at": times.place(_learnt(fact)),
             # Not when an undated source was accepted: that is what `begins` is for, by which it is read as of a time.
-            "valid_at": times.place(fact.known_since if fact.exclusive else fact.valid_at),
-            "begins": times.place(fact.begins if fact.exclusive else fact.valid_at),
+            "valid_at": times.place(fact.valid_at),
+            "begins": times.place(fact.holds_from),
             "invalid_at": times.place(fact.invalid_at),
             "expired_at": times.place(ended_at if fact.invalid_at else None),
         })

@@ -112,14 +112,20 @@ UPDATE enrichments SET claim = NULL, lease_owner = NULL, lease_until = NULL, los
 WHERE version_id = ANY(%(versions)s) AND state = 'running' AND (%(claim)s::uuid IS NULL OR claim = %(claim)s)
 """
 
-# Besides what failed, what a provider put off for long: it may be back sooner than it said.
-_MAY_BE_TRIED: LiteralString = (
-    "(e.state = 'failed' OR e.state = 'pending' AND e.not_before > clock_timestamp())"
-)
+# Besides what failed, what a provider put off for long, for it may be back sooner than it said, and what lacks answers.
+_MAY_BE_TRIED: LiteralString = """
+(e.state = 'failed' OR e.state = 'pending' AND e.not_before > clock_timestamp()
+ OR e.state = 'done' AND coalesce((e.usage->>'groups_without_answer')::int, 0)
+                         + coalesce((e.usage->>'questions_not_asked')::int, 0) > 0)
+"""
 
-_RETRY: LiteralString = f"""
+_TRY: LiteralString = """
 UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
     losses = 0
+"""
+
+_RETRY: LiteralString = f"""
+{_TRY}
 FROM versions v WHERE e.ingestion_id = %s AND {_MAY_BE_TRIED} AND v.id = e.version_id AND {CURRENT}
 RETURNING e.version_id
 """
@@ -133,8 +139,7 @@ ORDER BY v.ingestion_seq ON CONFLICT DO NOTHING RETURNING version_id
 """
 
 _WANT_AGAIN: LiteralString = f"""
-UPDATE enrichments e SET state = 'pending', claim = NULL, failure = NULL, not_before = NULL, finished_at = NULL, attempts = 0,
-    losses = 0
+{_TRY}
 FROM versions v WHERE {_MAY_BE_TRIED} AND v.id = e.version_id AND {CURRENT}
   AND (%(namespace)s::text IS NULL OR e.namespace = %(namespace)s)
 RETURNING e.version_id
@@ -384,11 +389,11 @@ class EnrichmentStore:
             await connection.execute(_FAIL, (json.dumps(error.to_dict()), version_id, claim))
 
     async def retry(self, ingestion_id: UUID) -> bool:
-        """Have one tried now that failed or was put off; False where this ingestion has none, or its version is past."""
+        """Have one tried now that failed, was put off or lacks answers; False where this ingestion has none that is current."""
         return await self._database.fetch_one(_RETRY, (ingestion_id,)) is not None
 
     async def want(self, namespace: str | None) -> int:
-        """Ask for the enrichment of every current version that has none, or whose failed or was put off; how many."""
+        """Ask for the enrichment of every current version that has none, and again for those that `retry` takes; how many."""
         bound = {"namespace": namespace}
         again = await self._database.fetch_all(_WANT_AGAIN, bound, answer_seconds=LONG_SECONDS)
         return len(again) + len(await self._database.fetch_all(_WANT, bound, answer_seconds=LONG_SECONDS))

@@ -69,8 +69,8 @@ class Fact:
         id: of the fact; the same statement of linked entities has several ids, this is one of them.
         subject_id, object_id: ids under which the entities are shown; an object may be a plain value, under an id that none has.
         object_named: whether the object is an entity.
-        valid_at: since when, where a source says so.
-        begins: the same, else the time of its earliest source; None where the sources tell of the past only.
+        valid_at: since when, as it is shown: where a source says so, of what is exclusive also by the source's own date.
+        begins: the earliest time that a source says or has, if only when it was accepted; None where all tell of the past only.
         known_since: the same, where a source or its own date says so; not when one was accepted.
         invalid_at: when it ended.
         ended_by: the fact that ended it, where it was one.
@@ -94,9 +94,14 @@ class Fact:
     exclusive: bool
     sources: tuple[dict[str, Any], ...]
 
+    @property
+    def holds_from(self) -> datetime | None:
+        """Since when it counts as true; None where it always did, until it ended."""
+        return self.begins if self.exclusive else self.valid_at
+
     def holds(self, time: datetime) -> bool:
         """Whether it was true at a time, as far as is known."""
-        since = self.begins if self.exclusive else self.valid_at
+        since = self.holds_from
         return (since is None or since <= time) and (self.invalid_at is None or self.invalid_at > time)
 
 
@@ -208,7 +213,9 @@ def _fact(
     row, _ = newest_first[0]
     begins = [since for _, one in group if (since := stretches[one][0]) is not None]
     _, end = stretches[group[0][1]]
+    known = [since for _, one in group if (since := one.known_since) is not None]
     stated = [one.valid_at for _, one in group if one.valid_at is not None]
+    is_exclusive = row["predicate"] in exclusive
     return Fact(
         id=row["id"],
         subject_id=shown[row["subject_id"]].id,
@@ -218,11 +225,11 @@ def _fact(
         subject=next((one["subject_name"] for one, _ in newest_first if one["subject_name"]), ""),
         object=row["object_text"],
         sentence=row["sentence"],
-        valid_at=min(stated, default=None),
+        valid_at=min(known if is_exclusive else stated, default=None),
         begins=min(begins, default=None),
-        known_since=min((since for _, one in group if (since := one.known_since) is not None), default=None),
+        known_since=min(known, default=None),
         invalid_at=end.at if end else None,
         ended_by=end.by if end else None,
-        exclusive=row["predicate"] in exclusive,
+        exclusive=is_exclusive,
         sources=tuple(one for one, _ in newest_first),
     )

@@ -15,6 +15,7 @@ from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.linking import Told, link_entities
 from apex_mcp.stores.record.name_vectors import keep_name_vectors
+from apex_mcp.stores.record.rereading import clear, take_back
 from apex_mcp.stores.record.tombstones import ForgetKey, hold_off_forgetting, without_forgotten
 from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import CURRENT
@@ -30,7 +31,7 @@ WHERE e.version_id = %s AND e.claim = %s AND e.state IN ('running', 'done') FOR 
 
 # The namespace's row is locked: whether the version is current is settled.
 _PUBLISH: LiteralString = f"""
-UPDATE versions v SET enriched_from = n.revision FROM namespaces n
+UPDATE versions v SET enriched_from = n.revision, names_embedded_with = NULL FROM namespaces n
 WHERE v.id = %s AND n.name = v.namespace AND {CURRENT}
 RETURNING v.namespace, v.enriched_from
 """
@@ -104,7 +105,9 @@ class _Past(Exception):
 async def publish(
     database: Database, version_id: UUID, claim: UUID, enriched: Enriched, *, alone: bool
 ) -> bool:
-    """Make it visible, in one transaction; False where the claim is lost or the version is not current any more.
+    """Make it visible, in one transaction and in place of what was published of the version before.
+
+    False where the claim is lost or the version is not current any more.
 
     The same call again changes nothing and answers the same.
 
@@ -170,6 +173,7 @@ async def published(connection: Connection, namespace: str) -> int:
 
 async def _write(connection: Connection, namespace: str, version_id: UUID, enriched: Enriched) -> None:
     """Rows first, then the namespace's lock, as a text's commit does: else the two could wait for each other."""
+    before = await take_back(connection, version_id)
     graph = GraphRows()
     graph.add(namespace, version_id, enriched.extraction)
     await insert_graph(connection, graph, Layer.MODEL)
@@ -183,6 +187,8 @@ async def _write(connection: Connection, namespace: str, version_id: UUID, enric
     following = {"namespace": namespace, "seen": enriched.seen}
     if (await connection.execute(_FOLLOW, following)).rowcount == 0:
         raise Overtaken
+    if before is not None:
+        await clear(connection, version_id, before)
     told = await _told(connection, namespace, row["enriched_from"], version_id, enriched.links)
     await link_entities(connection, [version_id], Layer.MODEL, told)
 

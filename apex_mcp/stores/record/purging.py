@@ -89,11 +89,19 @@ ORDER BY n.name FOR NO KEY UPDATE
 
 _UNLINK: LiteralString = "DELETE FROM entity_links WHERE version_id = ANY(%(versions)s) RETURNING a_id, b_id"
 
-_PAIRS_WITHOUT_LINK: LiteralString = """
+PAIRS_WITHOUT_LINK: LiteralString = """
 DELETE FROM entity_pairs p USING (SELECT DISTINCT a, b FROM unnest(%s::uuid[], %s::uuid[]) AS u(a, b)) AS gone
 WHERE p.a_id = gone.a AND p.b_id = gone.b
   AND NOT EXISTS (SELECT 1 FROM entity_links l WHERE l.a_id = p.a_id AND l.b_id = p.b_id)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Entities and facts that versions name; their rows are locked."""
+
+    entities: list[UUID]
+    facts: list[UUID]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +155,10 @@ class PurgeStore:
         await self._unlink(version_ids)
 
         async def delete(connection: Connection) -> None:
-            named = [row["id"] for row in await (await connection.execute(_LOCK_NAMED, bound)).fetchall()]
-            stated = [row["id"] for row in await (await connection.execute(_LOCK_STATED, bound)).fetchall()]
+            named = await lock_named(connection, version_ids)
             await note_changes(connection, version_ids)
             await connection.execute("DELETE FROM versions WHERE id = ANY(%(versions)s)", bound)
-            await connection.execute(_FACTS_WITHOUT_SOURCE, (stated,))
-            await connection.execute(_ORPHANS, (named,))
-            await connection.execute(_ALIASES_WITHOUT_SOURCE, (named,))
+            await delete_unnamed(connection, named)
 
         await self._database.transact(delete)
 
@@ -185,7 +190,7 @@ class PurgeStore:
             await note_changes(connection, version_ids)
             pairs = await (await connection.execute(_UNLINK, bound)).fetchall()
             columns = [row["a_id"] for row in pairs], [row["b_id"] for row in pairs]
-            await connection.execute(_PAIRS_WITHOUT_LINK, columns)
+            await connection.execute(PAIRS_WITHOUT_LINK, columns)
 
         await self._database.transact(unlink)
 
@@ -195,6 +200,21 @@ class PurgeStore:
             await connection.execute(_PASSED, {"versions": list(version_ids), "again": again_after_seconds})
             # A statement of its own: of two who note the last ones, the later one sees both.
             await connection.execute(_REMOVED, {"versions": list(version_ids)})
+
+
+async def lock_named(connection: Connection, version_ids: Sequence[UUID]) -> Named:
+    """Lock what versions name, to the end of the transaction: no commit that names it comes in between."""
+    bound = {"versions": list(version_ids)}
+    entities = await (await connection.execute(_LOCK_NAMED, bound)).fetchall()
+    facts = await (await connection.execute(_LOCK_STATED, bound)).fetchall()
+    return Named([row["id"] for row in entities], [row["id"] for row in facts])
+
+
+async def delete_unnamed(connection: Connection, named: Named) -> None:
+    """Remove those of these entities, aliases and facts that no version names any more."""
+    await connection.execute(_FACTS_WITHOUT_SOURCE, (named.facts,))
+    await connection.execute(_ORPHANS, (named.entities,))
+    await connection.execute(_ALIASES_WITHOUT_SOURCE, (named.entities,))
 
 
 async def delete_empty_namespaces(connection: Connection, namespaces: Sequence[str]) -> None:

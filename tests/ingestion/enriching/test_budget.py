@@ -1,47 +1,68 @@
 """What one document may cost."""
 
+import asyncio
+
 import pytest
 
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.ingestion.enriching.budget import Budget
 from apex_mcp.ingestion.enriching.protocol import Usage
 
-
-def answer(budget: Budget, tokens: int, seconds: float = 0) -> None:
-    budget.begin()
-    budget.charge(Usage(requests=1, tokens_in=tokens, seconds=seconds))
-    budget.end()
+pytestmark = pytest.mark.anyio
 
 
-def test_questions_end_with_the_tokens() -> None:
+def about(tokens: int) -> Usage:
+    return Usage(requests=1, tokens_in=tokens // 2, tokens_out=tokens - tokens // 2)
+
+
+async def answer(budget: Budget, tokens: int, seconds: float = 0) -> None:
+    await budget.begin(about(1))
+    await budget.end(about(1), Usage(requests=1, tokens_in=tokens, seconds=seconds))
+
+
+async def test_a_request_that_would_pass_the_limit_is_not_sent() -> None:
     budget = Budget(tokens=100, seconds=60)
-    answer(budget, 60)
-    answer(budget, 60)
+    await answer(budget, 60)
     with pytest.raises(Rejected) as spent:
-        budget.begin()
+        await budget.begin(about(41))
     assert spent.value.code == Code.BUDGET_SPENT
-    assert spent.value.details == {"tokens": 120, "seconds": 0}
+    assert spent.value.details == {"tokens": 60, "seconds": 0}
+    await budget.begin(about(40))
 
 
-def test_questions_end_with_the_time() -> None:
+async def test_questions_end_with_the_time() -> None:
     budget = Budget(tokens=1000, seconds=60)
-    answer(budget, 1, seconds=61)
+    await answer(budget, 1, seconds=61)
     with pytest.raises(Rejected, match="60 s"):
-        budget.begin()
+        await budget.begin(about(1))
 
 
-def test_open_questions_count_as_much_as_answered_ones_did() -> None:
-    budget = Budget(tokens=100, seconds=60)
-    answer(budget, 30)
+async def test_open_questions_count_as_much_time_as_answered_ones_did() -> None:
+    budget = Budget(tokens=1000, seconds=60)
+    await answer(budget, 1, seconds=15)
     for _ in range(3):
-        budget.begin()
+        await budget.begin(about(1))
     with pytest.raises(Rejected):
-        budget.begin()
+        await budget.begin(about(1))
+
+
+async def test_the_first_requests_do_not_pass_the_limit_together() -> None:
+    budget = Budget(tokens=100, seconds=60)
+    await budget.begin(about(60))
+    second = asyncio.create_task(budget.begin(about(60)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not second.done()
+    await budget.end(about(60), about(30))
+    await second
+    third = asyncio.create_task(budget.begin(about(60)))
+    await budget.end(about(60), about(60))
+    with pytest.raises(Rejected):
+        await third
 
 
 def test_a_text_that_costs_more_than_is_left_is_refused_at_once() -> None:
-    budget = Budget(tokens=1000, seconds=60)
-    budget.require_room_for(4000)
-    answer(budget, 10)
+    budget = Budget(tokens=1000, seconds=60, spent=about(10))
+    budget.require_room_for(990)
     with pytest.raises(Rejected):
-        budget.require_room_for(4000)
+        budget.require_room_for(991)

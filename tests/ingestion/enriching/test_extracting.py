@@ -135,9 +135,11 @@ async def test_types_that_nobody_knows_become_known_ones(server: OpenAIServer, h
 def answered(*edges: dict[str, Any], entities: list[dict[str, Any]] | None = None) -> list[ExtractedFact]:
     """Facts read from an answer on one passage."""
     named = [{"name": name, "entity_type_id": 1} for name in ("Initech", "Globex", "Jane Doe", "Acme")]
-    passages = (Passage(ordinal=0, text="Jane Doe, Initech, Globex and Acme."),)
+    text = "Jane Doe, Initech, Globex and Acme. Head of sales, revenue of $5.2 million. On June 24, 1998, and on 3 May."
+    passages = (Passage(ordinal=0, text=text),)
     answer = {"extracted_entities": named if entities is None else entities, "edges": list(edges)}
-    found = read_extraction(answer, PassageGroup(title="", passages=passages), default_ontology())
+    asked = PassageGroup(title="", passages=passages, reference_time=datetime(2024, 6, 1, tzinfo=UTC))
+    found = read_extraction(answer, asked, default_ontology())
     assert_sound(found, passages)
     return list(found.facts)
 
@@ -168,13 +170,43 @@ def test_a_relation_that_says_nothing_is_named_by_its_sentence(
     assert (fact.subject, fact.predicate, fact.object) == ("Jane Doe", predicate, "Initech")
 
 
-def test_a_relation_that_nothing_names_is_no_fact() -> None:
-    assert answered(edge("Jane Doe", "RELATES_TO", "Initech", "Something was the matter.")) == []
+@pytest.mark.parametrize(
+    "sentence",
+    ["Something was the matter.", "Jane Doe and Initech.", "Jane Doe is with Initech.", "Jane Doe, Initech."],
+)
+def test_a_relation_that_nothing_names_is_no_fact(sentence: str) -> None:
+    assert answered(edge("Jane Doe", "RELATES_TO", "Initech", sentence)) == []
+
+
+@pytest.mark.parametrize("relation", ["AND", "WITH_THE", "of"])
+def test_a_relation_of_function_words_says_nothing(relation: str) -> None:
+    assert answered(edge("Jane Doe", relation, "Initech")) == []
+
+
+@pytest.mark.parametrize(
+    ("relation", "target"),
+    [
+        ("WORKS_AT", "Route 66 Holdings"),
+        ("HAS_REVENUE", "$99M"),
+        ("HOLDS_ROLE", "ruler of the world"),
+        ("EMPLOYS", "250 people"),
+        ("FOUNDED_ON", "25 June 1998"),
+        ("FOUNDED_ON", "2024"),
+    ],
+)
+def test_a_value_that_stands_nowhere_in_the_text_is_not_kept(relation: str, target: str) -> None:
+    assert answered(edge("Jane Doe", relation, target)) == []
 
 
 def test_a_relation_from_the_object_s_side_changes_places() -> None:
     [fact] = answered(edge("Initech", "EMPLOYS", "Jane Doe"))
     assert (fact.subject, fact.predicate, fact.object) == ("Jane Doe", "works_at", "Initech")
+
+
+@pytest.mark.parametrize("date", ["24 June 1998", "1998-06-24", "3 May 2024", "3 May"])
+def test_a_date_may_be_spelled_in_another_way_or_with_the_year_of_the_document(date: str) -> None:
+    [fact] = answered(edge("Initech", "FOUNDED_ON", date))
+    assert fact.object == date
 
 
 def test_objects_that_are_no_entities_are_values_where_they_can_be() -> None:
