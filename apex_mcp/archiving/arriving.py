@@ -17,7 +17,7 @@ from apex_mcp.models import (
 )
 from apex_mcp.stores.record.graph_rows import GraphRows
 from apex_mcp.stores.record.import_ending import ArchivedEnd, ArchivedSplit
-from apex_mcp.stores.record.importing import ArchivedVersion
+from apex_mcp.stores.record.import_plan import ArchivedVersion
 from apex_mcp.stores.record.linking import Told
 from apex_mcp.stores.record.versions import NewVersion
 

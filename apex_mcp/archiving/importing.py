@@ -24,7 +24,8 @@ from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.points import points_of
 from apex_mcp.models import Layer
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.importing import IMPORTING, ArchivedVersion, Course, Fate
+from apex_mcp.stores.record.import_course import IMPORTING, Course
+from apex_mcp.stores.record.import_plan import ArchivedVersion, Fate
 
 _VERSIONS_AT_ONCE = 64
 _PASSAGES_AT_ONCE = 1000

@@ -29,7 +29,9 @@ from apex_mcp.ingestion.owed_vectors import OwedVectors
 from apex_mcp.models import IndexPoint
 from apex_mcp.stores.bell import REMOVAL, Bell
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.importing import ArchivedVersion, Course, ImportResult
+from apex_mcp.stores.record.import_course import Course
+from apex_mcp.stores.record.import_plan import ArchivedVersion
+from apex_mcp.stores.record.importing import ImportResult
 from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.versions import CommitResult, NewVersion

@@ -21,7 +21,7 @@ from apex_mcp.retrieval.cached import AnswerCache
 from apex_mcp.stores.cache.process import ProcessCache
 from apex_mcp.stores.record.enrichments import Enriched, Link
 from apex_mcp.stores.record.forgetting import Selection
-from apex_mcp.stores.record.importing import IMPORTING
+from apex_mcp.stores.record.import_course import IMPORTING
 from apex_mcp.stores.record.versions import NewVersion, content_hash
 from tests.archive.memories import USER, Kept, kept, lines, members, without_ids
 from tests.archive.telling import named, tell, tell_history, told_by_model

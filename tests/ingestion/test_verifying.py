@@ -16,7 +16,7 @@ from apex_mcp.ingestion.staging import LocalStaging
 from apex_mcp.ingestion.verifying import Finding, Verifier, of_vectors
 from apex_mcp.models import IngestionState, Retirement
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.importing import IMPORTING
+from apex_mcp.stores.record.import_course import IMPORTING
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client

@@ -16,7 +16,7 @@ from apex_mcp.ingestion.verifying.findings import VECTORS, Finding, finding
 from apex_mcp.models import Holding
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.holdings import Due
-from apex_mcp.stores.record.importing import IMPORTING
+from apex_mcp.stores.record.import_course import IMPORTING
 from apex_mcp.stores.vectors.home import KeptIndex
 
 MISSING = "versions have all their points"

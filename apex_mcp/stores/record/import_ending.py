@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp.models import Layer
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes, note_entities
-from apex_mcp.stores.record.importing import LOCK, RAISE, REVISIONS, Course, removed_meanwhile
+from apex_mcp.stores.record.import_course import Course, lock, raise_revision
 from apex_mcp.stores.record.linking import Told, link_entities
 
 _IMPORTED: LiteralString = "SELECT id FROM versions WHERE id = ANY(%s) AND imported AND tombstoned_at IS NULL"
@@ -91,7 +91,7 @@ class ImportEnding:
     async def add_links(self, course: Course, layer: Layer, links: Sequence[Told]) -> None:
         """Links that versions of the archive support; those of versions that are not stored are left out."""
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
-            await _lock(connection, course)
+            await lock(connection, course)
             there = await _imported(connection, [link.version_id for link in links])
             told = [link for link in links if link.version_id in there]
             if told:
@@ -108,7 +108,7 @@ class ImportEnding:
     async def add_splits(self, course: Course, splits: Sequence[ArchivedSplit]) -> None:
         """What the user keeps apart: as it was in a namespace that held nothing else, else what counts, from now on."""
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
-            revision, ours = await _lock(connection, course)
+            revision, ours = await lock(connection, course)
             kept = splits if ours else [one for one in splits if one.revision_to is None]
             rows = [
                 (
@@ -125,7 +125,9 @@ class ImportEnding:
             found = await connection.execute(_SPLITS, tuple(map(list, zip(*rows, strict=True))))
             apart = await found.fetchall()
             if apart and not ours:
-                await _raise(connection, course, revision + 1)
+                await raise_revision(
+                    connection, course, revision + 1, ours=False, times=[(revision + 1, None)]
+                )
             ids = {row[side] for row in apart for side in ("a_id", "b_id")}
             await note_entities(connection, course.namespace, list(ids))
 
@@ -146,16 +148,13 @@ class ImportEnding:
             known_from: since when the archive knows everything.
         """
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
-            now, ours = await _lock(connection, course)
+            now, ours = await lock(connection, course)
             if ours:
-                numbers, moments = [n for n, _ in times], [time for _, time in times]
-                await connection.execute(REVISIONS, (course.namespace, numbers, moments))
                 await connection.execute(_KNOWN_FROM, (known_from, course.namespace))
-                bound = {"archive": course.archive, "namespace": course.namespace, "ours": True}
-                await connection.execute(RAISE, {**bound, "revision": max(now, revision)})
+                await raise_revision(connection, course, max(now, revision), ours=True, times=times)
             elif await (await connection.execute(_ANY_UNSEEN, (course.namespace, now))).fetchone():
                 await connection.execute(_SEEN, {"namespace": course.namespace, "revision": now + 1})
-                await _raise(connection, course, now + 1)
+                await raise_revision(connection, course, now + 1, ours=False, times=[(now + 1, None)])
             await connection.execute(_FINISHED, (course.archive, course.namespace))
         return ours
 
@@ -163,19 +162,3 @@ class ImportEnding:
 async def _imported(connection: Connection, version_ids: Sequence[UUID]) -> set[UUID]:
     rows = await (await connection.execute(_IMPORTED, (list(set(version_ids)),))).fetchall()
     return {row["id"] for row in rows}
-
-
-async def _lock(connection: Connection, course: Course) -> tuple[int, bool]:
-    """Lock the namespace; its revision, and whether it holds this archive and nothing else."""
-    row: dict[str, Any] | None = await (
-        await connection.execute(LOCK, (course.archive, course.namespace))
-    ).fetchone()
-    if row is None:
-        raise removed_meanwhile()
-    return row["revision"], row["ours"] == row["revision"]
-
-
-async def _raise(connection: Connection, course: Course, revision: int) -> None:
-    await connection.execute(REVISIONS, (course.namespace, [revision], [None]))
-    bound = {"archive": course.archive, "namespace": course.namespace, "ours": False}
-    await connection.execute(RAISE, {**bound, "revision": revision})

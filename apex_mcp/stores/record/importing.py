@@ -1,30 +1,22 @@
-"""Versions out of an archive: committed like new ones, past ones too, without a run of an ingestion behind them.
-
-A namespace that held nothing gets the archive's revisions with their times, for as long as nobody else commits to it: then
-whatever was known at a time before is known again. In any other, each revision of the archive becomes a new one, now.
-"""
+"""Versions out of an archive: committed like new ones, past ones too, without a run of an ingestion behind them."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, LiteralString
 from uuid import UUID
 
-from apex_mcp.errors import Code, Unavailable
 from apex_mcp.models import Layer, Retirement
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
+from apex_mcp.stores.record.import_course import Course, lock, raise_revision
+from apex_mcp.stores.record.import_plan import ArchivedVersion, Fate, Place, Plan, choose
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.linking import link_entities
-from apex_mcp.stores.record.tombstones import ForgetKey, Kind, all_keys, find, hold_off_forgetting
-from apex_mcp.stores.record.versions import LOG, NewVersion, insert_versions, purged
-from apex_mcp.stores.record.visibility import CURRENT
-
-# The lock of whoever imports an archive. Its points are in the index before the record knows of their versions.
-IMPORTING: LiteralString = "apex-mcp import"
+from apex_mcp.stores.record.tombstones import ForgetKey, Kind, find, hold_off_forgetting
+from apex_mcp.stores.record.versions import LOG, insert_versions
 
 _BEGIN: LiteralString = """
 WITH room AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('entities', 'seq')) AS first),
@@ -38,21 +30,6 @@ ON CONFLICT DO NOTHING
 _NAMESPACE: LiteralString = """
 INSERT INTO namespaces (name, created_at) VALUES (%s, coalesce(%s, now())) ON CONFLICT DO NOTHING
 """
-
-_DOCUMENTS: LiteralString = """
-INSERT INTO documents (id, namespace, key, created_at)
-SELECT DISTINCT ON (id) * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[]) AS r(id, n, k, t) ORDER BY id
-ON CONFLICT DO NOTHING
-"""
-
-_STANDING: LiteralString = f"""
-SELECT d.id AS document_id, v.id AS version_id, v.content_hash, i.accepted_at,
-       coalesce((SELECT max(number) FROM versions o WHERE o.document_id = d.id), 0) AS last_number
-FROM documents d LEFT JOIN versions v ON v.document_id = d.id AND {CURRENT} LEFT JOIN ingestions i ON i.id = v.ingestion_id
-WHERE d.id = ANY(%s)
-"""
-
-_LOCK_DOCUMENTS: LiteralString = "SELECT 1 FROM documents WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
 _INGESTIONS: LiteralString = """
 INSERT INTO ingestions (id, namespace, document_id, request, fingerprint, lane, bulk, state, step, result, accepted_at,
@@ -84,11 +61,6 @@ SELECT version_id, ingestion_id, namespace, 'done', usage, clock_timestamp() FRO
     AS r(version_id uuid, ingestion_id uuid, namespace text, usage jsonb) ON CONFLICT DO NOTHING
 """
 
-LOCK: LiteralString = """
-SELECT n.revision, i.revision AS ours FROM namespaces n JOIN imports i ON i.namespace = n.name AND i.archive = %s
-WHERE n.name = %s FOR NO KEY UPDATE OF n
-"""
-
 _RETIRE: LiteralString = """
 UPDATE versions v SET revision_to = r.revision FROM unnest(%s::uuid[], %s::bigint[]) AS r(id, revision) WHERE v.id = r.id
 RETURNING v.id, v.revision_from, v.revision_to
@@ -101,78 +73,6 @@ FROM jsonb_to_recordset(%s::jsonb) AS r(id uuid, revision_from bigint, revision_
     committed_at timestamptz)
 WHERE v.id = r.id
 """
-
-REVISIONS: LiteralString = """
-INSERT INTO revisions (namespace, revision, committed_at)
-SELECT %s, r, coalesce(t, clock_timestamp()) FROM unnest(%s::bigint[], %s::timestamptz[]) AS u(r, t) ON CONFLICT DO NOTHING
-"""
-
-RAISE: LiteralString = """
-WITH raised AS (UPDATE namespaces SET revision = %(revision)s WHERE name = %(namespace)s)
-UPDATE imports SET revision = CASE WHEN %(ours)s THEN %(revision)s END
-WHERE archive = %(archive)s AND namespace = %(namespace)s
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """Which archive goes where.
-
-    Attributes:
-        archive: its digest.
-        source: the namespace in it.
-        namespace: the one that it goes into.
-    """
-
-    archive: str
-    source: str
-    namespace: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivedVersion:
-    """One version of an archive, under the ids that it gets here.
-
-    Attributes:
-        version: what is stored; `extraction` is empty, because `text_graph` and `model_graph` hold what it names.
-        previous: id of the document's version before, as far as it is in the archive.
-        newest: it is the document's last version in the archive; `newest_hash` is that one's.
-        answers: rows of what a model answered about it.
-        usage: what a model cost that is done with it; else None.
-    """
-
-    version: NewVersion
-    key: str
-    number: int
-    document_created_at: datetime
-    previous: UUID | None
-    newest: bool
-    newest_hash: str
-    accepted_at: datetime
-    committed_at: datetime
-    revision: int
-    enriched_from: int | None
-    text_graph: GraphRows
-    model_graph: GraphRows
-    answers: Sequence[dict[str, Any]]
-    usage: dict[str, float] | None
-
-
-class Fate(StrEnum):
-    """What becomes of a document of an archive."""
-
-    IMPORTED = "imported"
-    UNCHANGED = "unchanged"
-    KEPT = "kept"
-    FORGOTTEN = "forgotten"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is wanted of some versions, and what became of the documents whose last version was among them."""
-
-    wanted: list[ArchivedVersion] = field(default_factory=list[ArchivedVersion])
-    fates: dict[UUID, Fate] = field(default_factory=dict[UUID, Fate])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +125,7 @@ class ImportStore:
             self._database.connection(answer_seconds=LONG_SECONDS) as connection,
             connection.transaction(force_rollback=True),
         ):
-            chosen = await self._choose(connection, versions, course, plan.fates)
+            chosen = await choose(connection, versions, course, plan.fates)
             plan.wanted.extend(one for one, _ in chosen)
         return plan
 
@@ -272,21 +172,16 @@ class ImportStore:
         result = ImportResult()
         if keys:
             versions = await _without_forgotten(connection, keys, course, versions)
-        chosen = await self._choose(connection, versions, course, result.fates)
+        chosen = await choose(connection, versions, course, result.fates)
         await _insert(connection, chosen)
-        row = await (await connection.execute(LOCK, (course.archive, course.namespace))).fetchone()
-        if row is None:
-            raise removed_meanwhile()
-        now, ours = row["revision"], row["ours"] == row["revision"]
+        now, ours = await lock(connection, course)
         numbers = _numbers(chosen, now, ours=ours)
-        last = max([now, *numbers.values(), *([until] if ours else [])])
+        last = max(now, *numbers.values(), until if ours else now)
         result.retired.extend(await _publish(connection, chosen, numbers, ours=ours))
-        known = list(times) if ours else [(number, None) for number in numbers.values()]
-        await connection.execute(
-            REVISIONS, (course.namespace, [n for n, _ in known], [time for _, time in known])
+        known: Sequence[tuple[int, datetime | None]] = (
+            list(times) if ours else [(number, None) for number in numbers.values()]
         )
-        bound = {"archive": course.archive, "namespace": course.namespace, "ours": ours}
-        await connection.execute(RAISE, {**bound, "revision": last})
+        await raise_revision(connection, course, last, ours=ours, times=known)
         new = [one.version.id for one, _ in chosen]
         if new and not ours:
             for layer in (Layer.TEXT, Layer.MODEL):
@@ -297,102 +192,8 @@ class ImportStore:
         result.stored.extend(new)
         return result
 
-    async def _choose(
-        self,
-        connection: Connection,
-        versions: Sequence[ArchivedVersion],
-        course: Course,
-        fates: dict[UUID, Fate],
-    ) -> "list[tuple[ArchivedVersion, _Place]]":
-        """What is to be stored, and where it comes in its document."""
-        documents = {one.version.document_id: one for one in versions}
-        await connection.execute(
-            _DOCUMENTS,
-            (
-                list(documents),
-                [course.namespace] * len(documents),
-                [one.key for one in documents.values()],
-                [one.document_created_at for one in documents.values()],
-            ),
-        )
-        await connection.execute(_LOCK_DOCUMENTS, (list(documents),))
-        # From here on by statements of their own, which see what that one may have waited for.
-        rows = await (await connection.execute(_STANDING, (list(documents),))).fetchall()
-        places = {row.pop("document_id"): _Place(**row) for row in rows}
-        if len(places) < len(documents):
-            # It was there to be inserted, and a purge removed it before it was locked.
-            raise removed_meanwhile()
-        ids = [one.version.id for one in versions]
-        there = {
-            row["id"]
-            for row in await (
-                await connection.execute("SELECT id FROM versions WHERE id = ANY(%s)", (ids,))
-            ).fetchall()
-        }
-        gone = await purged(connection, ids)
-        keys = await all_keys(connection)
-        forgotten: set[str] = set()
-        for namespace in {course.source, course.namespace}:
-            forgotten |= await find(
-                connection, keys, Kind.DOCUMENT, namespace, {one.key for one in documents.values()}
-            )
-        chosen: list[tuple[ArchivedVersion, _Place]] = []
-        for one in versions:
-            place = places[one.version.document_id]
-            if one.version.id in gone or one.key in forgotten:
-                fate = Fate.FORGOTTEN
-            elif one.version.id in there:
-                fate = Fate.UNCHANGED
-            else:
-                fate = place.fate_of(one)
-            if fate is Fate.IMPORTED:
-                places[one.version.document_id] = after = place.after(one)
-                chosen.append((one, after))
-            if one.newest:
-                fates[one.version.document_id] = fate
-        return chosen
 
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """How a document stands: its current version."""
-
-    version_id: UUID | None
-    content_hash: str | None
-    accepted_at: datetime | None
-    last_number: int
-    before: UUID | None = None
-
-    def fate_of(self, one: ArchivedVersion) -> Fate:
-        if self.version_id is None or self.version_id == one.previous:
-            return Fate.IMPORTED
-        if self.content_hash == one.newest_hash:
-            return Fate.UNCHANGED
-        assert self.accepted_at is not None
-        return Fate.KEPT if self.accepted_at >= one.accepted_at else Fate.IMPORTED
-
-    def after(self, one: ArchivedVersion) -> "_Place":
-        return _Place(
-            one.version.id,
-            one.version.content_hash,
-            one.accepted_at,
-            one.number if one.number > self.last_number else self.last_number + 1,
-            self.version_id,
-        )
-
-
-_Chosen = Sequence[tuple[ArchivedVersion, _Place]]
-
-
-def removed_meanwhile() -> Unavailable:
-    """The error where the namespace, or a document, was forgotten while an archive came into it."""
-    return Unavailable(
-        "what the archive goes into was removed meanwhile",
-        code=Code.RECORD_UNAVAILABLE,
-        unchanged="nothing more was stored",
-        next_step="run the import again",
-        retry_after_seconds=1,
-    )
+_Chosen = Sequence[tuple[ArchivedVersion, Place]]
 
 
 async def _without_forgotten(
@@ -455,7 +256,7 @@ async def _insert(connection: Connection, chosen: _Chosen) -> None:
         await connection.execute(_ENRICHED, (json.dumps(done, default=str),))
 
 
-def _ingestion(ord_: int, one: ArchivedVersion, place: _Place) -> dict[str, Any]:
+def _ingestion(ord_: int, one: ArchivedVersion, place: Place) -> dict[str, Any]:
     """Stands for the version's way here. It has no file and no text: neither can be tried again."""
     version = one.version
     request: dict[str, Any] = {
