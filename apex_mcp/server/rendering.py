@@ -61,7 +61,9 @@ def _enrichment_reason(view: IngestionView) -> str:
 
 
 def called(view: IngestionView) -> str:
-    """What to call a document before its title is known: the end of its address."""
+    """What to call a document before its title is known: the end of its address, if that is not a hash of its text."""
+    if not view.title and view.key.startswith("text:"):
+        return "a text"
     return view.title or unquote(view.key.rstrip("/").rpartition("/")[2]) or view.key
 
 
