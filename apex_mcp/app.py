@@ -134,6 +134,10 @@ class App:
             servers.append(("neo4j", _host(settings.neo4j_uri), self.projector.verify))
         if settings.redis_url is not None and self.shared.verify_redis is not None:
             servers.append(("redis", _host(settings.redis_url.get_secret_value()), self.shared.verify_redis))
+        if settings.staging.startswith("s3://"):
+            # Of a piece that is not there: nothing is read or written.
+            ask = partial(self.staging.get, self.record_id, "look")
+            servers.append(("staging", settings.staging, ask))
         return servers
 
     async def worker_client(self) -> Client:

@@ -116,6 +116,8 @@ def _waiting_for(ingestion: Ingestion, health: Health | None) -> str:
     # A claimed one waits as well: it has not begun, or its next step does not come.
     if health is not None and (temporal := health.of("temporal")).detail:
         return temporal.detail
+    if health is not None and (vectors := health.of("vectors")).detail:
+        return f"the vector index: {vectors.detail}"
     return "its turn" if ingestion.state is IngestionState.PENDING else ""
 
 

@@ -15,6 +15,9 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.views import StatsView, StoreHealth
 
+# As a search waits for it.
+_STORE_SECONDS = 3.0
+
 
 class Stats:
     """What `get_stats` answers.
@@ -96,9 +99,12 @@ class Stats:
 
     async def _vectors(self, use: IndexUse) -> StoreHealth:
         try:
-            points = await (await self._index.follow(use)).count()
+            async with asyncio.timeout(_STORE_SECONDS):
+                points = await (await self._index.follow(use)).count()
         except ApexError as error:
             return StoreHealth(name="vectors", state="down", detail=error.message)
+        except TimeoutError:
+            return StoreHealth(name="vectors", state="down", detail="the index does not answer in time")
         lacks = self._index.lacks(use)
         detail = lacks or f"{points} passages in the index"
         return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)

@@ -34,6 +34,7 @@ class Projector:
         self._queue = record.graph_queue
         self._client = client
         self._writer = Neo4jWriter(client, record_id)
+        self._record_key = record_id.hex
         self._dimension: int | None = None
 
     async def has_work(self) -> bool:
@@ -92,7 +93,7 @@ class Projector:
         vector = next((one.vector for one in (*page.entities, *page.ends) if one.vector), None)
         dimension = len(unpack(vector)) if vector else self._dimension
         if dimension is not None and dimension != self._dimension:
-            await ensure_vector_index(self._client, dimension)
+            await ensure_vector_index(self._client, dimension, record=self._record_key)
             self._dimension = dimension
 
     async def _page(

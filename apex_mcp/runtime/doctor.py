@@ -38,7 +38,7 @@ _SAMPLE = "# A heading\n\nA paragraph of a small file that every parser can read
 # Name, address, and a question that raises where it does not answer.
 Server = tuple[str, str, Callable[[], Awaitable[object]]]
 # Those that come on top; the others are looked at whether they are the user's or not.
-_EXTRA_SERVERS = {"neo4j": "Neo4j", "redis": "Redis"}
+_EXTRA_SERVERS = {"neo4j": "Neo4j", "redis": "Redis", "staging": "staging"}
 
 
 class Check(BaseModel):

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _DRAIN_SECONDS = 20
 _LOOK_AGAIN_SECONDS = 2.0
 _WATCH_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
+_LOOKS_WITHOUT_WORKER = 2
 # Temporal remembers who polled for minutes; a poll that is there is renewed at least this often.
 _POLLED_SECONDS = 90.0
 
@@ -91,6 +93,20 @@ class _Served:
         assert self._app.ownership is not None, "its database is a server of the user's"
         await self._app.ownership.lost()
 
+    async def knows_its_namespace(self) -> bool:
+        """Whether Temporal has been asked, and has the namespace.
+
+        Raises:
+            Rejected: it has none of this name (`settings_invalid`).
+        """
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._app.temporal.verify(self._app.temporal_client)
+        # A server that does not answer is waited for; and whoever may start workflows may not always ask for this.
+        except (RPCError, RuntimeError, TimeoutError):
+            return False
+        return True
+
     async def states(self) -> dict[str, str]:
         """The state of each part; asked again after a moment only, however often somebody wants to know."""
         if time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
@@ -103,12 +119,13 @@ async def _serve(settings: Settings, access: Access, listener: socket.socket) ->
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncGenerator[_Served]:
         async with open_server_app(settings, working=False) as app:
-            watch = asyncio.create_task(_watch_temporal(app))
+            watches = [asyncio.create_task(watch(app)) for watch in (_watch_temporal, _watch_vectors)]
             try:
                 yield _Served(app)
             finally:
-                watch.cancel()
-                await asyncio.wait([watch])
+                for watch in watches:
+                    watch.cancel()
+                await asyncio.wait(watches)
 
     keeper = Keeper(open_services)
 
@@ -161,10 +178,12 @@ class _Server(uvicorn.Server):
 
 
 async def _stop_if_refused(keeper: Keeper[_Served], server: _Server) -> None:
-    """What does not get better by waiting (a database that is newer, a wrong setting) ends the server at once."""
+    """What does not get better by waiting (a newer database, a wrong setting, no such namespace) ends the server at once."""
+    namespace_is_known = False
     while True:
         try:
-            await keeper.services()
+            services = await keeper.services()
+            namespace_is_known = namespace_is_known or await services.knows_its_namespace()
         except ApexError as error:
             if not error.retryable:
                 server.refused = error
@@ -181,6 +200,7 @@ async def _watch_temporal(app: App) -> None:
         task_queue=TaskQueue(name=app.task_queue),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
+    without_worker = 0
     while True:
         try:
             answer = await app.temporal_client.workflow_service.describe_task_queue(request)
@@ -194,10 +214,21 @@ async def _watch_temporal(app: App) -> None:
             app.health.note("temporal", "down", what)
         else:
             latest = max((poller.last_access_time.ToSeconds() for poller in answer.pollers), default=0)
-            if time.time() - latest < _POLLED_SECONDS:
+            without_worker = 0 if time.time() - latest < _POLLED_SECONDS else without_worker + 1
+            if without_worker == 0:
                 app.health.note("temporal", "ok")
-            else:
+            # A server that was started again knows of no poll before the workers have come back.
+            elif without_worker >= _LOOKS_WITHOUT_WORKER:
                 app.health.note("temporal", "degraded", "no worker is polling: start `apex-worker`")
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def _watch_vectors(app: App) -> None:
+    """Ask for the vector index now and then, so that those who wait for an ingestion hear what it waits for."""
+    while app.verify_qdrant is not None:
+        # The breaker notes what comes of it.
+        with contextlib.suppress(ApexError):
+            await app.verify_qdrant()
         await asyncio.sleep(_WATCH_SECONDS)
 
 

@@ -117,12 +117,9 @@ def test_every_setting_that_is_given_exists(name: str) -> None:
     assert {key for key in given if key.startswith("APEX_")} <= known
 
 
-def test_whatever_says_which_model_is_asked_and_how_reaches_the_containers() -> None:
-    fields = [
-        field
-        for field in Settings.model_fields
-        if field.startswith(("llm", "openai", "embedder", "ontology"))
-    ]
+def test_whatever_says_what_the_memory_does_reaches_the_containers() -> None:
+    what = ("llm", "openai", "embedder", "ontology", "max", "parse", "staging_ttl", "keep", "erase")
+    fields = [field for field in Settings.model_fields if field.startswith(what)]
     given = environment_of("worker", example())
     assert {f"APEX_{field.upper()}" for field in fields} <= given.keys()
     # And where `.env` says nothing else, it is what holds without containers.

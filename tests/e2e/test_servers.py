@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +23,7 @@ from tests.e2e.demo import every_demo_file_goes_in_and_answers_its_question, sen
 from tests.e2e.homes import ERAS, Session
 from tests.e2e.servers import Process, Site, Stores, new_site
 from tests.ingestion.documents import make_docx
-from tests.services.redis_server import free_port
+from tests.services.s3_server import S3Service
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("neo4j")]
@@ -260,13 +259,25 @@ def test_a_worker_that_stages_elsewhere_ends_and_names_the_setting(site: Site, t
     assert "settings_invalid: APEX_STAGING" in worker.log
 
 
-def test_a_namespace_that_temporal_does_not_have_is_named_and_never_ready(site: Site) -> None:
-    worker = site.process("apex-worker", APEX_TEMPORAL_NAMESPACE="nope")
-    assert worker.popen.wait(60) == 1
-    assert "Temporal has no namespace nope" in worker.log
-    door = replace(site, port=free_port())
-    with door.ready(door.process("apex-mcp", "serve", APEX_TEMPORAL_NAMESPACE="nope")):
-        assert _parts(door)["temporal"] == "down"
+@pytest.mark.parametrize("command", [["apex-mcp", "serve", "--port", "0"], ["apex-worker"]])
+def test_a_namespace_that_temporal_does_not_have_ends_the_process_and_is_named(
+    site: Site, command: list[str]
+) -> None:
+    process = site.process(*command, APEX_TEMPORAL_NAMESPACE="nope")
+    assert process.popen.wait(60) == 1
+    assert "Temporal has no namespace nope" in process.log
+
+
+def test_a_bucket_that_is_away_is_a_part_that_is_down(stores: Stores, s3: S3Service) -> None:
+    bucket = s3.new_bucket()
+    staging = {"APEX_STAGING": f"s3://{bucket}/memory", "APEX_S3_ENDPOINT_URL": s3.endpoint_url}
+    with new_site(stores) as other, other.ready(other.process("apex-mcp", "serve", **staging)) as door:
+        assert _parts(other)["staging"] == "ok"
+        for item in s3.client().list_objects_v2(Bucket=bucket).get("Contents", ()):
+            s3.client().delete_object(Bucket=bucket, Key=item["Key"])
+        s3.client().delete_bucket(Bucket=bucket)
+        door.waits(lambda: _parts(other)["staging"] == "down")
+        assert other.status("/ready") == 200
 
 
 def test_a_door_for_others_needs_a_token(site: Site) -> None:

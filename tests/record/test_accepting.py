@@ -4,6 +4,8 @@ import pytest
 
 from apex_mcp.errors import Code, Conflict, NotFound
 from apex_mcp.models import IngestionState, Lane
+from apex_mcp.presenting import present_ingestion
+from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
 from tests.record.notes import claim, commit, note, remember
 from tests.waiting import eventually
@@ -16,6 +18,15 @@ async def test_the_same_unfinished_request_twice_is_one_ingestion(record: Record
     again = await record.ingestions.accept([note("b"), note("a")])
     assert first == [again[1], again[0], again[1]]
     assert await record.ingestions.unfinished() == 2
+
+
+async def test_what_the_vector_index_lacks_is_what_an_ingestion_waits_for(record: Record) -> None:
+    (accepted,) = await record.ingestions.accept([note()])
+    ingestion, health = await record.ingestions.get_one(accepted), Health()
+    assert present_ingestion(ingestion, health).waiting_for == "its turn"
+    health.note("vectors", "degraded", "the Qdrant server does not answer")
+    waiting = present_ingestion(ingestion, health).waiting_for
+    assert waiting == "the vector index: the Qdrant server does not answer"
 
 
 async def test_a_finished_request_sent_anew_is_a_new_ingestion_unless_it_carries_a_key(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, LiteralString
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -14,6 +14,7 @@ from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.graph.best import DEGRADED, BestGraph
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
+from apex_mcp.stores.graph.neo4j_schema import ensure_vector_index
 from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
 from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
@@ -136,6 +137,8 @@ async def test_vectors_of_names_that_come_after_the_commit_are_searched_as_graph
     packed = {id_of(name, space): pack(vector) for name, vector in vectors.items()}
     await keep_vectors(memory.record, "three numbers", packed, space)
     assert await memory.projector.has_work()
+    # Of memories of other tests: the index would be left to them.
+    await memory.client.alone("MATCH (n:Entity) WHERE n.record <> $record REMOVE n.name_embedding", record="")
     await memory.settle()
     driver = Neo4jDriver(neo4j.uri, neo4j.user, neo4j.password)
     try:
@@ -151,6 +154,15 @@ async def test_vectors_of_names_that_come_after_the_commit_are_searched_as_graph
         vector=[1.0, 0.0, 0.0],
     )
     assert [row["name"] for row in by_index] == ["Rocket", "Missile", "Tulip"]
+
+    # Another memory, whose vectors are longer, leaves the index alone; the same one may have another embedder by now.
+    for owner, dimension in ((uuid4().hex, 3), (memory.record_id.hex, 4)):
+        await ensure_vector_index(memory.client, 4, record=owner)
+        (index,) = await memory.ask(
+            "SHOW VECTOR INDEXES YIELD name, options WHERE name = 'entity_name_embedding' "
+            "RETURN options.indexConfig['vector.dimensions'] AS dimension"
+        )
+        assert index["dimension"] == dimension
 
 
 @pytest.mark.parametrize(

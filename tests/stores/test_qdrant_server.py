@@ -1,5 +1,6 @@
 """What the index on a Qdrant server does besides what every vector index does."""
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 from apex_mcp.errors import ApexError, Code, Invariant, Rejected, Unavailable
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.health import Health
+from apex_mcp.stores.vectors import qdrant_errors
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, check_version, qdrant_client
 from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 from tests.doubles.qdrant_server import QdrantServer
@@ -159,6 +161,25 @@ async def test_after_three_failures_the_server_is_left_alone(server: QdrantServe
             await index.count()
     assert len(server.requests) == asked
     assert health.of("vectors").state == "down"
+
+
+async def test_a_server_that_hangs_is_not_waited_for_by_who_only_looks(
+    server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qdrant_errors, "LOOK_SECONDS", 0.2)
+    health = Health()
+    breaker = CircuitBreaker("vectors", Code.VECTORS_UNAVAILABLE, health)
+    async with opened(server, breaker=breaker) as index, qdrant_client(server.url, None) as client:
+        server.held.clear()
+        try:
+            # Less than the client waits for an answer to a write.
+            async with asyncio.timeout(15):
+                for look in (index.ready, QdrantHome(client, RECORD, breaker=breaker).verify):
+                    with pytest.raises(Unavailable):
+                        await look()
+        finally:
+            server.held.set()
+    assert health.of("vectors").detail == "the Qdrant server does not answer"
 
 
 async def test_the_point_that_says_whose_index_it_is_is_neither_counted_nor_found(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -78,6 +78,29 @@ class OntologyFile(_Strict):
     fallback_type: TypeName | None = None
     entity_types: tuple[EntityType, ...] = ()
     predicates: tuple[Predicate, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _refuse_twins("entity type", [one.name for one in self.entity_types])
+        _refuse_twins("predicate", [one.name for one in self.predicates])
+        _refuse_shared(
+            "entity types",
+            {
+                one.name: {" ".join(_words(word)) for word in (one.name, *one.aliases)}
+                for one in self.entity_types
+            },
+        )
+        _refuse_shared(
+            "predicates",
+            {
+                one.name: {_snake(word) for word in (one.name, *one.aliases, *one.inverse_aliases)}
+                for one in self.predicates
+            },
+        )
+        for one in self.predicates:
+            if one.name in _SAYS_NOTHING:
+                raise ValueError(f"the predicate {one.name} says nothing of a relation: name what it is")
+        return self
 
 
 class Ontology(_Strict):
@@ -268,6 +291,16 @@ def _refuse_twins(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"the {what} {name} stands there twice")
+
+
+def _refuse_shared(what: str, words: Mapping[str, Collection[str]]) -> None:
+    """Refuse a word by which two of these are known: which one a model means could not be told."""
+    known: dict[str, str] = {}
+    for name, own in words.items():
+        for word in own:
+            if word in known:
+                raise ValueError(f"the {what} {known[word]} and {name} have the word {word} both")
+            known[word] = name
 
 
 def _places(error: ValidationError) -> str:

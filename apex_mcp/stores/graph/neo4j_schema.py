@@ -3,11 +3,14 @@
 Several memories may share a database: every node carries its `record`, relations are found from nodes, and no query leaves it.
 """
 
+import logging
 from typing import LiteralString
 
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 
 NAMES_INDEX = "apex_names"
+
+_log = logging.getLogger(__name__)
 
 _STATEMENTS: tuple[LiteralString, ...] = (
     "CREATE CONSTRAINT apex_graph IF NOT EXISTS FOR (n:ApexGraph) REQUIRE n.record IS UNIQUE",
@@ -31,6 +34,11 @@ _STATEMENTS: tuple[LiteralString, ...] = (
     "OPTIONS {indexConfig: {`fulltext.analyzer`: 'keyword'}}",
 )
 
+# Graphiti knows the index by its name, so there is one.
+_OTHERS_VECTORS: LiteralString = """
+MATCH (n:Entity) WHERE n.record <> $record AND n.name_embedding IS NOT NULL RETURN 1 AS found LIMIT 1
+"""
+
 _VECTOR_INDEX: LiteralString = """
 CREATE VECTOR INDEX entity_name_embedding IF NOT EXISTS FOR (n:Entity) ON (n.name_embedding)
 OPTIONS {indexConfig: {`vector.dimensions`: $dimension, `vector.similarity_function`: 'cosine'}}
@@ -44,13 +52,20 @@ async def ensure_schema(client: Neo4jClient) -> None:
     await client.alone("CALL db.awaitIndexes(60)")
 
 
-async def ensure_vector_index(client: Neo4jClient, dimension: int) -> None:
-    """Create the index of the names' vectors, in place of one for vectors of another size."""
+async def ensure_vector_index(client: Neo4jClient, dimension: int, *, record: str) -> None:
+    """Create the index of the names' vectors, in place of one for vectors of another size, unless another memory's are in it."""
     found = await client.alone(
         "SHOW VECTOR INDEXES YIELD name, options WHERE name = 'entity_name_embedding' "
         "RETURN options.indexConfig['vector.dimensions'] AS dimension"
     )
     if found and found[0]["dimension"] != dimension:
+        if await client.alone(_OTHERS_VECTORS, record=record):
+            _log.warning(
+                "names have no vector index: another memory in this Neo4j has the one for %d dimensions, and these have %d",
+                found[0]["dimension"],
+                dimension,
+            )
+            return
         await client.alone("DROP INDEX entity_name_embedding IF EXISTS")
     await client.alone(_VECTOR_INDEX, dimension=dimension)
     await client.alone("CALL db.awaitIndexes(60)")

@@ -1,7 +1,9 @@
 """What the Qdrant client's failures mean to us. The one place where they are translated."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
@@ -11,8 +13,12 @@ from apex_mcp.errors import ApexError, Code, Invariant, Rejected, Unavailable
 from apex_mcp.stores.breaker import ANSWERED
 
 MISSING = "missing"
+# A server that is there answers what only looks within a moment.
+LOOK_SECONDS = 4.0
 _NOT_LET_IN = frozenset({401, 403})
 _BUSY = frozenset({408, 429})
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -32,8 +38,18 @@ def translated() -> Generator[None]:
         raise unavailable("busy", retry_after_seconds=float(error.retry_after_s)) from error
     except ResponseHandlingException as error:
         raise unavailable(type(error.source).__name__) from error
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, TimeoutError) as error:
         raise unavailable(type(error).__name__) from error
+
+
+async def soon(ask: Callable[[], Awaitable[T]]) -> T:
+    """An answer to what only looks, within `translated`: whoever asks does not wait for a server that hangs.
+
+    Raises:
+        TimeoutError: none came in a few seconds.
+    """
+    async with asyncio.timeout(LOOK_SECONDS):
+        return await ask()
 
 
 def unavailable(cause: str, *, retry_after_seconds: float = 2) -> Unavailable:

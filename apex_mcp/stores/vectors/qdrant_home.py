@@ -12,7 +12,7 @@ from qdrant_client import AsyncQdrantClient
 from apex_mcp.addresses import is_http
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.stores.breaker import CircuitBreaker
-from apex_mcp.stores.vectors.qdrant_errors import translated
+from apex_mcp.stores.vectors.qdrant_errors import soon, translated
 from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 
 # Statistics of words by a corpus filter.
@@ -146,7 +146,7 @@ async def check_version(client: AsyncQdrantClient) -> None:
         Rejected: it is too old, or does not let us in (`settings_invalid`).
     """
     with translated():
-        version = (await client.info()).version
+        version = (await soon(client.info)).version
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))

@@ -11,6 +11,7 @@ shards each shard takes them from its own part of the scope, which differs littl
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -25,7 +26,7 @@ from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
 from apex_mcp.stores.vectors.layout import DENSE, HNSW_EF, WORDS
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH
-from apex_mcp.stores.vectors.qdrant_errors import is_missing, translated, unavailable
+from apex_mcp.stores.vectors.qdrant_errors import is_missing, soon, translated, unavailable
 
 # Some megabytes of a request at 1,536 dimensions; a server takes 32.
 _UPSERT_BATCH = 100
@@ -388,7 +389,7 @@ class QdrantVectorIndex:
 
     async def _identity(self) -> dict[str, Any] | None:
         found = await self._asked(
-            lambda: self._client.retrieve(self._collection, [_IDENTITY], with_payload=True)
+            partial(soon, lambda: self._client.retrieve(self._collection, [_IDENTITY], with_payload=True))
         )
         return found[0].payload or {} if found else None
 
@@ -398,7 +399,7 @@ class QdrantVectorIndex:
         )
 
     async def _dense_dimension(self) -> int | None:
-        info = await self._asked(lambda: self._client.get_collection(self._collection))
+        info = await self._asked(partial(soon, lambda: self._client.get_collection(self._collection)))
         vectors = info.config.params.vectors
         dense = vectors.get(DENSE) if isinstance(vectors, dict) else None
         return dense.size if dense is not None else None

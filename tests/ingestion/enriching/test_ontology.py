@@ -26,6 +26,12 @@ predicates:
     aliases: [lies_at]
 """
 
+TUGS = """
+  - name: tugs
+    description: pulls
+    inverse_aliases: [Lies at]
+"""
+
 
 def loaded(path: Path) -> Ontology:
     return load_ontology(load_settings(ontology=path))
@@ -184,6 +190,9 @@ def test_no_setting_takes_the_package_s_own() -> None:
         (OWN.replace("exclusive", "exclusif"), "predicates.0.exclusif: Extra inputs"),
         (OWN.replace("exclusive: true", "exclusive: always"), "predicates.0.exclusive"),
         (OWN.replace("name: Port", "name: Vessel"), "the entity type Vessel stands there twice"),
+        (f"extends: default\n{OWN.replace('name: Port', 'name: Vessel')}", "the entity type Vessel stands there twice"),
+        (OWN + TUGS, "the predicates moored_at and tugs have the word lies_at both"),
+        (OWN.replace("name: moored_at", "name: relates_to"), "the predicate relates_to says nothing"),
         (f"fallback_type: Cargo\n{OWN}", "fallback_type Cargo is none of the entity types"),
         ("predicates: []\n", "entity_types"),
     ],
