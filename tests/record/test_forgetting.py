@@ -498,6 +498,10 @@ async def test_what_callers_and_models_said_of_a_forgotten_entity_goes_as_well(r
         "facts": [{"subject": "Ann", "object": "Acme"}],
     }
     assert {question: await answers.find(question) for question in small} == small
+    # It was asked before, and answered only now.
+    await answers.keep("late", content)
+    assert await answers.find("late") == await answers.find("extract")
+    assert await tables_with(record, CANARY) == []
 
 
 async def test_an_answer_of_an_archive_that_nobody_can_read_keeps_nothing_from_being_forgotten(

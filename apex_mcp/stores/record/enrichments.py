@@ -13,10 +13,12 @@ from apex_mcp.errors import ApexError, Invariant
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
 from apex_mcp.stores.record.database import LONG_SECONDS, Database
+from apex_mcp.stores.record.forgetting_entities import answer_without_forgotten
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
 from apex_mcp.stores.record.publishing import RESOLVING, End, Enriched, Link, Overtaken
 from apex_mcp.stores.record.session_lock import session_lock
 from apex_mcp.stores.record.snapshot import Snapshot
+from apex_mcp.stores.record.tombstones import hold_off_forgetting
 from apex_mcp.stores.record.visibility import CURRENT
 
 __all__ = [
@@ -269,8 +271,13 @@ class EnrichmentStore:
         return row["answer"] if row else None
 
     async def keep_answer(self, version_id: UUID, key: str, answer: dict[str, Any]) -> None:
-        """Keep an answer for as long as the version stands; nothing for one that was removed."""
-        async with self._database.connection() as connection:
+        """Keep an answer for as long as the version stands, without what names a forgotten entity.
+
+        Nothing is kept for a version that was removed.
+        """
+        async with self._database.transaction() as connection:
+            if keys := await hold_off_forgetting(connection):
+                answer = await answer_without_forgotten(connection, keys, version_id, answer)
             await connection.execute(
                 "INSERT INTO model_answers (version_id, key, namespace, answer) "
                 "SELECT id, %s, namespace, %s::jsonb FROM versions WHERE id = %s FOR KEY SHARE ON CONFLICT DO NOTHING",

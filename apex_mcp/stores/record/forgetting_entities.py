@@ -1,9 +1,9 @@
 """Forgetting an entity: every name that is shown as it, with its mentions, facts and links, in every version at once."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from apex_mcp import ids
@@ -11,7 +11,7 @@ from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import Connection
 from apex_mcp.stores.record.forgetting_prospects import ShownDocument
 from apex_mcp.stores.record.graph_changes import note_forgotten_entities
-from apex_mcp.stores.record.tombstones import Kind, forget_alone, put
+from apex_mcp.stores.record.tombstones import ForgetKey, Kind, find, forget_alone, put
 from apex_mcp.stores.record.versions import RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import NAMED, SPLIT
 
@@ -249,6 +249,27 @@ async def _strip_answers(connection: Connection, namespace: str, names: set[str]
             await connection.execute(_WRITE_ANSWERS, (json.dumps(changed),))
         if unreadable:
             await connection.execute(_DELETE_ANSWERS, tuple(map(list, zip(*unreadable, strict=True))))
+
+
+async def answer_without_forgotten(
+    connection: Connection, keys: Sequence[ForgetKey], version_id: UUID, answer: dict[str, Any]
+) -> dict[str, Any]:
+    """What a model answered about a version, and what its namespace has not forgotten of that by now."""
+    content: Any = answer.get("content")
+    version = await connection.execute("SELECT namespace FROM versions WHERE id = %s", (version_id,))
+    row = await version.fetchone()
+    if row is None or not isinstance(content, dict) or "entities" not in content:
+        return answer
+    read = cast("dict[str, Any]", content)
+    gone = await find(connection, keys, Kind.ENTITY, row["namespace"], set(_named(read)))
+    return {**answer, "content": _without(read, gone)} if gone else answer
+
+
+def _named(content: dict[str, Any]) -> Iterator[str]:
+    for one in content["entities"]:
+        yield from map(ids.normalise_name, (one["name"], *one["aliases"]))
+    for one in content["facts"]:
+        yield from map(ids.normalise_name, (one["subject"], one["object"]))
 
 
 def _without(given: dict[str, Any], names: set[str]) -> dict[str, Any]:
