@@ -122,7 +122,7 @@ class Driver:
         assert document.cancelled is not None
         view = await self._ended(view)
         assert view.state is IngestionState.READY, view
-        self.model.remember(key, document.cancelled, self.step, sent=document.cancelled)
+        self.model.remember(key, document.cancelled, self.step, accepted=document.attempts[ingestion_id])
 
     def _new(self, names: Collection[str], facts: Collection[Fact]) -> Said:
         return Said(_word(self.step), frozenset(names), frozenset(facts))
@@ -174,9 +174,12 @@ class Driver:
             with pytest.raises(NotFound):
                 await self._ask_to_forget(**selection)
             return
-        done = await self._ask_to_forget(**selection)
-        assert done.removed
-        assert done.documents == len(gone)
+        try:
+            done = await self._ask_to_forget(**selection)
+        except NotFound as error:
+            pytest.fail(f"{sorted(gone)} should be there to be forgotten: {error}")
+        assert done.removed, done
+        _agree("documents forgotten", done.documents, len(gone))
         self.model.forget_documents(gone)
 
     async def _ask_to_forget(self, **selection: Any) -> ForgetView:
@@ -229,7 +232,11 @@ class Driver:
         made = views[-1].archive
         assert made is not None
         held = self.model.copy()
-        assert (made.documents, made.versions) == (len(held.documents), held.versions())
+        _agree(
+            "documents and versions in the archive",
+            (made.documents, made.versions),
+            (len(held.documents), held.versions()),
+        )
         self.archives.append(Archive(path, held))
 
     async def take_back(self, number: int) -> None:
@@ -269,23 +276,27 @@ class Driver:
         """Everything that is current is listed, found and counted, once; and nothing else."""
         said = self.model.visible(self.step)
         listed = await self.app.memory.list_memories(CALLER, namespace=self.namespace, limit=_ALL)
-        assert sorted(item.key for item in listed.items) == sorted(said)
-        assert listed.total == len(said)
-        assert await self._found() == sorted(one.marker for one in said.values())
+        _agree("documents", sorted(item.key for item in listed.items), sorted(said))
+        _agree("number of documents", listed.total, len(said))
+        _agree("passages", await self._found(), sorted(one.marker for one in said.values()))
         shown = self.model.entities(self.step)
-        assert await self._entities() == _plain(shown)
+        _agree("entities", await self._entities(), _plain(shown))
         stats = await self.app.memory.get_stats(CALLER, namespace=self.namespace)
-        counted = (stats.documents, stats.versions, stats.chunks, stats.entities, stats.facts)
         facts = self.model.facts(self.step)
-        assert counted == (len(said), self.model.versions(), len(said), len(shown), len(facts))
-        assert (self.namespace in stats.namespaces) == self.model.stands
+        _agree(
+            "documents, versions, passages, entities and facts in numbers",
+            (stats.documents, stats.versions, stats.chunks, stats.entities, stats.facts),
+            (len(said), self.model.versions(), len(said), len(shown), len(facts)),
+        )
+        _agree("that it is a namespace", self.namespace in stats.namespaces, self.model.stands)
 
     async def as_it_was(self, step: int) -> None:
         """What was current at a step is known of that time, but for what was forgotten or pruned since."""
         known_at = self.moments[step]
         said = self.model.visible(step)
-        assert await self._found(known_at) == sorted(one.marker for one in said.values())
-        assert await self._entities(known_at) == _plain(self.model.entities(step))
+        when = f"as they were after step {step}"
+        _agree(f"passages {when}", await self._found(known_at), sorted(one.marker for one in said.values()))
+        _agree(f"entities {when}", await self._entities(known_at), _plain(self.model.entities(step)))
 
     async def _found(self, known_at: datetime | None = None) -> list[str]:
         """The words that tell one passage from another, of all that a search finds."""
@@ -299,6 +310,11 @@ class Driver:
             CALLER, namespace=self.namespace, limit=_ALL, known_at=known_at
         )
         return sorted(_seen(view) for view in found.entities)
+
+
+def _agree(what: str, memory: object, model: object) -> None:
+    """pytest explains no assertion that an exception group of hypothesis carries."""
+    assert memory == model, f"{what}: the memory has {memory}, the model {model}"
 
 
 def _plain(shown: Collection[Shown]) -> list[tuple[object, ...]]:

@@ -23,6 +23,13 @@ class Said:
         return self.names | {subject for subject, _, _ in self.facts}
 
     def without(self, gone: Collection[str]) -> "Said":
+        """As it is stored: whom a fact was about stays named where what it told of goes."""
+        less = self.as_if_never_given(gone)
+        about = {subject for subject, _, _ in self.facts - less.facts}
+        return replace(less, names=less.names | (about - set(gone)))
+
+    def as_if_never_given(self, gone: Collection[str]) -> "Said":
+        """As what is kept of a request, of which nothing was made yet."""
         facts = {fact for fact in self.facts if fact[0] not in gone and fact[2] not in gone}
         return replace(self, names=self.names - set(gone), facts=frozenset(facts))
 
@@ -33,10 +40,12 @@ class Version:
 
     Attributes:
         sent: what its sender gave; `said` lacks what was forgotten of that.
+        accepted: the step at which it was given, which is an earlier one where it was cancelled, and then tried again.
     """
 
     said: Said
     sent: Said
+    accepted: int
     since: int
     until: int | None = None
 
@@ -46,16 +55,17 @@ class Version:
 
 @dataclass
 class Document:
-    """Its versions, the last one current, and at which steps something was accepted for it that it keeps.
+    """Its versions, the last one current.
 
     Attributes:
-        attempts: its cancelled ingestions.
+        accepted: the steps at which they were given, and those that were pruned since.
+        attempts: its cancelled ingestions, and the step at which each was given.
         cancelled: what its newest ingestion says, if that was cancelled: it may be tried again.
     """
 
     versions: list[Version] = field(default_factory=list[Version])
     accepted: list[int] = field(default_factory=list[int])
-    attempts: set[UUID] = field(default_factory=set[UUID])
+    attempts: dict[UUID, int] = field(default_factory=dict[UUID, int])
     cancelled: Said | None = None
 
 
@@ -142,20 +152,19 @@ class Model:
         self.forgotten_keys.discard(key)
         self.forgotten_names -= said.named | {thing for _, _, thing in said.facts}
 
-    def remember(self, key: str, said: Said, step: int, *, sent: Said | None = None) -> None:
-        """A new version; one that was tried again was accepted before."""
+    def remember(self, key: str, said: Said, step: int, *, accepted: int | None = None) -> None:
+        """A new version; one that is tried again was accepted before."""
         document = self.documents.setdefault(key, Document())
         if document.versions:
             document.versions[-1] = replace(document.versions[-1], until=step)
-        document.versions.append(Version(said, sent or said, step))
-        if sent is None:
-            document.accepted.append(step)
+        given = step if accepted is None else accepted
+        document.versions.append(Version(said, said, given, step))
+        document.accepted.append(given)
         document.cancelled = None
 
     def cancel(self, key: str, said: Said, step: int, attempt: UUID) -> None:
         document = self.documents.setdefault(key, Document())
-        document.attempts.add(attempt)
-        document.accepted.append(step)
+        document.attempts[attempt] = step
         document.cancelled = said
 
     def forget_documents(self, keys: Iterable[str]) -> None:
@@ -174,13 +183,22 @@ class Model:
         self.splits = [one for one in self.splits if one.core != core_name(name)]
         self.forgotten_names |= gone
         self._say(lambda said: said.without(gone))
+        for document in self.documents.values():
+            if document.cancelled is not None:
+                document.cancelled = document.cancelled.as_if_never_given(gone)
 
     def accepted_in(self, after: int, before: int) -> set[str]:
-        """Documents for which something was accepted behind the one step, and not behind the other."""
+        """Documents that were given behind the one step, and not behind the other.
+
+        What was cancelled counts only where nothing else is there of its document.
+        """
         return {
             key
             for key, document in self.documents.items()
-            if any(after < step <= before for step in document.accepted)
+            if any(
+                after < step <= before
+                for step in (document.accepted if document.versions else document.attempts.values())
+            )
         }
 
     def prune(self, step: int) -> None:
@@ -194,7 +212,7 @@ class Model:
         """What an archive holds of it: documents that are searchable, and what was forgotten."""
         return Model(
             documents={
-                key: Document(list(one.versions), list(one.accepted))
+                key: Document(list(one.versions), [version.accepted for version in one.versions])
                 for key, one in self.documents.items()
                 if one.versions
             },
@@ -231,7 +249,7 @@ class Model:
             ]
             document.versions[-1] = replace(document.versions[-1], until=None)
             document.cancelled = None
-            document.accepted += archive.documents[key].accepted
+            document.accepted += theirs.accepted
         if again:
             return
         known = {name for one in self._all_versions() for name in one.said.named}
@@ -243,8 +261,6 @@ class Model:
     def _say(self, change: Callable[[Said], Said]) -> None:
         for document in self.documents.values():
             document.versions = [replace(one, said=change(one.said)) for one in document.versions]
-            if document.cancelled is not None:
-                document.cancelled = change(document.cancelled)
 
     def _all_versions(self) -> Iterator[Version]:
         for document in self.documents.values():
