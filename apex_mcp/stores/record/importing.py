@@ -20,7 +20,7 @@ from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.linking import link_entities
 from apex_mcp.stores.record.tombstones import ForgetKey, Kind, all_keys, find, hold_off_forgetting
-from apex_mcp.stores.record.versions import LOG, NewVersion, insert_versions, purged
+from apex_mcp.stores.record.versions import LOG, NewVersion, insert_versions, lacking, purged
 from apex_mcp.stores.record.visibility import CURRENT
 
 # The lock of whoever imports an archive. Its points are in the index before the record knows of their versions.
@@ -409,10 +409,13 @@ async def _without_forgotten(
     return [
         replace(
             one,
+            version=replace(one.version, content_hash=lacking(one.version.content_hash)),
             text_graph=one.text_graph.without(gone),
             model_graph=one.model_graph.without(gone),
-            answers=() if gone & {*one.text_graph.names(), *one.model_graph.names()} else one.answers,
+            answers=(),
         )
+        if gone & {*one.text_graph.names(), *one.model_graph.names()}
+        else one
         for one in versions
     ]
 
