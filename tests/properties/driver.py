@@ -17,7 +17,7 @@ from apex_mcp.ids import core_name
 from apex_mcp.models import EntityInput, FactInput, IngestionState
 from apex_mcp.views import EntityView, ForgetView, ImportView, IngestionView
 from tests.e2e.apps import CALLER, ended
-from tests.properties.model import Fact, Model, Said, Shown, Split
+from tests.properties.model import Fact, Model, Said, Shown, Split, Version
 
 # In every text: what searches for it finds everything.
 COMMON = "heron"
@@ -69,7 +69,7 @@ class Driver:
         self.model.given(key, said)
         view = await self._ended(await self._add(key, said))
         assert view.state is IngestionState.READY, view
-        self.model.remember(key, said, self.step)
+        self.model.remember(key, Version(said, said, self.step, self.step))
 
     async def remember_again(self, key: str) -> None:
         """The same content; it is a new version only where something of the last one was forgotten."""
@@ -83,7 +83,7 @@ class Driver:
             assert view.state is IngestionState.UNCHANGED, view
             return
         assert view.state is IngestionState.READY, view
-        self.model.remember(key, said, self.step)
+        self.model.remember(key, Version(said, said, self.step, self.step))
 
     async def cancel(self, key: str, names: Collection[str], facts: Collection[Fact]) -> None:
         """Take something back at once; it may be too late for that."""
@@ -96,7 +96,7 @@ class Driver:
             )
         view = await self._ended(view)
         if view.state is IngestionState.READY:
-            self.model.remember(key, said, self.step)
+            self.model.remember(key, Version(said, said, self.step, self.step))
             return
         assert view.state is IngestionState.CANCELLED, view
         self.model.cancel(key, said, self.step, view.ingestion_id)
@@ -122,7 +122,8 @@ class Driver:
         assert document.cancelled is not None
         view = await self._ended(view)
         assert view.state is IngestionState.READY, view
-        self.model.remember(key, document.cancelled, self.step, accepted=document.attempts[ingestion_id])
+        said, accepted = document.cancelled, document.attempts[ingestion_id]
+        self.model.remember(key, Version(said, said, accepted, self.step))
 
     def _new(self, names: Collection[str], facts: Collection[Fact]) -> Said:
         return Said(_word(self.step), frozenset(names), frozenset(facts))

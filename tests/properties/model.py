@@ -7,6 +7,7 @@ from uuid import UUID
 from apex_mcp.ids import core_name
 
 Fact = tuple[str, str, str]
+Id = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Version:
     Attributes:
         sent: what its sender gave; `said` lacks what was forgotten of that.
         accepted: the step at which it was given, which is an earlier one where it was cancelled, and then tried again.
+        imported: of how many archives in a row it came.
     """
 
     said: Said
@@ -48,9 +50,20 @@ class Version:
     accepted: int
     since: int
     until: int | None = None
+    imported: int = 0
 
     def shows(self, step: int) -> bool:
         return self.since <= step and (self.until is None or step < self.until)
+
+    @property
+    def id(self) -> Id:
+        """No step accepts two things."""
+        return self.accepted, self.imported
+
+    @property
+    def content(self) -> tuple[Said, bool]:
+        """What is compared to tell whether something is new: what was given, and that it is not all there any more."""
+        return self.sent, self.said != self.sent
 
 
 @dataclass
@@ -96,6 +109,7 @@ class Model:
 
     Attributes:
         forgotten_keys, forgotten_names: what no archive brings back.
+        removed: versions that went; under the same id none comes again.
         known_from: the step before which something was pruned.
     """
 
@@ -103,6 +117,7 @@ class Model:
     splits: list[Split] = field(default_factory=list[Split])
     forgotten_keys: set[str] = field(default_factory=set[str])
     forgotten_names: set[str] = field(default_factory=set[str])
+    removed: set[tuple[str, Id]] = field(default_factory=set[tuple[str, Id]])
     stands: bool = False
     known_from: int | None = None
 
@@ -152,14 +167,13 @@ class Model:
         self.forgotten_keys.discard(key)
         self.forgotten_names -= said.named | {thing for _, _, thing in said.facts}
 
-    def remember(self, key: str, said: Said, step: int, *, accepted: int | None = None) -> None:
-        """A new version; one that is tried again was accepted before."""
+    def remember(self, key: str, new: Version) -> None:
+        """A new version takes the place of the last one."""
         document = self.documents.setdefault(key, Document())
         if document.versions:
-            document.versions[-1] = replace(document.versions[-1], until=step)
-        given = step if accepted is None else accepted
-        document.versions.append(Version(said, said, given, step))
-        document.accepted.append(given)
+            document.versions[-1] = replace(document.versions[-1], until=new.since)
+        document.versions.append(new)
+        document.accepted.append(new.accepted)
         document.cancelled = None
 
     def cancel(self, key: str, said: Said, step: int, attempt: UUID) -> None:
@@ -169,7 +183,7 @@ class Model:
 
     def forget_documents(self, keys: Iterable[str]) -> None:
         for key in keys:
-            del self.documents[key]
+            self.removed |= {(key, one.id) for one in self.documents.pop(key).versions}
             self.forgotten_keys.add(key)
 
     def forget_namespace(self) -> None:
@@ -205,7 +219,8 @@ class Model:
         past = [one.until for one in self._all_versions() if one.until is not None]
         if past:
             self.known_from = max(past)
-        for document in self.documents.values():
+        for key, document in self.documents.items():
+            self.removed |= {(key, one.id) for one in document.versions if one.until is not None}
             document.versions = [one for one in document.versions if one.until is None]
 
     def copy(self) -> "Model":
@@ -236,20 +251,23 @@ class Model:
         return taken
 
     def take_back(self, archive: "Model", step: int, *, again: bool) -> None:
-        """Its own archive comes in again: what it holds of a document that has nothing now, and was not forgotten."""
+        """Its own archive comes in again: what is not here of a document that has nothing newer, and was not forgotten."""
         self.stands = True
         for key, theirs in archive.documents.items():
-            if key in self.forgotten_keys or self.current(key) is not None:
+            if key in self.forgotten_keys:
                 continue
-            document = self.documents.setdefault(key, Document())
-            # All of them now: what is past in the archive was never current here.
-            document.versions = [
-                replace(one, said=one.said.without(self.forgotten_names), since=step, until=step)
-                for one in theirs.versions
-            ]
-            document.versions[-1] = replace(document.versions[-1], until=None)
-            document.cancelled = None
-            document.accepted += theirs.accepted
+            previous: Version | None = None
+            for one in theirs.versions:
+                comes = replace(
+                    one,
+                    said=one.said.without(self.forgotten_names),
+                    since=step,
+                    until=None,
+                    imported=one.imported + 1,
+                )
+                if self._wanted(key, comes, previous, theirs.versions[-1]):
+                    self.remember(key, comes)
+                previous = comes
         if again:
             return
         known = {name for one in self._all_versions() for name in one.said.named}
@@ -257,6 +275,16 @@ class Model:
         for split in archive.splits:
             if split.until is None and cores.count(split.core) > 1 and not self.split(split.core, step):
                 self.splits.append(Split(split.core, step))
+
+    def _wanted(self, key: str, one: Version, previous: Version | None, newest: Version) -> bool:
+        """Whether a version out of an archive comes after what is current."""
+        current = self.current(key)
+        known = {version.id for version in self.documents[key].versions} if current is not None else set[Id]()
+        if (key, one.id) in self.removed or one.id in known:
+            return False
+        if current is None or (previous is not None and current.id == previous.id):
+            return True
+        return current.content != newest.content and current.accepted < one.accepted
 
     def _say(self, change: Callable[[Said], Said]) -> None:
         for document in self.documents.values():
