@@ -330,10 +330,13 @@ def _plain(shown: Collection[Shown]) -> list[tuple[object, ...]]:
 
 
 def _seen(view: EntityView) -> tuple[object, ...]:
+    """A spelling that nothing names any more may still be linked with this one; what is told of it may be shown or not."""
+    names = {view.name, *(one.name for one in view.merged_from)}
+    facts = [one for one in view.facts if names & {one.subject, one.object}]
     return (
-        tuple(sorted({view.name, *(one.name for one in view.merged_from)})),
+        tuple(sorted(names)),
         len(view.sources),
-        sorted((core_name(one.subject), one.predicate, core_name(one.object)) for one in view.facts),
+        sorted((core_name(one.subject), one.predicate, core_name(one.object)) for one in facts),
     )
 
 
