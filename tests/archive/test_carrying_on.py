@@ -16,7 +16,7 @@ import pytest
 from apex_mcp.archiving import importing
 from apex_mcp.errors import ApexError, Code, Unavailable
 from apex_mcp.ingestion.verifying import of_vectors
-from apex_mcp.models import Lane, SourceType
+from apex_mcp.models import EntityInput, Extraction, IngestionState, Lane, SourceType
 from apex_mcp.retrieval.cached import AnswerCache
 from apex_mcp.stores.cache.process import ProcessCache
 from apex_mcp.stores.record.enrichments import Enriched, Link
@@ -26,7 +26,7 @@ from apex_mcp.stores.record.versions import NewVersion, content_hash
 from tests.archive.memories import USER, Kept, kept, lines, members, without_ids
 from tests.archive.telling import named, tell, tell_history, told_by_model
 from tests.archive.test_round_trip import current_titles, seen
-from tests.record.graphs import id_of, look, names
+from tests.record.graphs import entity, fact, id_of, look, names
 from tests.record.notes import claim, note, version
 from tests.waiting import eventually
 
@@ -197,6 +197,39 @@ async def test_what_was_forgotten_here_does_not_come_back(one: Kept, other: Kept
         assert await look(other.record, "Initech", namespace=namespace) == []
         assert names(await look(other.record, "Ann", namespace=namespace)) == ["Ann"]
     assert await other.keeper.vectors.count(namespace="copy") == 3
+
+
+@pytest.mark.parametrize("forgotten", ["before", "after"])
+@pytest.mark.parametrize(
+    "extraction",
+    [
+        Extraction(entities=(entity("Acme"),)),
+        Extraction(entities=(entity("Ann", "Person"),), facts=(fact("Ann", "works_at", "Acme"),)),
+        Extraction(entities=(entity("Ann", "Person", "Acme"),)),
+    ],
+    ids=["named", "told of", "alias"],
+)
+async def test_what_lacks_a_forgotten_entity_since_it_was_imported_is_not_the_same_given_once_more(
+    one: Kept, other: Kept, tmp_path: Path, extraction: Extraction, forgotten: str
+) -> None:
+    async def give() -> IngestionState:
+        acme = EntityInput(name="Acme", type="Organization")
+        (id_,) = await other.record.ingestions.accept([note("note", "same", entities=(acme,))])
+        token, _ = await claim(other.record)
+        (ingestion,) = await other.record.ingestions.get([id_])
+        await other.commit(replace(version(ingestion, token, "same"), extraction=extraction), token)
+        (ingestion,) = await other.record.ingestions.get([id_])
+        return ingestion.state
+
+    await tell(one, "note", "same", extraction)
+    await one.export(tmp_path / "all.zip")
+    await tell(other, "mine", "Of Acme.", Extraction(entities=(entity("Acme"),)))
+    if forgotten == "after":
+        await other.take_in(tmp_path / "all.zip")
+    await other.record.forgetting.forget_entity("default", id_of("Acme"))
+    if forgotten == "before":
+        await other.take_in(tmp_path / "all.zip")
+    assert [await give(), await give()] == [IngestionState.READY, IngestionState.UNCHANGED]
 
 
 async def test_what_was_forgotten_where_an_archive_is_from_does_not_come_by_an_older_one(

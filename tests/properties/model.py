@@ -7,6 +7,7 @@ from uuid import UUID
 from apex_mcp.ids import core_name
 
 Fact = tuple[str, str, str]
+Id = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,13 @@ class Said:
         return self.names | {subject for subject, _, _ in self.facts}
 
     def without(self, gone: Collection[str]) -> "Said":
+        """As it is stored: whom a fact was about stays named where what it told of goes."""
+        less = self.as_if_never_given(gone)
+        about = {subject for subject, _, _ in self.facts - less.facts}
+        return replace(less, names=less.names | (about - set(gone)))
+
+    def as_if_never_given(self, gone: Collection[str]) -> "Said":
+        """As what is kept of a request, of which nothing was made yet."""
         facts = {fact for fact in self.facts if fact[0] not in gone and fact[2] not in gone}
         return replace(self, names=self.names - set(gone), facts=frozenset(facts))
 
@@ -33,29 +41,44 @@ class Version:
 
     Attributes:
         sent: what its sender gave; `said` lacks what was forgotten of that.
+        accepted: the step at which it was given, which is an earlier one where it was cancelled, and then tried again.
+        imported: of how many archives in a row it came.
     """
 
     said: Said
     sent: Said
+    accepted: int
     since: int
     until: int | None = None
+    imported: int = 0
 
     def shows(self, step: int) -> bool:
         return self.since <= step and (self.until is None or step < self.until)
 
+    @property
+    def id(self) -> Id:
+        """No step accepts two things."""
+        return self.accepted, self.imported
+
+    @property
+    def content(self) -> tuple[Said, bool]:
+        """What is compared to tell whether something is new: what was given, and that it is not all there any more."""
+        return self.sent, self.said != self.sent
+
 
 @dataclass
 class Document:
-    """Its versions, the last one current, and at which steps something was accepted for it that it keeps.
+    """Its versions, the last one current.
 
     Attributes:
-        attempts: its cancelled ingestions.
+        accepted: the steps at which they were given, and those that were pruned since.
+        attempts: its cancelled ingestions, and the step at which each was given.
         cancelled: what its newest ingestion says, if that was cancelled: it may be tried again.
     """
 
     versions: list[Version] = field(default_factory=list[Version])
     accepted: list[int] = field(default_factory=list[int])
-    attempts: set[UUID] = field(default_factory=set[UUID])
+    attempts: dict[UUID, int] = field(default_factory=dict[UUID, int])
     cancelled: Said | None = None
 
 
@@ -86,6 +109,7 @@ class Model:
 
     Attributes:
         forgotten_keys, forgotten_names: what no archive brings back.
+        removed: versions that went; under the same id none comes again.
         known_from: the step before which something was pruned.
     """
 
@@ -93,6 +117,7 @@ class Model:
     splits: list[Split] = field(default_factory=list[Split])
     forgotten_keys: set[str] = field(default_factory=set[str])
     forgotten_names: set[str] = field(default_factory=set[str])
+    removed: set[tuple[str, Id]] = field(default_factory=set[tuple[str, Id]])
     stands: bool = False
     known_from: int | None = None
 
@@ -142,25 +167,23 @@ class Model:
         self.forgotten_keys.discard(key)
         self.forgotten_names -= said.named | {thing for _, _, thing in said.facts}
 
-    def remember(self, key: str, said: Said, step: int, *, sent: Said | None = None) -> None:
-        """A new version; one that was tried again was accepted before."""
+    def remember(self, key: str, new: Version) -> None:
+        """A new version takes the place of the last one."""
         document = self.documents.setdefault(key, Document())
         if document.versions:
-            document.versions[-1] = replace(document.versions[-1], until=step)
-        document.versions.append(Version(said, sent or said, step))
-        if sent is None:
-            document.accepted.append(step)
+            document.versions[-1] = replace(document.versions[-1], until=new.since)
+        document.versions.append(new)
+        document.accepted.append(new.accepted)
         document.cancelled = None
 
     def cancel(self, key: str, said: Said, step: int, attempt: UUID) -> None:
         document = self.documents.setdefault(key, Document())
-        document.attempts.add(attempt)
-        document.accepted.append(step)
+        document.attempts[attempt] = step
         document.cancelled = said
 
     def forget_documents(self, keys: Iterable[str]) -> None:
         for key in keys:
-            del self.documents[key]
+            self.removed |= {(key, one.id) for one in self.documents.pop(key).versions}
             self.forgotten_keys.add(key)
 
     def forget_namespace(self) -> None:
@@ -174,27 +197,37 @@ class Model:
         self.splits = [one for one in self.splits if one.core != core_name(name)]
         self.forgotten_names |= gone
         self._say(lambda said: said.without(gone))
+        for document in self.documents.values():
+            if document.cancelled is not None:
+                document.cancelled = document.cancelled.as_if_never_given(gone)
 
     def accepted_in(self, after: int, before: int) -> set[str]:
-        """Documents for which something was accepted behind the one step, and not behind the other."""
+        """Documents that were given behind the one step, and not behind the other.
+
+        What was cancelled counts only where nothing else is there of its document.
+        """
         return {
             key
             for key, document in self.documents.items()
-            if any(after < step <= before for step in document.accepted)
+            if any(
+                after < step <= before
+                for step in (document.accepted if document.versions else document.attempts.values())
+            )
         }
 
     def prune(self, step: int) -> None:
         past = [one.until for one in self._all_versions() if one.until is not None]
         if past:
             self.known_from = max(past)
-        for document in self.documents.values():
+        for key, document in self.documents.items():
+            self.removed |= {(key, one.id) for one in document.versions if one.until is not None}
             document.versions = [one for one in document.versions if one.until is None]
 
     def copy(self) -> "Model":
         """What an archive holds of it: documents that are searchable, and what was forgotten."""
         return Model(
             documents={
-                key: Document(list(one.versions), list(one.accepted))
+                key: Document(list(one.versions), [version.accepted for version in one.versions])
                 for key, one in self.documents.items()
                 if one.versions
             },
@@ -218,20 +251,23 @@ class Model:
         return taken
 
     def take_back(self, archive: "Model", step: int, *, again: bool) -> None:
-        """Its own archive comes in again: what it holds of a document that has nothing now, and was not forgotten."""
+        """Its own archive comes in again: what is not here of a document that has nothing newer, and was not forgotten."""
         self.stands = True
         for key, theirs in archive.documents.items():
-            if key in self.forgotten_keys or self.current(key) is not None:
+            if key in self.forgotten_keys:
                 continue
-            document = self.documents.setdefault(key, Document())
-            # All of them now: what is past in the archive was never current here.
-            document.versions = [
-                replace(one, said=one.said.without(self.forgotten_names), since=step, until=step)
-                for one in theirs.versions
-            ]
-            document.versions[-1] = replace(document.versions[-1], until=None)
-            document.cancelled = None
-            document.accepted += archive.documents[key].accepted
+            previous: Version | None = None
+            for one in theirs.versions:
+                comes = replace(
+                    one,
+                    said=one.said.without(self.forgotten_names),
+                    since=step,
+                    until=None,
+                    imported=one.imported + 1,
+                )
+                if self._wanted(key, comes, previous, theirs.versions[-1]):
+                    self.remember(key, comes)
+                previous = comes
         if again:
             return
         known = {name for one in self._all_versions() for name in one.said.named}
@@ -240,11 +276,19 @@ class Model:
             if split.until is None and cores.count(split.core) > 1 and not self.split(split.core, step):
                 self.splits.append(Split(split.core, step))
 
+    def _wanted(self, key: str, one: Version, previous: Version | None, newest: Version) -> bool:
+        """Whether a version out of an archive comes after what is current."""
+        current = self.current(key)
+        known = {version.id for version in self.documents[key].versions} if current is not None else set[Id]()
+        if (key, one.id) in self.removed or one.id in known:
+            return False
+        if current is None or (previous is not None and current.id == previous.id):
+            return True
+        return current.content != newest.content and current.accepted < one.accepted
+
     def _say(self, change: Callable[[Said], Said]) -> None:
         for document in self.documents.values():
             document.versions = [replace(one, said=change(one.said)) for one in document.versions]
-            if document.cancelled is not None:
-                document.cancelled = change(document.cancelled)
 
     def _all_versions(self) -> Iterator[Version]:
         for document in self.documents.values():

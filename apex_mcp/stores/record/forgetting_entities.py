@@ -12,7 +12,7 @@ from apex_mcp.stores.record.database import Connection
 from apex_mcp.stores.record.forgetting_prospects import ShownDocument
 from apex_mcp.stores.record.graph_changes import note_forgotten_entities
 from apex_mcp.stores.record.tombstones import ForgetKey, Kind, find, forget_alone, put
-from apex_mcp.stores.record.versions import RAISE_REVISIONS
+from apex_mcp.stores.record.versions import LESS_THAN, RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import NAMED, SPLIT
 
 _SHOWN = 20
@@ -43,6 +43,18 @@ FROM entities e WHERE e.id = ANY(%s) ORDER BY e.seq
 """
 
 _FACTS_NAMING: LiteralString = "(f.subject_id = ANY(%(ids)s) OR f.object_id = ANY(%(ids)s))"
+
+# What such a version was made of is not what it holds any more, see `versions.lacking`. Of one that an archive brought nobody
+# knows what its caller gave, so what it holds is looked at.
+_LACKS_SOMETHING: LiteralString = f"""
+UPDATE versions v SET content_hash = '{LESS_THAN}' || v.content_hash
+WHERE v.content_hash NOT LIKE '{LESS_THAN}%%' AND v.namespace = %(namespace)s AND (v.ingestion_id = ANY(%(ingestions)s)
+  OR v.imported AND v.id IN (
+    SELECT s.version_id FROM entity_sources s WHERE s.entity_id = ANY(%(ids)s)
+    UNION SELECT s.version_id FROM facts f JOIN fact_sources s ON s.fact_id = f.id WHERE {_FACTS_NAMING}
+    UNION SELECT s.version_id FROM entity_aliases a JOIN entity_sources s ON s.entity_id = a.entity_id
+    WHERE a.namespace = %(namespace)s AND a.key = ANY(%(names)s) AND s.alias_keys && %(names)s))
+"""
 
 _COUNT_FACTS: LiteralString = f"""
 SELECT count(*) AS facts,
@@ -88,14 +100,6 @@ WHERE a.version_id = r.version_id AND a.key = r.key
 _DELETE_ANSWERS: LiteralString = """
 DELETE FROM model_answers a USING unnest(%s::uuid[], %s::text[]) AS r(version_id, key)
 WHERE a.version_id = r.version_id AND a.key = r.key
-"""
-
-# What such a version was made of is not what it holds any more: given once more, it is no longer the same. Of one that an archive
-# brought nobody knows what its caller gave.
-_LACKS_SOMETHING: LiteralString = """
-UPDATE versions v SET content_hash = 'less than ' || v.content_hash
-WHERE v.content_hash NOT LIKE 'less than %%' AND v.namespace = %(namespace)s AND (v.ingestion_id = ANY(%(ingestions)s)
-  OR v.imported AND EXISTS (SELECT 1 FROM entity_sources s WHERE s.version_id = v.id AND s.entity_id = ANY(%(ids)s)))
 """
 
 _LOCK_ENTITIES: LiteralString = "SELECT 1 FROM entities WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE"
@@ -181,7 +185,7 @@ async def forget_entity(connection: Connection, namespace: str, entity_id: UUID)
     await connection.execute(_LOCK_FACTS, bound)
     await connection.execute(RAISE_REVISIONS, ([namespace],))
     await note_forgotten_entities(connection, namespace, members)
-    await connection.execute(_LACKS_SOMETHING, bound | {"ingestions": stripped})
+    await connection.execute(_LACKS_SOMETHING, bound | {"ingestions": stripped, "names": names})
     facts = (await connection.execute(_DELETE_FACTS, bound)).rowcount
     await connection.execute(_DELETE_ENTITIES, bound)
     await connection.execute(_DELETE_SPLITS, bound)

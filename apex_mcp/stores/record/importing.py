@@ -16,7 +16,7 @@ from apex_mcp.stores.record.import_plan import ArchivedVersion, Fate, Place, Pla
 from apex_mcp.stores.record.index_log import IndexUse, is_in_use
 from apex_mcp.stores.record.linking import link_entities
 from apex_mcp.stores.record.tombstones import ForgetKey, Kind, find, hold_off_forgetting
-from apex_mcp.stores.record.versions import LOG, insert_versions
+from apex_mcp.stores.record.versions import LOG, insert_versions, lacking
 
 _BEGIN: LiteralString = """
 WITH room AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('entities', 'seq')) AS first),
@@ -210,10 +210,13 @@ async def _without_forgotten(
     return [
         replace(
             one,
+            version=replace(one.version, content_hash=lacking(one.version.content_hash)),
             text_graph=one.text_graph.without(gone),
             model_graph=one.model_graph.without(gone),
-            answers=() if gone & {*one.text_graph.names(), *one.model_graph.names()} else one.answers,
+            answers=(),
         )
+        if gone & {*one.text_graph.names(), *one.model_graph.names()}
+        else one
         for one in versions
     ]
 

@@ -99,6 +99,9 @@ _OWE_REMOVAL: LiteralString = """
 INSERT INTO purges (version_id, ingestion_id) SELECT * FROM unnest(%s::uuid[], %s::uuid[]) ON CONFLICT DO NOTHING
 """
 
+# Before the hash of a version that lacks what was forgotten of it.
+LESS_THAN: LiteralString = "less than "
+
 LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
 # What a model is to read, where one reads this memory.
@@ -321,6 +324,11 @@ def content_hash(raw_hash: str, given: Any) -> str:
     """Hash of a version: its content's hash and what the caller gave with it (title, facts, metadata, ...)."""
     body = json.dumps(given, sort_keys=True, default=str, ensure_ascii=True)
     return hashlib.sha256(f"{raw_hash}\x1f{body}".encode()).hexdigest()
+
+
+def lacking(content_hash: str) -> str:
+    """Hash of a version that holds no longer all that it was made of: given once more, that is not the same."""
+    return content_hash if content_hash.startswith(LESS_THAN) else LESS_THAN + content_hash
 
 
 async def purged(connection: Connection, version_ids: Sequence[UUID]) -> set[UUID]:
