@@ -18,6 +18,7 @@ PULSE = "pulse"
 _PAUSE_SECONDS = 0.02
 _LOOKS_AT_ONE_VERSION = 5
 _PART = 4000
+_LAST_CHECKERS = 4
 _PULSE_SECONDS = 0.2
 
 
@@ -54,12 +55,19 @@ class Checker:
     async def check_all(self) -> list[str]:
         """Look at every document once, when all is over: what is expected must be there, whole; what could not be asked."""
         unanswered: list[str] = []
-        async with self._open_caller() as caller:
-            for document in self._model.documents.values():
-                document.see(document.expected() or 0)
-                if not await self.check(caller, document):
-                    unanswered.append(f"document {document.number} could not be asked about")
-                await self._check_elsewhere(caller, document)
+        documents = iter(list(self._model.documents.values()))
+
+        async def look() -> None:
+            async with self._open_caller() as caller:
+                for document in documents:
+                    document.see(document.expected() or 0)
+                    if not await self.check(caller, document):
+                        unanswered.append(f"document {document.number} could not be asked about")
+                    await self._check_elsewhere(caller, document)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(_LAST_CHECKERS):
+                tasks.start_soon(look)
         return unanswered
 
     async def check(self, caller: Caller, document: Document) -> bool:

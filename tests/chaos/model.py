@@ -123,10 +123,11 @@ class Document:
 
 @dataclass(slots=True)
 class Model:
-    """All documents, and what was found wrong, with the moment."""
+    """All documents, and what was found wrong, with the moment; `say` is told of it at once."""
 
     documents: dict[int, Document] = field(default_factory=dict[int, Document])
     violations: list[str] = field(default_factory=list[str])
+    say: Callable[[str], None] = lambda _: None
     checks: int = 0
     now: Callable[[], float] = time.monotonic
 
@@ -139,6 +140,7 @@ class Model:
     def violated(self, words: str) -> None:
         if not any(one.endswith(f" s: {words}") for one in self.violations):
             self.violations.append(f"{self.now():.1f} s: {words}")
+            self.say(f"VIOLATED: {self.violations[-1]}")
 
     def unfinished(self) -> list[tuple[Document, Told]]:
         return [

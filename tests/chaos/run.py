@@ -53,7 +53,7 @@ async def run_chaos(
         say: told of what goes on.
     """
     timeline = Timeline()
-    model = Model(now=timeline.now)
+    model = Model(now=timeline.now, say=say)
     outcome = Outcome(plan, timeline, model)
     open_caller = partial(Caller, system.session, timeline)
     harming = Harming(plan, system, timeline, say)
@@ -90,7 +90,9 @@ async def run_chaos(
         await _settled(model, timeline, settle_seconds)
         outcome.settled_seconds = timeline.now() - harmless
     outcome.everything_again = harming.searchable_again
+    say(f"{timeline.now():7.1f} s  looking at every document")
     await _look_at_all(checker, model)
+    say(f"{timeline.now():7.1f} s  looking into every store")
     model.violations += await check_stores(system, model, seconds=settle_seconds)
     timeline.find_recoveries()
     outcome.seconds = timeline.now()
