@@ -117,6 +117,9 @@ class OwedVectors:
             current = self._current
             with self._current.writing():
                 async with current.rewriting:
+                    # Another index may have taken over meanwhile, one that takes no vectors yet.
+                    if self.ready_embedder() is None:
+                        return False
                     use = current.use
                     await current.replay().add_vectors(owed, vectors)
                     stored = await self._record.versions.add_vectors(embedder.name, owed, packed, index=use)
