@@ -30,6 +30,8 @@ _NO_NAMES = frozenset(
     "none unknown null n/a na he she it they we i you me us him her them this that these those someone somebody entity "
     "thing".split()
 )
+_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_QUANTITY = re.compile(r"(?P<number>\d+(?:[.,:]\d+)*)\s?(?:%|[^\W\d]+\.?)?")
 _DATE = re.compile(
     r"\d{4}(?:-\d\d){0,2}(?:T[\d:.Z+-]+)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
     r"|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?: \d{1,2},?)?(?: \d{4})?|q[1-4] \d{4}",
@@ -201,7 +203,8 @@ class _Reader:
     def _value(self, text: str, predicate: str) -> str:
         """An object that is no entity, where it can be a value of the text: an amount, a date, a role, a state. Else it dangles.
 
-        A date may be spelled in another way than the text's, or have the year of the document.
+        A date may be spelled in another way than the text's, or have the year of the document; of a number and its unit the
+        number is looked for ("20 percent", "20%").
         """
         plain = predicate in self._ontology.of_anything or re.search(r"\d", text)
         if not plain:
@@ -210,7 +213,11 @@ class _Reader:
         shortest = value
         if self._year and _DATE.fullmatch(value):
             shortest = value.replace(self._year, "").strip(" ,") or value
-        held = self._places.naming(value) or self._grounding.holds(shortest, self._ontology.fallback_type)
+        held = (
+            self._places.naming(value)
+            or self._grounding.holds(shortest, self._ontology.fallback_type)
+            or self._places.counting(value)
+        )
         return value if held else ""
 
     def _type(self, item: Mapping[str, Any], name: str) -> str:
@@ -253,6 +260,7 @@ class _Places:
             )
             for passage in passages
         ]
+        self._numbers = {_number(one) for passage in passages for one in _NUMBER.findall(passage.text)}
         self._found: dict[str, frozenset[int]] = {}
 
     @property
@@ -262,6 +270,11 @@ class _Places:
     def naming(self, *names: str) -> set[int]:
         """Ordinals of the passages that hold one of the names."""
         return {self._ordinals[position] for name in names for position in self._positions(name)}
+
+    def counting(self, value: str) -> bool:
+        """Whether a passage holds the number of a quantity, however its thousands are set off and its unit is spelled."""
+        quantity = _QUANTITY.fullmatch(value.strip())
+        return quantity is not None and _number(quantity["number"]) in self._numbers
 
     def of_fact(
         self, sentence: str, subject: Sequence[str], target: Sequence[str], indices: Sequence[int]
@@ -288,6 +301,10 @@ class _Places:
                 if spelled in self._values[position] or _stands_in(text, spelled)
             )
         return self._found[name]
+
+
+def _number(digits: str) -> str:
+    return digits.replace(",", "").removesuffix(":00")
 
 
 def _stands_in(text: str, name: str) -> bool:

@@ -136,6 +136,7 @@ def answered(*edges: dict[str, Any], entities: list[dict[str, Any]] | None = Non
     """Facts read from an answer on one passage."""
     named = [{"name": name, "entity_type_id": 1} for name in ("Initech", "Globex", "Jane Doe", "Acme")]
     text = "Jane Doe, Initech, Globex and Acme. Head of sales, revenue of $5.2 million. On June 24, 1998, and on 3 May."
+    text += " Fees rose by 20% at 3 pm, for 2,000 units."
     passages = (Passage(ordinal=0, text=text),)
     answer = {"extracted_entities": named if entities is None else entities, "edges": list(edges)}
     asked = PassageGroup(title="", passages=passages, reference_time=datetime(2024, 6, 1, tzinfo=UTC))
@@ -196,6 +197,12 @@ def test_a_relation_of_function_words_says_nothing(relation: str) -> None:
 )
 def test_a_value_that_stands_nowhere_in_the_text_is_not_kept(relation: str, target: str) -> None:
     assert answered(edge("Jane Doe", relation, target)) == []
+
+
+@pytest.mark.parametrize("quantity", ["20 percent", "20%", "2000 units", "3:00 PM"])
+def test_of_a_quantity_the_number_stands_in_the_text(quantity: str) -> None:
+    [fact] = answered(edge("Initech", "HAS_GROWTH", quantity))
+    assert fact.object == quantity
 
 
 def test_a_relation_from_the_object_s_side_changes_places() -> None:
