@@ -144,11 +144,12 @@ def _document(client: "DaemonClient", id_: UUID, part: dict[str, Any]) -> Docume
     Raises:
         NotFound: there is one, without the version or page that is asked for.
     """
+    in_part = part["version"] is not None or part["page"] is not None
     for name in ("chunk_id", "document_id"):
         try:
             answer = client.call("get_document", **{name: str(id_)}, **part)
         except NotFound as error:
-            if _is_there(client, {name: str(id_)}, part["namespace"]):
+            if in_part and _is_there(client, {name: str(id_)}, part["namespace"]):
                 raise error from None
         else:
             return DocumentView.model_validate(answer)

@@ -115,7 +115,7 @@ class OwedVectors:
             vectors = await embedder.embed_documents([chunk.text for chunk in owed])
             packed = [pack(vector) for vector in vectors]
             current = self._current
-            with self._current.writing():
+            with current.writing():
                 async with current.rewriting:
                     # Another index may have taken over meanwhile, one that takes no vectors yet.
                     if self.ready_embedder() is None:

@@ -519,6 +519,9 @@ async def test_an_answer_of_an_archive_that_nobody_can_read_keeps_nothing_from_b
         await answers.keep(question, content)
     assert await record.forgetting.forget_entity("default", id_of("Acme")) is not None
     assert await record.database.fetch_all("SELECT key FROM model_answers") == []
+    for question, content in unreadable.items():
+        await answers.keep(question, content)
+    assert await record.database.fetch_all("SELECT key FROM model_answers") == []
 
 
 async def test_whatever_is_given_and_answered_is_looked_through_page_by_page(

@@ -273,15 +273,18 @@ class EnrichmentStore:
     async def keep_answer(self, version_id: UUID, key: str, answer: dict[str, Any]) -> None:
         """Keep an answer for as long as the version stands, without what names a forgotten entity.
 
-        Nothing is kept for a version that was removed.
+        Nothing is kept for a version that was removed, nor, once entities were forgotten, of an answer that nobody can read.
         """
         async with self._database.transaction() as connection:
+            kept: dict[str, Any] | None = answer
             if keys := await hold_off_forgetting(connection):
-                answer = await answer_without_forgotten(connection, keys, version_id, answer)
+                kept = await answer_without_forgotten(connection, keys, version_id, answer)
+            if kept is None:
+                return
             await connection.execute(
                 "INSERT INTO model_answers (version_id, key, namespace, answer) "
                 "SELECT id, %s, namespace, %s::jsonb FROM versions WHERE id = %s FOR KEY SHARE ON CONFLICT DO NOTHING",
-                (key, json.dumps(answer), version_id),
+                (key, json.dumps(kept), version_id),
             )
 
     async def spend(

@@ -17,6 +17,8 @@ from apex_mcp.stores.record.visibility import NAMED, SPLIT
 
 _SHOWN = 20
 _ROWS_AT_ONCE = 500
+# What reading an answer may raise that an archive brought: nobody can tell what it names, and what it answers is asked anew.
+_UNREADABLE = (KeyError, TypeError, AttributeError)
 
 _REVISION: LiteralString = """
 SELECT n.revision FROM namespaces n WHERE n.name = %(namespace)s
@@ -243,8 +245,7 @@ async def _strip_answers(connection: Connection, namespace: str, names: set[str]
         for row in rows:
             try:
                 stripped = _without(row["content"], names)
-            except (KeyError, TypeError, AttributeError):
-                # An archive brought it. Nobody can tell what it names, and what it answers is asked anew.
+            except _UNREADABLE:
                 unreadable.append((row["version_id"], row["key"]))
                 continue
             if stripped != row["content"]:
@@ -257,15 +258,19 @@ async def _strip_answers(connection: Connection, namespace: str, names: set[str]
 
 async def answer_without_forgotten(
     connection: Connection, keys: Sequence[ForgetKey], version_id: UUID, answer: dict[str, Any]
-) -> dict[str, Any]:
-    """What a model answered about a version, and what its namespace has not forgotten of that by now."""
+) -> dict[str, Any] | None:
+    """What a model answered about a version, without what its namespace has forgotten by now; None of what nobody can read."""
     content: Any = answer.get("content")
     version = await connection.execute("SELECT namespace FROM versions WHERE id = %s", (version_id,))
     row = await version.fetchone()
     if row is None or not isinstance(content, dict) or "entities" not in content:
         return answer
     read = cast("dict[str, Any]", content)
-    gone = await find(connection, keys, Kind.ENTITY, row["namespace"], set(_named(read)))
+    try:
+        named = set(_named(read))
+    except _UNREADABLE:
+        return None
+    gone = await find(connection, keys, Kind.ENTITY, row["namespace"], named)
     return {**answer, "content": _without(read, gone)} if gone else answer
 
 
