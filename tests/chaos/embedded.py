@@ -16,8 +16,8 @@ import pytest
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from tests.chaos.plan import Act
-from tests.chaos.system import Points, System, kill_all
-from tests.e2e.homes import Home, Session, home_in, session
+from tests.chaos.system import Points, System
+from tests.e2e.homes import Home, Session, home_in, kill_all, session
 from tests.runtime.services import fill, small_disk
 
 _DISK_MEGABYTES = 3000

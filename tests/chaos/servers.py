@@ -29,8 +29,8 @@ from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
 from tests.chaos.model import Model
 from tests.chaos.plan import Act
 from tests.chaos.proxy import Doors, Proxy, doors
-from tests.chaos.system import Points, System, kill_all
-from tests.e2e.homes import Session
+from tests.chaos.system import Points, System
+from tests.e2e.homes import Session, kill_all
 from tests.e2e.servers import Site, Stores
 from tests.record.conftest import create_database
 from tests.services.neo4j_server import Neo4jProcess, own_server

@@ -13,9 +13,7 @@ import psutil
 
 from tests.chaos.model import Model
 from tests.chaos.plan import Act
-from tests.e2e.homes import Session
-
-_GONE_SECONDS = 10
+from tests.e2e.homes import Session, kill_all
 
 # How many points of each version an index holds.
 Points = dict[UUID, int]
@@ -127,11 +125,3 @@ class System(ABC):
         for name in unmet:
             (self._faults / name).unlink(missing_ok=True)
         return unmet
-
-
-def kill_all(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL to all at once, and wait until they are gone."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=_GONE_SECONDS)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from apex_mcp.runtime.postgres import EmbeddedPostgres
 ERAS = ("legacy", "2026-07-28")
 _COMMAND = shutil.which("apex-mcp", path=str(Path(sys.executable).parent))
 _LAST_MOMENT_SECONDS = 5
+_GONE_SECONDS = 10
 # Where a version leaves something. `documents` and `ingestions` keep what was asked and how it ended.
 _TABLES: tuple[LiteralString, ...] = (
     "versions", "version_texts", "chunks", "chunk_vectors", "entities", "entity_sources", "facts", "fact_sources",
@@ -112,6 +113,14 @@ def _of(ask: Any, otherwise: Any) -> Any:
     return otherwise
 
 
+def kill_all(processes: Sequence[psutil.Process]) -> None:
+    """SIGKILL to all at once, and wait until they are gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=_GONE_SECONDS)
+
+
 @contextmanager
 def new_home(**more: str) -> Generator[Home]:
     """A data folder; at the end what runs on it is stopped, and nothing may be left."""
@@ -138,10 +147,7 @@ def home_in(folder: Path, *, path: Path, **more: str) -> Generator[Home]:
         _, left = psutil.wait_procs(home.processes(), timeout=_LAST_MOMENT_SECONDS)
         assert [str(process) for process in left] == []
     finally:
-        for process in home.processes():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(home.processes())
+        kill_all(home.processes())
 
 
 @dataclass(frozen=True)

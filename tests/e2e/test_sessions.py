@@ -11,7 +11,7 @@ import pytest
 
 from apex_mcp.runtime.home import DataFolder
 from tests.e2e.demo import DEMO, every_demo_file_goes_in_and_answers_its_question, sentence, word
-from tests.e2e.homes import ERAS, Home, Session, session
+from tests.e2e.homes import ERAS, Home, Session, kill_all, session
 from tests.ingestion.documents import make_docx
 from tests.waiting import eventually
 
@@ -77,10 +77,7 @@ async def test_what_was_acknowledged_outlives_the_death_of_every_process(home: H
         async with anyio.create_task_group() as tasks:
             for number in range(INGESTIONS):
                 tasks.start_soon(_acknowledged, client, f"Note about {word(number)}.")
-        everything = home.processes()
-        for process in everything:
-            process.kill()
-        psutil.wait_procs(everything)
+        kill_all(home.processes())
     async with session(home) as client:
         await client.call("get_stats")  # the database is there again
         await eventually(lambda: home.footprint()["outbox"] == 0)
