@@ -81,11 +81,11 @@ def _left_out(usage: dict[str, float]) -> list[str]:
             f"the model gave no usable answer about {lacking} of {usage['groups']} parts of the text: entities and facts of "
             "these come from rules only; retry_ingestion asks about these again"
         )
-    if not_asked := usage.get("questions_not_asked", 0):
+    if unanswered := usage.get("questions_without_answer", 0):
         said.append(
-            f"nothing was left to spend for {not_asked} {'question' if not_asked == 1 else 'questions'} about names that may be "
-            "one or facts that may have ended: these stand as they are; retry_ingestion asks about them, with a higher limit "
-            "(APEX_LLM_MAX_TOKENS_PER_DOCUMENT)"
+            f"{unanswered} {'question' if unanswered == 1 else 'questions'} about names that may be one or facts that may have "
+            "ended got no usable answer, or nothing was left to spend for it: these stand as they are; retry_ingestion asks "
+            "again, for which a higher limit may be needed (APEX_LLM_MAX_TOKENS_PER_DOCUMENT)"
         )
     if ungrounded := usage.get("ungrounded", 0):
         said.append(

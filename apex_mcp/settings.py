@@ -79,8 +79,9 @@ class Settings(BaseSettings):
     llm_timeout_seconds: float = Field(default=120, gt=0, description="Longest time one answer may take.")
     llm_max_tokens_per_document: int = Field(
         default=400_000,
-        ge=1000,
-        description="Most tokens, in and out, that one document may cost; one that needs more keeps what the rules found.",
+        ge=10_000,
+        description="Most tokens, in and out, that one document may cost; one that needs more keeps what the rules found. "
+        "What is asked about each part of a text is about 6,000 long by itself.",
     )
     llm_max_seconds_per_document: float = Field(
         default=1800,

@@ -85,6 +85,8 @@ class OpenAIServer:
         chat_models: what it knows for chat; others are a 404.
         response_formats: what it can be asked for; others are a 400, as of some local servers.
         rejected_parameters: fields of a chat that are a 400, as some models do with `temperature`.
+        context_tokens: a chat whose prompt and longest answer are longer is a 400; None lets every length in.
+        thought_tokens: what each answer costs besides its words, as far as the request's limit allows.
         latency_seconds: how long each request takes.
         honour_base64: False answers lists of floats whatever is asked, as some servers do.
         requests: every request so far.
@@ -99,6 +101,8 @@ class OpenAIServer:
     chat_models: tuple[str, ...] = ("gpt-5-mini", "gpt-5-nano", "local")
     response_formats: tuple[str, ...] = ("json_schema", "json_object")
     rejected_parameters: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    thought_tokens: int = 0
     port: int = 0
     latency_seconds: float = 0.0
     honour_base64: bool = True
@@ -283,7 +287,14 @@ def _chat(state: OpenAIServer, body: dict[str, Any], fault: Say | Refuse | Spoil
     message, finish = _message(prompt, fault)
     if asked == "text" and message["content"] and not isinstance(fault, Say):
         message["content"] = f"Here it is:\n```json\n{message['content']}\n```"
-    tokens_in, tokens_out = len(prompt) // 4, len(message["content"] or "") // 4 + 1
+    limit: int | None = body.get("max_completion_tokens") or body.get("max_tokens")
+    tokens_in, words = len(prompt) // 4, len(message["content"] or "") // 4 + 1
+    if state.context_tokens is not None and tokens_in + (limit or 1) > state.context_tokens:
+        raise _Refused(400, "invalid_request_error", "This model's maximum context length is exceeded")
+    tokens_out = state.thought_tokens + words
+    if limit is not None and tokens_out > limit:
+        words_left = max(0, limit - state.thought_tokens)
+        message["content"], finish, tokens_out = (message["content"] or "")[: 4 * words_left], "length", limit
     state.spent(tokens_in, tokens_out)
     return {
         "id": "chatcmpl-1",

@@ -17,7 +17,16 @@ from apex_mcp.stores.cache.process import ProcessLock
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.enrichments import Enriched, Enrichment, EnrichmentStore, Overtaken
 from apex_mcp.stores.record.timeline import EXCLUSIVE
-from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Say, Status, vector_of
+from tests.doubles.openai_server import (
+    Body,
+    CutConnection,
+    Fault,
+    OpenAIServer,
+    Refuse,
+    Say,
+    Status,
+    vector_of,
+)
 from tests.ingestion.enriching.models import extractor_at
 from tests.record.graphs import begin, look, names, tell, works_at
 from tests.waiting import eventually
@@ -207,7 +216,7 @@ async def test_no_run_of_a_document_begins_once_its_tokens_are_spent(
     assert (refused.value.code, len(model.chats())) == (Code.BUDGET_SPENT, asked)
 
 
-@pytest.mark.parametrize("limit", [6_000, 12_000, 24_000])
+@pytest.mark.parametrize("limit", [10_000, 12_000, 24_000])
 async def test_parts_that_are_asked_about_at_once_cost_no_more_than_the_document_may(
     record: Record, model: OpenAIServer, limit: int
 ) -> None:
@@ -220,13 +229,27 @@ async def test_parts_that_are_asked_about_at_once_cost_no_more_than_the_document
     assert model.tokens_in + model.tokens_out <= limit
 
 
+async def test_thoughts_that_nobody_sees_cost_no_more_than_the_document_may(
+    record: Record, model: OpenAIServer
+) -> None:
+    model.latency_seconds, model.thought_tokens = 0.2, 25_000
+    work = await one_to_read(record, *PARTS)
+    async with enricher(record, model, llm_max_tokens_per_document=100_000, llm_concurrency=4) as enriching:
+        with pytest.raises(Rejected) as refused:
+            await enriching.extract(work.version_id, work.claim)
+    assert refused.value.code == Code.BUDGET_SPENT
+    assert model.tokens_out > 10_000
+    assert model.tokens_in + model.tokens_out <= 100_000
+
+
 async def test_smaller_questions_that_are_not_asked_any_more_are_counted(
     record: Record, model: OpenAIServer
 ) -> None:
     async with enricher(record, model) as enriching:
         await tell(record, "one", Extraction(), text="Ada Jane Mary Smith works at Initech.", enrich=True)
         await read(enriching, await begin(record))
-        await tell(record, "two", Extraction(), text="Ada Jane M Smith leads Project Falcon.", enrich=True)
+        text = "Ada Jane M Smith leads Project Falcon."
+        await tell(record, "two", Extraction(), text=text, enrich=True, passages=(text, *PARTS[1:3]))
         work = await begin(record)
         await enriching.extract(work.version_id, work.claim)
     cost, asked = await record.enrichments.spent(work.version_id), len(model.chats())
@@ -237,6 +260,27 @@ async def test_smaller_questions_that_are_not_asked_any_more_are_counted(
     (told,) = await record.ingestions.get([work.ingestion_id])
     (warning,) = present_ingestion(told).warnings
     assert "1 question about names" in warning
+
+
+async def test_a_smaller_question_that_got_no_answer_is_told_and_asked_again(
+    record: Record, model: OpenAIServer
+) -> None:
+    async with enricher(record, model) as enriching:
+        await tell(record, "one", Extraction(), text="Ada Jane Mary Smith works at Initech.", enrich=True)
+        await read(enriching, await begin(record))
+        await tell(record, "two", Extraction(), text="Ada Jane M Smith leads Project Falcon.", enrich=True)
+        work = await begin(record)
+        await enriching.extract(work.version_id, work.claim)
+        model.fail_chats(Refuse())
+        assert await enriching.publish(work.version_id, work.claim) is EnrichmentState.DONE
+        model.fail_chats(None)
+        (told,) = await record.ingestions.get([work.ingestion_id])
+        (warning,) = present_ingestion(told).warnings
+        assert "1 question about names" in warning
+        assert await record.enrichments.retry(work.ingestion_id)
+        await read(enriching, await begin(record))
+    (told,) = await record.ingestions.get([work.ingestion_id])
+    assert present_ingestion(told).warnings == []
 
 
 async def test_no_run_of_a_document_begins_once_its_time_is_spent(
@@ -290,7 +334,8 @@ PARTS = [
 async def test_a_refusal_of_one_part_loses_that_part_only(
     record: Record, model: OpenAIServer, code: str
 ) -> None:
-    model.fail_next(Status(400, code))
+    # What is too long is asked once more, without a limit of the answer.
+    model.fail_next(*[Status(400, code)] * (2 if code == "context_length_exceeded" else 1))
     work = await one_to_read(record, *PARTS)
     async with enricher(record, model, llm_concurrency=1) as enriching:
         assert await read(enriching, work) is EnrichmentState.DONE

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from uuid import UUID
 
 from apex_mcp.errors import ApexError, Code, Rejected
-from apex_mcp.ingestion.enriching.protocol import Usage
+from apex_mcp.ingestion.enriching.protocol import Reservation, Usage
 from apex_mcp.stores.record.enrichments import EnrichmentStore
 
 
@@ -27,29 +27,35 @@ class Budget:
         self._settled = asyncio.Condition()
         self.usage = spent
 
-    async def begin(self, estimate: Usage) -> None:
-        """Before a request: its tokens are reserved. Where they do not fit beside those of open ones, these are waited for.
+    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
+        """Before a request: its tokens are reserved, with those of the longest answer that it may get.
 
-        Of time, those that are still open count as much as others did so far.
+        Where they do not fit beside those of open ones, these are waited for; then the answer gets what is left. Of time,
+        those that are still open count as much as others did so far.
 
         Raises:
-            Rejected: it is spent, or the request would overspend it (`budget_spent`).
+            Rejected: it is spent, or what the request is likely to cost would overspend it (`budget_spent`).
         """
         async with self._settled:
-            while self._open and not self._has_room_for(self._reserved_tokens + estimate.tokens):
+            while self._open and not self._has_room_for(
+                self._reserved_tokens + estimate.tokens_in + longest_answer
+            ):
                 await self._settled.wait()
             self.require_room_for(self._reserved_tokens + estimate.tokens)
             share = 1 + (self._open / self.usage.requests if self.usage.requests else 0)
             if self.usage.seconds * share >= self._seconds:
                 raise self._over(f"{self._seconds:g} s of the model's time")
+            left = self._tokens - self.usage.tokens - self._reserved_tokens - estimate.tokens_in
+            reservation = Reservation(estimate=estimate, longest_answer=min(longest_answer, left))
             self._open += 1
-            self._reserved_tokens += estimate.tokens
+            self._reserved_tokens += reservation.tokens
+            return reservation
 
-    async def end(self, estimate: Usage, cost: Usage) -> None:
+    async def end(self, reservation: Reservation, cost: Usage) -> None:
         """After a request, whatever came of it: what it cost takes the place of what was reserved."""
         async with self._settled:
             self._open -= 1
-            self._reserved_tokens -= estimate.tokens
+            self._reserved_tokens -= reservation.tokens
             self.usage += cost
             self._settled.notify_all()
 
@@ -92,18 +98,19 @@ class DocumentMeter:
         self._version_id = version_id
         self._budget = budget
 
-    async def begin(self, estimate: Usage) -> None:
+    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
         """See `Meter`."""
-        await self._budget.begin(estimate)
+        reservation = await self._budget.begin(estimate, longest_answer)
         try:
             await self._store.spend(self._version_id, **asdict(estimate))
         except BaseException:
-            await self._budget.end(estimate, Usage())
+            await self._budget.end(reservation, Usage())
             raise
+        return reservation
 
-    async def end(self, estimate: Usage, cost: Usage) -> None:
+    async def end(self, reservation: Reservation, cost: Usage) -> None:
         """See `Meter`."""
-        await self._budget.end(estimate, cost)
+        await self._budget.end(reservation, cost)
         # A record that is away keeps the estimate, and says so itself when the answer is to be kept.
         with suppress(ApexError):
-            await self._store.spend(self._version_id, **asdict(cost - estimate))
+            await self._store.spend(self._version_id, **asdict(cost - reservation.estimate))

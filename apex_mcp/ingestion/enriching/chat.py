@@ -38,6 +38,10 @@ _REASONING_MODEL = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d{2}))")
 # Whoever answers so did not have the model answer; with these, it may have.
 _GAVE_UP_STATUS = frozenset([408, 502, 504])
 _NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout"])
+# What an answer may have beyond the length that is likely: it may be longer, and a model that thinks first is billed for that.
+_TIMES_AS_LONG = 4
+_TOKENS_OF_THOUGHT = 16_000
+_ANY_LIMIT = "limit"
 # In UTF-8, whatever the language.
 _BYTES_PER_TOKEN = 4
 
@@ -156,9 +160,11 @@ class ChatEndpoint:
         while True:
             try:
                 request = self._request(model, question, form, left_out)
-                answered = await self._send(request, self._estimate(request, question), meter)
+                answered = await self._send(
+                    request, self._estimate(request, question), meter, _limit(model, left_out)
+                )
             except openai.APIStatusError as error:
-                if error.status_code not in (400, 422) or _is_about_this_text(error):
+                if error.status_code not in (400, 422) or _is_about_content(error):
                     raise _refusal(error) from None
                 refused = _refused_part(error, form, left_out, model)
                 if refused is None:
@@ -193,12 +199,16 @@ class ChatEndpoint:
         return request
 
     async def _send(
-        self, request: dict[str, Any], estimate: Usage, meter: Meter
+        self, request: dict[str, Any], estimate: Usage, meter: Meter, limit: str | None
     ) -> tuple[ChatCompletion, Usage]:
         async with self._slots:
             if self._rate_limit is not None:
                 await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
-            await meter.begin(estimate)
+            reservation = await meter.begin(
+                estimate, _TIMES_AS_LONG * estimate.tokens_out + _TOKENS_OF_THOUGHT
+            )
+            if limit is not None:
+                request = {**request, limit: reservation.longest_answer}
             began, cost = time.monotonic(), replace(estimate, seconds=0)
             try:
                 # The library's timeout is one of silence: a trickling answer would go on for ever.
@@ -225,26 +235,40 @@ class ChatEndpoint:
                 # Without the cause: it would quote the answer.
                 raise _unavailable("the model's endpoint answered with something else than a chat") from None
             finally:
-                await meter.end(estimate, replace(cost, seconds=time.monotonic() - began))
+                await meter.end(reservation, replace(cost, seconds=time.monotonic() - began))
 
 
 def _option(model: str) -> Literal["reasoning_effort", "temperature"]:
     """What makes this kind of model quick or steady; the other kind of model refuses it."""
-    return "reasoning_effort" if _REASONING_MODEL.match(model.rpartition("/")[2]) else "temperature"
+    return "reasoning_effort" if _REASONING_MODEL.match(_plain_name(model)) else "temperature"
+
+
+def _plain_name(model: str) -> str:
+    return model.rpartition("/")[2]
+
+
+def _limit(model: str, left_out: set[str]) -> str | None:
+    """The word by which the length of an answer is limited; None where the endpoint takes no limit."""
+    if _ANY_LIMIT in left_out:
+        return None
+    words = ("max_completion_tokens", "max_tokens")
+    preferred = words if _REASONING_MODEL.match(_plain_name(model)) else words[::-1]
+    return next((word for word in preferred if word not in left_out), None)
 
 
 def _refused_part(error: openai.APIStatusError, form: int, left_out: set[str], model: str) -> str | None:
     """What of the request the endpoint does not take; None where nothing more can be left out."""
     said = f"{error.param or ''} {_message(error)}".lower()
-    option = _option(model)
+    option, limit = _option(model), _limit(model, left_out)
     if option not in left_out and option in said:
         return option
+    if _is_about_length(error):
+        # Some count the longest answer into the context window, and give what is left of that where none is named.
+        return None if limit is None else _ANY_LIMIT
+    if limit is not None and limit in said:
+        return limit
     # Servers word it in a hundred ways; what is wrong with a question of ours is most likely its format.
     return "response_format" if form + 1 < len(_FORMATS) else None
-
-
-def _is_about_this_text(error: openai.APIStatusError) -> bool:
-    return _is_about_length(error) or _is_about_content(error)
 
 
 def _is_about_content(error: openai.APIStatusError) -> bool:

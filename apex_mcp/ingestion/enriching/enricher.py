@@ -149,7 +149,7 @@ class Enricher:
     ) -> EnrichmentState:
         """Once, against what is known now. What the small model answered to an earlier try is not asked again."""
         work = reading.work
-        reading.not_asked.clear()
+        reading.unanswered.clear()
         seen = await self._store.published(work.namespace)
         resolved = await Resolution(self._store, work.namespace, self._embedder).resolve(extraction)
         links = (*resolved.links, *await self._decide(reading, resolved.doubts))
@@ -163,7 +163,7 @@ class Enricher:
             usage={
                 **parts,
                 "ungrounded": extraction.ungrounded,
-                "questions_not_asked": len(reading.not_asked),
+                "questions_without_answer": len(reading.unanswered),
             },
             seen=seen,
         )
@@ -315,9 +315,6 @@ class Enricher:
                 given, _ = await ask([questions[number] for number in some], reading.meter)
             except Rejected as error:
                 if error.code == Code.BUDGET_SPENT:
-                    reading.not_asked |= {
-                        key(questions[number]) for number in todo if answers[number] is None
-                    }
                     break
                 if not _concerns_one_request(error):
                     raise
@@ -325,6 +322,7 @@ class Enricher:
             for number, answer in zip(some, given, strict=True):
                 answers[number] = answer
                 await reading.answers.keep(key(questions[number]), answer)
+        reading.unanswered |= {key(questions[number]) for number in todo if answers[number] is None}
         return answers
 
 
@@ -349,8 +347,8 @@ class _Reading:
         self.answers = answers
         self.budget = budget
         self.meter = meter
-        # Keys of the smaller questions for which nothing was left.
-        self.not_asked: set[str] = set()
+        # Keys of the smaller questions to which there is none.
+        self.unanswered: set[str] = set()
         self._model = model
         self.dated = text.dated
         self.said_at = text.reference_time

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from apex_mcp.ids import core_name, normalise_name
 from apex_mcp.ingestion.enriching.names import PERSON, person_words
@@ -14,6 +14,8 @@ _SMALL = frozenset(
 # Of shorter words an ending is too much of the word.
 _INFLECTED = 5
 _ENDING = 2
+# A value's words stand beside each other, but for some small ones.
+_MOST_BETWEEN = 3
 # Scripts that write no spaces between words come behind these.
 _FIRST_WITHOUT_SPACES = "\u0e00"
 
@@ -34,8 +36,7 @@ class Grounding:
 
     def holds(self, name: str, type_: str) -> bool:
         """Whether one passage has all words of the name, in any order and inflected; of a person's, the last one."""
-        core = _WORD.findall(_folded(core_name(name)))
-        words = [word for word in core if word not in _SMALL] or core
+        words = _telling_words(core_name(name))
         if type_ == PERSON and len(person := person_words(name)) > 1:
             words = _WORD.findall(_folded(person[-1])) or words
         elif normalise_name(name) in self._known:
@@ -44,16 +45,41 @@ class Grounding:
             all(self._has(place, word) for word in words) for place in range(len(self._texts))
         )
 
+    def says(self, value: str) -> bool:
+        """Whether one passage has all words of a value near each other, in any order and inflected."""
+        words = _telling_words(value)
+        width = len(words) + _MOST_BETWEEN
+        return bool(words) and any(
+            all(any(_is(word, other) for other in window) for word in words)
+            for text in self._texts
+            for window in _windows(_WORD.findall(text), width)
+        )
+
     def _has(self, place: int, word: str) -> bool:
         words = self._words[place]
-        if word in words:
-            return True
-        if max(word) >= _FIRST_WITHOUT_SPACES:
-            return word in self._texts[place]
-        if len(word) < _INFLECTED or not word.isalpha():
-            return f"{word}s" in words or (len(word) > 2 and word.removesuffix("s") in words)
-        stem = word[:-_ENDING]
-        return any(other.startswith(stem) and len(other) <= len(word) + _ENDING for other in words)
+        return word in words or any(_is(word, other) for other in words)
+
+
+def _is(word: str, other: str) -> bool:
+    """Whether a word of a name is one of a text, inflected or not."""
+    if word == other:
+        return True
+    if max(word) >= _FIRST_WITHOUT_SPACES:
+        return word in other
+    if len(word) < _INFLECTED or not word.isalpha():
+        return other == f"{word}s" or (len(word) > 2 and other == word.removesuffix("s"))
+    return other.startswith(word[:-_ENDING]) and len(other) <= len(word) + _ENDING
+
+
+def _telling_words(name: str) -> list[str]:
+    words = _WORD.findall(_folded(name))
+    return [word for word in words if word not in _SMALL] or words
+
+
+def _windows(words: list[str], width: int) -> Iterator[list[str]]:
+    """All runs of `width` words, or the whole where it is shorter."""
+    for start in range(max(1, len(words) - width + 1)):
+        yield words[start : start + width]
 
 
 def _folded(text: str) -> str:

@@ -29,7 +29,12 @@ _IDLE_FIRST = re.compile(
 # Of these alone no relation is made: "Jane Doe and Initech", "the roof with the chimney".
 _FUNCTION_WORDS = frozenset(
     "a an the and or nor but as at by for from in into of off on onto out over per so than to under up via with within without "
-    "is are was were be been has have had does did also both either not this that its his her their und oder et y e o".split()
+    "again all although always also any both each either else even every hence how however if indeed instead just like maybe "
+    "more most much neither never next no not now only other otherwise perhaps plus quite rather since some still such then "
+    "there therefore though thus together too versus very vs what when where whereas whether which while who whom whose why yet "
+    "is are was were be been being has have had do does did can could may might must shall should will would "
+    "i you he she it we they his her its our their my your this that these those "
+    "und oder aber auch sowie wie als mit von bei zu im am der die das ein eine et ou avec de la le y con el e o".split()
 )
 _LONGEST_PREDICATE = 60
 

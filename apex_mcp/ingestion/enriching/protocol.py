@@ -63,6 +63,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Leave to send one request: what it is likely to cost, and the tokens that its answer may have at most."""
+
+    estimate: Usage
+    longest_answer: int
+
+    @property
+    def tokens(self) -> int:
+        return self.estimate.tokens_in + self.longest_answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """Two entities of which it is not certain whether they are one; each with its type and what is said of it."""
 
@@ -86,8 +98,12 @@ class Clash:
 class Meter(Protocol):
     """Counts requests one by one as they go out, answered or not."""
 
-    async def begin(self, estimate: Usage) -> None:
+    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
         """Before one is sent, with what it costs should nothing be heard of it any more.
+
+        Args:
+            estimate: what it is likely to cost.
+            longest_answer: tokens that its answer should be allowed; less may be granted, but never less than is likely.
 
         Raises:
             Rejected: too little is left to spend (`budget_spent`).
@@ -95,7 +111,7 @@ class Meter(Protocol):
         """
         ...
 
-    async def end(self, estimate: Usage, cost: Usage) -> None:
+    async def end(self, reservation: Reservation, cost: Usage) -> None:
         """After it, whatever came of it: what it cost instead."""
         ...
 
@@ -103,10 +119,11 @@ class Meter(Protocol):
 class Unmetered:
     """Where nobody counts."""
 
-    async def begin(self, estimate: Usage) -> None:
+    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
         """See `Meter`."""
+        return Reservation(estimate=estimate, longest_answer=longest_answer)
 
-    async def end(self, estimate: Usage, cost: Usage) -> None:
+    async def end(self, reservation: Reservation, cost: Usage) -> None:
         """See `Meter`."""
 
 

@@ -5,16 +5,17 @@ never costs the others.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, cast
 
 from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.enriching.grounding import Grounding
 from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.enriching.protocol import Passage, PassageGroup
-from apex_mcp.ingestion.extraction.dates import find_dates
+from apex_mcp.ingestion.extraction.dates import find_dates, spelled_without_year
 from apex_mcp.ingestion.extraction.money import find_money
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 
@@ -214,11 +215,19 @@ class _Reader:
         if self._year and _DATE.fullmatch(value):
             shortest = value.replace(self._year, "").strip(" ,") or value
         held = (
-            self._places.naming(value)
-            or self._grounding.holds(shortest, self._ontology.fallback_type)
+            self._places.naming(value, *self._days_of_its_year(value))
+            or self._grounding.says(shortest)
             or self._places.counting(value)
         )
         return value if held else ""
+
+    def _days_of_its_year(self, value: str) -> Iterable[str]:
+        """How else the text may write a day in ISO 8601, where that is of the document's own year."""
+        if not re.fullmatch(rf"{self._year}-\d\d-\d\d", value):
+            return ()
+        with suppress(ValueError):
+            return spelled_without_year(date.fromisoformat(value))
+        return ()
 
     def _type(self, item: Mapping[str, Any], name: str) -> str:
         number = item.get("entity_type_id")

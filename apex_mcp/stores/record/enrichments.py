@@ -118,7 +118,7 @@ WHERE version_id = ANY(%(versions)s) AND state = 'running' AND (%(claim)s::uuid 
 _MAY_BE_TRIED: LiteralString = """
 (e.state = 'failed' OR e.state = 'pending' AND e.not_before > clock_timestamp()
  OR e.state = 'done' AND coalesce((e.usage->>'groups_without_answer')::int, 0)
-                         + coalesce((e.usage->>'questions_not_asked')::int, 0) > 0)
+                         + coalesce((e.usage->>'questions_without_answer')::int, 0) > 0)
 """
 
 _TRY: LiteralString = """

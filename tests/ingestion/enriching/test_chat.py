@@ -54,7 +54,6 @@ async def test_without_a_model_there_is_no_extractor() -> None:
         (Status(403, "permission_denied"), "permission_denied"),
         (Status(404, "model_not_found"), "model_not_found"),
         (Status(429, "insufficient_quota", retry_after="20"), "insufficient_quota"),
-        (Status(400, "context_length_exceeded"), "context_length_exceeded"),
     ],
 )
 async def test_what_no_second_try_cures_is_rejected(server: OpenAIServer, fault: Status, code: str) -> None:
@@ -170,7 +169,13 @@ async def test_structured_outputs_name_every_field_and_allow_no_other(server: Op
 
 
 @pytest.mark.parametrize(
-    ("model", "parameter"), [("gpt-5-mini", "reasoning_effort"), ("local", "temperature")]
+    ("model", "parameter"),
+    [
+        ("gpt-5-mini", "reasoning_effort"),
+        ("local", "temperature"),
+        ("gpt-5-mini", "max_completion_tokens"),
+        ("local", "max_tokens"),
+    ],
 )
 async def test_a_parameter_that_the_model_refuses_is_left_out(model: str, parameter: str) -> None:
     with OpenAIServer(rejected_parameters=(parameter,)) as server:
@@ -179,6 +184,18 @@ async def test_a_parameter_that_the_model_refuses_is_left_out(model: str, parame
             await extractor.extract(group(ACME))
     assert [parameter in request.body for request in server.chats()] == [True, False, False]
     assert all(request.body["response_format"]["type"] == "json_schema" for request in server.chats())
+
+
+async def test_the_longest_answer_that_does_not_fit_a_context_window_is_left_out() -> None:
+    with OpenAIServer(context_tokens=12_000) as server:
+        async with extractor_at(server, llm_model="local") as extractor:
+            assert (await extractor.extract(group(ACME)))[0].facts
+        assert ["max_tokens" in request.body for request in server.chats()] == [True, False]
+        server.context_tokens = 1_000
+        async with extractor_at(server, llm_model="local") as extractor:
+            with pytest.raises(Rejected, match="400") as refused:
+                await extractor.extract(group(ACME))
+    assert "longer context window" in refused.value.next_step
 
 
 async def test_no_more_requests_are_open_than_the_settings_allow(server: OpenAIServer) -> None:
