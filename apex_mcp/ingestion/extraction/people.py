@@ -1,6 +1,7 @@
-"""People: after a title, by a common given name, beside a role, in the lines of a document that list people."""
+"""People: after a title, by a common given name, beside a role or what only people do, in the lines that list people."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from apex_mcp.ingestion.extraction.mentions import Kind, Mention
@@ -22,6 +23,9 @@ _NOT_AFTER = frozenset("san santa são saint st ste fort port mount mt ft lake n
 _SAINTS = frozenset(["st", "mt", "ft"])
 _ROLE_BEFORE = frozenset(
     "CEO CFO CTO COO CIO CMO CISO Chairman Chairwoman Chairperson Co-founder Cofounder".split()
+)
+_ONLY_PEOPLE_DO = re.compile(
+    r" (?:(?:works|worked|has worked|is employed|was employed) (?:at|for|by|as)|(?:lives|lived|resides) in|was born) "
 )
 
 _LABELS = (
@@ -53,6 +57,7 @@ def find_people(words: Words) -> Iterator[Mention]:
     reader = NameReader(words)
     yield from _by_name(reader)
     yield from _by_role(reader)
+    yield from _by_deed(reader)
     yield from _in_lines(reader)
 
 
@@ -153,6 +158,16 @@ def _by_role(reader: NameReader) -> Iterator[Mention]:
             another_follows = role and text[role.end() : role.end() + 2].strip()[:1].isupper()
             if role and not another_follows and _is_certain(reader, i - 1):
                 yield reader.mention(i - 1, i - 1, i)
+
+
+def _by_deed(reader: NameReader) -> Iterator[Mention]:
+    """Names that no list holds, before what only people do: "Xu Li works at ..."."""
+    words = reader.words
+    for match in _ONLY_PEOPLE_DO.finditer(words.text):
+        last = bisect_left(words.end, match.start())
+        if last < len(words) and words.end[last] == match.start() and not words.joined_before(last - 1):
+            if last and _is_certain(reader, last - 1):
+                yield reader.mention(last - 1, last - 1, last)
 
 
 def _is_certain(reader: NameReader, first: int) -> bool:

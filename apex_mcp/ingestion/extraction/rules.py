@@ -18,6 +18,7 @@ from apex_mcp.ingestion.extraction.topics import find_topics
 from apex_mcp.ingestion.extraction.unify import Named, unify
 from apex_mcp.ingestion.extraction.values import find_ids, find_values
 from apex_mcp.ingestion.extraction.words import Words
+from apex_mcp.ingestion.extraction.workplaces import find_workplaces
 from apex_mcp.models import (
     Chunk,
     EntityInput,
@@ -63,7 +64,9 @@ def _found(document: ParsedDocument, locator: ChunkLocator) -> Extraction:
     text = _blanked(text, sorted((mention.start, mention.end) for mention in values))
     words = Words(text)
     plain = [*values, *find_ids(text), *find_dates(text), *find_money(text)]
-    names = [*find_organizations(words), *find_people(words), *find_places(words)]
+    organizations = list(find_organizations(words))
+    organizations += find_workplaces(words, organizations)
+    names = [*organizations, *find_people(words), *find_places(words)]
     mentions = without_overlaps([*plain, *names])
     shown = list(find_shown(text, document.title, mentions))
     mentions = without_overlaps([*mentions, *(fact.subject for fact in shown)])

@@ -23,6 +23,16 @@ from tests.ingestion.extraction.documents import extraction, facts, only_fact
         ("Jane Smith <jane@acme.org> wrote", ("Jane Smith", "has_email", "jane@acme.org")),
         ("Jane Smith lives in Berlin.", ("Jane Smith", "lives_in", "Berlin")),
         ("Jane Smith works at Google.", ("Jane Smith", "works_at", "Google")),
+        ("Jane Smith works at Initech.", ("Jane Smith", "works_at", "Initech")),
+        (
+            "Ada Lindqvist works for Tarnwell Instruments",
+            ("Ada Lindqvist", "works_at", "Tarnwell Instruments"),
+        ),
+        ("Jane Smith has joined Globex as a chemist.", ("Jane Smith", "works_at", "Globex")),
+        (
+            "Jane Smith is employed by the Ostmere Harbour Works.",
+            ("Jane Smith", "works_at", "Ostmere Harbour Works"),
+        ),
         ("The price of the Widget Pro is $49.", ("Widget Pro", "priced_at", "$49")),
         ("The Widget Pro costs $49 a month.", ("Widget Pro", "priced_at", "$49")),
     ],

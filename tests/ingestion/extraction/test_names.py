@@ -25,6 +25,7 @@ from tests.ingestion.extraction.documents import extraction, names
         ("an order of the U.S. Department of Justice.", "U.S. Department of Justice"),
         ("Analysts at Goldman Sachs expect", "Goldman Sachs"),
         ("with Bosch Technologies as", "Bosch Technologies"),
+        ("Jane joined Northwind. Later Northwind Traders, Inc. grew", "Northwind Traders, Inc."),
     ],
 )
 def test_an_organisation_is_found_whole(text: str, name: str) -> None:
@@ -44,6 +45,13 @@ def test_an_organisation_is_found_whole(text: str, name: str) -> None:
         "the Department of",
         "class Foo(Inc): pass",
         "21st Century Fox Inc",
+        "Jane Doe joined Alistair and the Warden",
+        "Ann Lee worked for Ronald Reagan.",
+        "Jane Doe works at Berlin.",
+        "Jane Doe joined the Army. She works at Night.",
+        "Jane Doe works for Dr. Grey.",
+        "Jane Doe worked for Meeran and the smugglers",
+        "The Company works at Full Capacity.",
     ],
 )
 def test_words_that_look_like_an_organisation_are_none(text: str) -> None:
