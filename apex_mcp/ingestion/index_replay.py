@@ -7,7 +7,7 @@ from uuid import UUID
 
 from apex_mcp.batches import batches
 from apex_mcp.stores.record.index_log import IndexLog
-from apex_mcp.stores.record.versions import OwedChunk
+from apex_mcp.stores.record.passage_vectors import OwedChunk
 from apex_mcp.stores.vectors.home import KeptIndex
 
 _VERSIONS_AT_ONCE = 200

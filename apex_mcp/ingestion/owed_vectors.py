@@ -103,14 +103,14 @@ class OwedVectors:
     async def count(self) -> int:
         """Number of passages that lack a vector of the record's embedder. Raises Unavailable."""
         embedder = self._current.use.embedder
-        return await self._record.versions.owed(embedder) if embedder else 0
+        return await self._record.passage_vectors.count_owed(embedder) if embedder else 0
 
     async def _embed_owed(self) -> bool:
         """Vectors of some chunks that lack them; whether there were any."""
         embedder = self.ready_embedder()
         if embedder is None:
             return False
-        owed = await self._record.versions.chunks_owed(embedder.name, limit=_EMBED_BATCH)
+        owed = await self._record.passage_vectors.owed(embedder.name, limit=_EMBED_BATCH)
         if owed:
             vectors = await embedder.embed_documents([chunk.text for chunk in owed])
             packed = [pack(vector) for vector in vectors]
@@ -122,7 +122,7 @@ class OwedVectors:
                         return False
                     use = current.use
                     await current.replay().add_vectors(owed, vectors)
-                    stored = await self._record.versions.add_vectors(embedder.name, owed, packed, index=use)
+                    stored = await self._record.passage_vectors.bring(embedder.name, owed, packed, index=use)
             if stored:
                 self.owed = max(0, self.owed - len(owed))
             else:

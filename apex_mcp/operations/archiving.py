@@ -121,7 +121,9 @@ class Archiving(Operations):
                 documents={str(fate): number for fate, number in tally.documents.items()},
                 versions=tally.versions,
                 times_kept=tally.times_kept,
-                waiting_for_vectors=await self._record.versions.owed(embedder) if embedder else None,
+                waiting_for_vectors=await self._record.passage_vectors.count_owed(embedder)
+                if embedder
+                else None,
             ),
         )
 

@@ -155,7 +155,7 @@ async def _greeting(client: "Client", task_queue: str) -> Check:
 
 async def _vectors(app: Checked) -> Check:
     points = await app.vectors.count()
-    owed = await app.record.versions.owed(app.embedder.name) if app.embedder else 0
+    owed = await app.record.passage_vectors.count_owed(app.embedder.name) if app.embedder else 0
     waiting = "1 passage waits" if owed == 1 else f"{owed} passages wait"
     owing = f", {waiting} for vectors" if owed else ""
     return Check(

@@ -124,7 +124,7 @@ async def _plant_what_waits(app: App) -> None:
 async def _embedded(app: App) -> None:
     async def none_owed() -> bool:
         ready = app.embedder is not None and app.embedder.state.ready
-        return ready and await app.record.versions.owed(app.index.embedder_name or "") == 0
+        return ready and await app.record.passage_vectors.count_owed(app.index.embedder_name or "") == 0
 
     await eventually(none_owed)
 

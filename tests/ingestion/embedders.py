@@ -22,4 +22,4 @@ async def embedder_of(
 
 async def owed_none(record: Record, embedder: str) -> bool:
     """Whether every current passage has a vector of this embedder."""
-    return await record.versions.owed(embedder) == 0
+    return await record.passage_vectors.count_owed(embedder) == 0

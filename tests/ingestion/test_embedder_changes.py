@@ -116,7 +116,7 @@ async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_
             assert "have 16 numbers" in said
             assert "gives 24" in said
             assert "apex-mcp reindex" in said
-            assert await record.versions.owed(embedder.name) == 1
+            assert await record.passage_vectors.count_owed(embedder.name) == 1
 
             await reindexed(keeper)
             await eventually(lambda: owed_none(record, embedder.name))

@@ -185,13 +185,13 @@ async def test_vectors_that_were_dropped_for_another_embedder_are_owed_should_it
     record: Record,
 ) -> None:
     await remember(record, "first")
-    (chunk,) = await record.versions.chunks_owed("small", limit=10)
+    (chunk,) = await record.passage_vectors.owed("small", limit=10)
     await record.index_log.set_embedder("small")
-    assert await record.versions.add_vectors(
+    assert await record.passage_vectors.bring(
         "small", [chunk], [b"\0\0\0\0"], index=await record.index_log.in_use()
     )
     await record.index_log.set_embedder("large")
     await record.index_log.drop_vectors_of_others("large")
     await record.index_log.set_embedder("small")
     assert await differing(record) == {}
-    assert [one.id for one in await record.versions.chunks_owed("small", limit=10)] == [chunk.id]
+    assert [one.id for one in await record.passage_vectors.owed("small", limit=10)] == [chunk.id]

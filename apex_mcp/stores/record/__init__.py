@@ -20,6 +20,7 @@ from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.name_vectors import NameVectors
 from apex_mcp.stores.record.outbox import Outbox
+from apex_mcp.stores.record.passage_vectors import PassageVectors
 from apex_mcp.stores.record.purging import PurgeStore
 from apex_mcp.stores.record.reading import Reader
 from apex_mcp.stores.record.retention import RetentionStore
@@ -56,6 +57,7 @@ class Record:
     archives: ArchiveLog
     imports: ImportStore
     import_ending: ImportEnding
+    passage_vectors: PassageVectors
     name_vectors: NameVectors
 
 
@@ -96,6 +98,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             ArchiveLog(database),
             ImportStore(database),
             ImportEnding(database),
+            PassageVectors(database),
             NameVectors(database),
         )
     finally:

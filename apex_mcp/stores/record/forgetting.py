@@ -12,9 +12,10 @@ from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.forgetting_entities import EntityProspect, forget_entity, look_at_entity
 from apex_mcp.stores.record.forgetting_prospects import Prospect, look_at_documents
 from apex_mcp.stores.record.graph_changes import note_changes
+from apex_mcp.stores.record.index_log import LOG
 from apex_mcp.stores.record.purging import delete_empty_namespaces
 from apex_mcp.stores.record.tombstones import Kind, put
-from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
+from apex_mcp.stores.record.versions import RAISE_REVISIONS
 
 _RESTARTS = 20
 

@@ -13,10 +13,10 @@ from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
 from apex_mcp.stores.record.import_course import Course, lock, raise_revision
 from apex_mcp.stores.record.import_plan import ArchivedVersion, Fate, Place, Plan, choose
-from apex_mcp.stores.record.index_log import IndexUse, is_in_use
+from apex_mcp.stores.record.index_log import LOG, IndexUse, is_in_use
 from apex_mcp.stores.record.linking import link_entities
 from apex_mcp.stores.record.tombstones import ForgetKey, Kind, find, hold_off_forgetting
-from apex_mcp.stores.record.versions import LOG, insert_versions, lacking
+from apex_mcp.stores.record.versions import insert_versions, lacking
 
 _BEGIN: LiteralString = """
 WITH room AS MATERIALIZED (SELECT nextval(pg_get_serial_sequence('entities', 'seq')) AS first),

@@ -51,6 +51,8 @@ _DROP_OTHER_LENGTHS: tuple[LiteralString, ...] = (
 _TRY_SHARE: LiteralString = f"SELECT pg_try_advisory_xact_lock_shared(hashtext('{_IN_USE}')) AS shared"
 _USE: LiteralString = "SELECT index_name, embedder, index_whole, index_losses FROM identity"
 
+LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
+
 _LOSS: LiteralString = """
 UPDATE identity SET index_losses = index_losses + 1, index_whole = index_whole AND NOT EXISTS (SELECT FROM versions)
 WHERE index_name = %s

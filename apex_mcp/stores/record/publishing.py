@@ -13,11 +13,12 @@ from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
+from apex_mcp.stores.record.index_log import LOG
 from apex_mcp.stores.record.linking import Told, link_entities
 from apex_mcp.stores.record.name_vectors import keep_name_vectors
 from apex_mcp.stores.record.rereading import clear, take_back
 from apex_mcp.stores.record.tombstones import ForgetKey, hold_off_forgetting, without_forgotten
-from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
+from apex_mcp.stores.record.versions import RAISE_REVISIONS
 from apex_mcp.stores.record.visibility import CURRENT
 
 # Held alone by whoever must not be overtaken, while it is resolved and published; shared by each other commit.

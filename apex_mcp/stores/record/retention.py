@@ -7,8 +7,9 @@ from uuid import UUID
 
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
+from apex_mcp.stores.record.index_log import LOG
 from apex_mcp.stores.record.purging import Purge
-from apex_mcp.stores.record.versions import LOG, RAISE_REVISIONS
+from apex_mcp.stores.record.versions import RAISE_REVISIONS
 
 # By when it was replaced, not by when it came.
 _TOMBSTONE: LiteralString = """

@@ -23,9 +23,10 @@ from apex_mcp.models import (
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
-from apex_mcp.stores.record.index_log import IndexUse, is_in_use
+from apex_mcp.stores.record.index_log import LOG, IndexUse, is_in_use
 from apex_mcp.stores.record.ingestions import lock_claimed
 from apex_mcp.stores.record.linking import VALUES, link_entities
+from apex_mcp.stores.record.passage_vectors import keep_passage_vectors
 from apex_mcp.stores.record.tombstones import hold_off_forgetting, without_forgotten
 from apex_mcp.stores.record.visibility import CURRENT
 
@@ -59,11 +60,6 @@ _INSERT_CHUNKS: LiteralString = """
 INSERT INTO chunks (id, version_id, ordinal, text, start_offset, end_offset, page_from, page_to, heading_path, tokens)
 SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::int[], %s::text[], %s::int[], %s::int[], %s::int[], %s::int[],
                      %s::jsonb[], %s::int[])
-"""
-
-_INSERT_VECTORS: LiteralString = """
-INSERT INTO chunk_vectors (chunk_id, embedder, vector) SELECT c, %s, v FROM unnest(%s::uuid[], %s::bytea[]) AS r(c, v)
-ON CONFLICT (chunk_id, embedder) DO NOTHING
 """
 
 RAISE_REVISIONS: LiteralString = """
@@ -102,7 +98,6 @@ INSERT INTO purges (version_id, ingestion_id) SELECT * FROM unnest(%s::uuid[], %
 # Before the hash of a version that lacks what was forgotten of it.
 LESS_THAN: LiteralString = "less than "
 
-LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
 # What a model is to read, where one reads this memory.
 _WANT: LiteralString = """
@@ -111,48 +106,7 @@ WHERE id = ANY(%s) AND (SELECT read_by_model FROM identity) ON CONFLICT DO NOTHI
 """
 
 
-# Three looks into an index, newest versions first, since a backlog may be long: "is distinct from" would read every version.
-_OWING: LiteralString = f"""
-(SELECT v.id, v.ingestion_seq FROM versions v WHERE v.embedded_with IS NULL AND {CURRENT}
- ORDER BY v.ingestion_seq DESC LIMIT %(limit)s)
-UNION ALL
-(SELECT v.id, v.ingestion_seq FROM versions v WHERE v.embedded_with < %(embedder)s AND {CURRENT}
- ORDER BY v.ingestion_seq DESC LIMIT %(limit)s)
-UNION ALL
-(SELECT v.id, v.ingestion_seq FROM versions v WHERE v.embedded_with > %(embedder)s AND {CURRENT}
- ORDER BY v.ingestion_seq DESC LIMIT %(limit)s)
-"""
-
-_OWED: LiteralString = f"""
-SELECT c.id, c.text, c.version_id FROM (
-    SELECT * FROM ({_OWING}) AS owing ORDER BY ingestion_seq DESC LIMIT %(limit)s) AS v
-JOIN chunks c ON c.version_id = v.id
-LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
-WHERE e.chunk_id IS NULL ORDER BY v.ingestion_seq DESC, c.ordinal LIMIT %(limit)s
-"""
-
-_COUNT_OWED: LiteralString = f"""
-SELECT count(*) AS n FROM ({_OWING}) AS v JOIN chunks c ON c.version_id = v.id
-LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s WHERE e.chunk_id IS NULL
-"""
-
-_MARK_EMBEDDED: LiteralString = """
-UPDATE versions v SET embedded_with = %(embedder)s WHERE v.id = ANY(%(versions)s)
-AND NOT EXISTS (SELECT 1 FROM chunks c LEFT JOIN chunk_vectors e ON e.chunk_id = c.id AND e.embedder = %(embedder)s
-                WHERE c.version_id = v.id AND e.chunk_id IS NULL)
-"""
-
-
 _ROWS_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwedChunk:
-    """A chunk without a vector."""
-
-    id: UUID
-    text: str
-    version_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,37 +242,6 @@ class VersionStore:
         )
         return {row["document_id"]: row["content_hash"] for row in rows}
 
-    async def owed(self, embedder: str) -> int:
-        """Number of chunks of current versions that lack a vector of this embedder."""
-        row = await self._database.fetch_one(
-            _COUNT_OWED, {"embedder": embedder, "limit": None}, answer_seconds=LONG_SECONDS
-        )
-        return int(row["n"]) if row else 0
-
-    async def chunks_owed(self, embedder: str, *, limit: int) -> list[OwedChunk]:
-        """Chunks of current versions that lack a vector of this embedder, those of the newest versions first."""
-        rows = await self._database.fetch_all(_OWED, {"embedder": embedder, "limit": limit})
-        return [OwedChunk(**row) for row in rows]
-
-    async def add_vectors(
-        self, embedder: str, chunks: Sequence[OwedChunk], vectors: Sequence[bytes], *, index: IndexUse
-    ) -> bool:
-        """Store vectors of chunks, and note which versions lack none any more.
-
-        Returns:
-            False where nothing was stored, because the index that they were written to is not the one in use.
-        """
-        versions = list({chunk.version_id for chunk in chunks})
-        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
-            if not await is_in_use(connection, index):
-                return False
-            await connection.execute(
-                _INSERT_VECTORS, (embedder, [chunk.id for chunk in chunks], list(vectors))
-            )
-            await connection.execute(_MARK_EMBEDDED, {"embedder": embedder, "versions": versions})
-            await connection.execute(LOG, (versions,))
-        return True
-
 
 def content_hash(raw_hash: str, given: Any) -> str:
     """Hash of a version: its content's hash and what the caller gave with it (title, facts, metadata, ...)."""
@@ -391,15 +314,17 @@ async def insert_versions(
         for some in batches(pieces, _ROWS_AT_ONCE):
             await connection.execute(_INSERT_CHUNKS, _chunk_columns(some))
             await asyncio.sleep(0)  # adapting rows is the driver's work in this thread: others get their turn
-        for embedder in {version.embedder for version in new if version.vectors is not None}:
+        for embedder in {
+            version.embedder for version in new if version.embedder and version.vectors is not None
+        }:
             pairs = [
                 (version.chunk_id(chunk.ordinal), vector)
                 for version in new
                 if version.embedder == embedder and version.vectors is not None
                 for chunk, vector in zip(version.chunks, version.vectors, strict=True)
             ]
-            await connection.execute(
-                _INSERT_VECTORS, (embedder, [one for one, _ in pairs], [vector for _, vector in pairs])
+            await keep_passage_vectors(
+                connection, embedder, [one for one, _ in pairs], [vector for _, vector in pairs]
             )
         await insert_graph(connection, graph, Layer.TEXT)
 
