@@ -2,10 +2,12 @@
 
 import asyncio
 import copy
+import logging
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import LiteralString
 
 from apex_mcp.errors import Code, Unavailable
@@ -20,8 +22,12 @@ _OPENING_SECONDS = 30.0
 # After an index could not be opened, so long nobody waits for another try.
 _REST_SECONDS = 3.0
 
+_log = logging.getLogger(__name__)
+
 # A name that no index has.
 _NONE = ""
+# Cause of an error.
+_APART = "another server"
 # A generation that no index has.
 UNKNOWN = -1
 
@@ -32,6 +38,7 @@ class CurrentIndex:
     Attributes:
         vectors: the index; another object when another index takes its place.
         use: its name, whose vectors it holds, and whether it is whole.
+        keeping: whether this process does the upkeep: of a shared index no other one makes it anew.
         whole: the generation of `vectors` that is known to hold all that the record committed; behind it, something was lost.
         lost: set when `whole` is behind, or not known.
         dirty: set when something was written since it was cleared last.
@@ -44,6 +51,7 @@ class CurrentIndex:
     use: IndexUse
 
     def __init__(self, record: Record, home: IndexHome) -> None:
+        self.keeping = False
         self.whole = UNKNOWN
         self.lost = asyncio.Event()
         self.dirty = asyncio.Event()
@@ -73,23 +81,36 @@ class CurrentIndex:
             self._rest(error)
             self.vectors, self.use = AbsentIndex(error), replace(self.use, name=_NONE)
 
-    async def refresh(self) -> bool:
+    def apart_from(self, use: IndexUse) -> str | None:
+        """What is wrong where this process was seen not to have an index on its server; None where it has it."""
+        failure = self._failure
+        if failure is None or use.same(self.use) or failure.details.get("cause") != _APART:
+            return None
+        return failure.message
+
+    async def refresh(self, *, deciding: bool = False) -> bool:
         """Go on with the index that the record names now; whether it is another one. Never within `writing`.
 
         While it cannot be opened, one caller at a time tries, with pauses; the others are told at once why.
 
+        Args:
+            deciding: of the upkeep, which goes on with the index of that name, whichever it is, and has the record mean it next.
+                Until then nobody searches in it, and nothing is committed with it.
+
         Raises:
             Unavailable: the record or that index cannot be used.
         """
-        self._fail_if_resting(trying=self._following.locked())
+        if not deciding:
+            self._fail_if_resting(trying=self._following.locked())
         async with self._following:
-            self._fail_if_resting()
+            if not deciding:
+                self._fail_if_resting()
             use = await self._record.index_log.in_use()
             if use.same(self.use):
                 self.use = use
                 self._failure = None
                 return False
-            before = self._take(use, await self._try(use))
+            before = self._take(use, await self._try(use, deciding=deciding))
         await self._let_go(before)
         return True
 
@@ -105,18 +126,33 @@ class CurrentIndex:
             self.whole = whole
         await self._let_go(before)
 
-    async def open_index(self, use: IndexUse, dimension: int | None = None) -> KeptIndex:
+    async def open_index(
+        self, use: IndexUse, dimension: int | None = None, *, deciding: bool = False
+    ) -> KeptIndex:
         """Open an index, or make it; for vectors of this length, or of those that the record has.
 
         Raises:
-            Unavailable: it cannot be used.
+            Unavailable: it cannot be used, or is not the one that is meant, unless this process is `deciding` which one is.
         """
-        log = self._record.index_log
         if not self._home.shared:
             return await self._open(use, dimension)
         # One process makes it, the others find it made.
-        async with log.alone(_OPENING, wait_seconds=_OPENING_SECONDS):
-            return await self._open(use, dimension)
+        async with self._record.index_log.alone(_OPENING, wait_seconds=_OPENING_SECONDS):
+            vectors = await self._open(use, dimension)
+        if use.made not in (None, vectors.made) and not deciding:
+            raise _apart()
+        return vectors
+
+    async def note_made(self) -> None:
+        """Have the record mean the index of this process. It comes before the mending, which is of what was committed until then.
+
+        Raises:
+            Unavailable: the record does not answer.
+        """
+        async with self._following:
+            use = replace(self.use, made=self.vectors.made)
+            await self._record.index_log.set_made(use.name, use.made)
+            self.use = use
 
     def replay(self) -> Replay:
         """From the record's log to this index."""
@@ -144,9 +180,9 @@ class CurrentIndex:
         await self._until_idle(set(self._writers))
         return generation
 
-    async def _try(self, use: IndexUse) -> KeptIndex:
+    async def _try(self, use: IndexUse, *, deciding: bool) -> KeptIndex:
         try:
-            return await self.open_index(use)
+            return await self.open_index(use, deciding=deciding)
         except Unavailable as error:
             self._rest(error)
             raise
@@ -156,6 +192,8 @@ class CurrentIndex:
             raise
 
     def _rest(self, error: Unavailable) -> None:
+        if self._failure is None:
+            _log.warning("%s; %s", error.message, error.next_step)
         self._failure = copy.copy(error).with_traceback(None)
         self._resting_until = time.monotonic() + _REST_SECONDS
 
@@ -172,10 +210,17 @@ class CurrentIndex:
             embedder=use.embedder,
             dimension=dimension or await log.dimension(use.embedder),
             on_lost=self.lost.set,
-            on_empty=lambda: log.note_loss(use.name),
+            on_empty=partial(self._before_it_is_made, use),
         )
 
+    async def _before_it_is_made(self, use: IndexUse) -> None:
+        if use.made is not None and not self.keeping:
+            raise _apart()
+        await self._record.index_log.note_loss(use.name)
+
     def _take(self, use: IndexUse, vectors: KeptIndex) -> KeptIndex:
+        if None not in (use.made, vectors.made):
+            use = replace(use, made=vectors.made)
         before, self.vectors, self.use, self.whole = self.vectors, vectors, use, UNKNOWN
         self._failure = None
         self.lost.set()
@@ -189,6 +234,18 @@ class CurrentIndex:
     async def _until_idle(self, writers: set[int]) -> None:
         while writers & self._writers:  # noqa: ASYNC110  (some milliseconds, once a reindex)
             await asyncio.sleep(0.01)
+
+
+def _apart() -> Unavailable:
+    return Unavailable(
+        "the Qdrant server at APEX_QDRANT_URL does not have the index that the memory uses",
+        code=Code.VECTORS_UNAVAILABLE,
+        unchanged="nothing was written to it; the record is complete without it",
+        next_step="see that every process of the memory is given the same one; if so, the index was lost, and a worker makes it "
+        "again by itself",
+        retry_after_seconds=_REST_SECONDS,
+        details={"cause": _APART},
+    )
 
 
 def _slow() -> Unavailable:

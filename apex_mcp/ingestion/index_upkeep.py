@@ -61,7 +61,6 @@ class IndexUpkeep:
         takeover_seconds: float = TAKEOVER_SECONDS,
         leavings: Leavings | None = None,
     ) -> None:
-        self.keeping = False
         self.removal_wanted = asyncio.Event()
         self._record = record
         self._home = home
@@ -69,6 +68,11 @@ class IndexUpkeep:
         self._quiet_seconds = quiet_seconds
         self._takeover_seconds = takeover_seconds
         self._leavings = leavings
+
+    @property
+    def keeping(self) -> bool:
+        """Whether this process does it now."""
+        return self._current.keeping
 
     async def run(self) -> None:
         """Do the upkeep, of a shared index for as long as no other process does; until cancelled."""
@@ -84,8 +88,11 @@ class IndexUpkeep:
             Unavailable: the record or the index does not answer.
         """
         current = self._current
-        await current.refresh()
+        await current.refresh(deciding=True)
         generation = await current.vectors.ready()
+        if self._home.shared:
+            # Whoever does the upkeep decides which one is in use, and nobody else.
+            await current.note_made()
         if await self._outdated():
             return await self._rebuild()
         if self._home.shared and current.whole not in (UNKNOWN, generation):
@@ -146,6 +153,7 @@ class IndexUpkeep:
             if embedder is not None and dimension is not None:
                 await fresh.enable_dense(embedder, dimension)
             generation = await fresh.ready()
+            use = replace(use, made=fresh.made)
             replay = Replay(log, fresh, embedder, current.rewriting)
             start = await log.position()
             async for done in replay.everything():
@@ -206,7 +214,7 @@ class IndexUpkeep:
             await asyncio.wait([keeping])
 
     async def _keep(self) -> None:
-        self.keeping = True
+        self._current.keeping = True
         self._current.lost.set()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -217,7 +225,7 @@ class IndexUpkeep:
                 if self._home.shared:
                     tasks.create_task(_repeat(self._tidy, _TIDY_SECONDS))
         finally:
-            self.keeping = False
+            self._current.keeping = False
 
     async def _mend_when_lost(self) -> None:
         current = self._current
@@ -239,7 +247,7 @@ class IndexUpkeep:
             await guarded(self.flush())
 
     async def _look(self) -> None:
-        await self._current.refresh()
+        await self._current.refresh(deciding=True)
         await self._current.vectors.ready()
 
     async def _flush_when_dirty(self) -> None:
@@ -323,11 +331,13 @@ class IndexUpkeep:
         start, changed = await current.replay().settle_changes(position)
         if vectors is not current.vectors or (self._home.shared and not changed):
             return
+        if not (await self._record.index_log.in_use()).same(current.use):
+            return  # what was committed by then may be in another one
         await vectors.flush(start, generation=generation)
         await self._record.index_log.forget_before(start)
 
     async def _note_whole(self, *, whole: bool) -> None:
-        await self._record.index_log.set_whole(whole=whole)
+        await self._record.index_log.set_whole(replace(self._current.use, whole=whole))
         self._current.use = replace(self._current.use, whole=whole)
 
 

@@ -143,6 +143,8 @@ class IndexKeeper:
 
     def lacks(self, use: IndexUse) -> str | None:
         """What searches lack in the index that a snapshot of the record names, or None."""
+        if (apart := self._current.apart_from(use)) is not None:
+            return apart
         if not use.whole:
             return "the index is being rebuilt from the record: some passages are not found yet"
         vectors = self.vectors

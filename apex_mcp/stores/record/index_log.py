@@ -49,13 +49,25 @@ _DROP_OTHER_LENGTHS: tuple[LiteralString, ...] = (
 )
 
 _TRY_SHARE: LiteralString = f"SELECT pg_try_advisory_xact_lock_shared(hashtext('{_IN_USE}')) AS shared"
-_USE: LiteralString = "SELECT index_name, embedder, index_whole, index_losses FROM identity"
+# Of `identity`; what `IndexUse.of` reads.
+USE_COLUMNS: LiteralString = "index_name, embedder, index_whole, index_losses, index_made"
+_USE: LiteralString = f"SELECT {USE_COLUMNS} FROM identity"
 
 LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
 _LOSS: LiteralString = """
 UPDATE identity SET index_losses = index_losses + 1, index_whole = index_whole AND NOT EXISTS (SELECT FROM versions)
 WHERE index_name = %s
+"""
+
+_MADE: LiteralString = """
+UPDATE identity SET index_made = %(made)s, index_whole = index_whole AND NOT EXISTS (SELECT FROM versions)
+WHERE index_name = %(name)s
+"""
+
+_WHOLE: LiteralString = """
+UPDATE identity SET index_whole = %(whole)s
+WHERE index_whole <> %(whole)s AND index_name = %(name)s AND index_made IS NOT DISTINCT FROM %(made)s
 """
 
 # A record that was restored from a dump counts its transactions anew: what is left of the old count is later than any.
@@ -67,16 +79,20 @@ DELETE FROM index_log WHERE xid < %(position)s::xid8 OR xid >= pg_snapshot_xmax(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexUse:
-    """Which index is in use, whose vectors it holds, whether it holds all that it should, and how often it was lost."""
+    """Which index is in use, whose vectors it holds, whether it holds all that it should, and how often it was lost.
+
+    `made` tells it from another of its name, on another server or before it was lost. None where that is not known.
+    """
 
     name: str
     embedder: str | None
     whole: bool = True
     losses: int = 0
+    made: str | None = None
 
     def same(self, other: "IndexUse") -> bool:
         """Whether both are one index, whole or still being filled: a commit goes into either."""
-        return (self.name, self.embedder) == (other.name, other.embedder)
+        return (self.name, self.embedder, self.made) == (other.name, other.embedder, other.made)
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "IndexUse":
@@ -86,6 +102,7 @@ class IndexUse:
             embedder=row["embedder"],
             whole=row["index_whole"],
             losses=row["index_losses"],
+            made=row["index_made"],
         )
 
 
@@ -143,14 +160,21 @@ class IndexLog:
     async def set_index_name(self, name: str) -> None:
         """From now on the index of this name is the one in use."""
         async with self.replacing() as connection:
-            await connection.execute("UPDATE identity SET index_name = %s", (name,))
+            await connection.execute("UPDATE identity SET index_name = %s, index_made = NULL", (name,))
 
-    async def set_whole(self, *, whole: bool) -> None:
-        """Note whether the index in use holds all that it should, for every process to read."""
+    async def set_made(self, name: str, made: str | None) -> None:
+        """From now on the index of this name is the one with this mark, and not whole until it is said; again changes nothing.
+
+        Nothing is committed with points in another one after that, so a replay that follows misses nothing.
+        """
+        if (await self.in_use()).made != made:
+            async with self.replacing() as connection:
+                await connection.execute(_MADE, {"name": name, "made": made})
+
+    async def set_whole(self, use: IndexUse) -> None:
+        """Note whether an index holds all that it should, for every process to read; nothing if it is not the one in use."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                "UPDATE identity SET index_whole = %(whole)s WHERE index_whole <> %(whole)s", {"whole": whole}
-            )
+            await connection.execute(_WHOLE, {"whole": use.whole, "name": use.name, "made": use.made})
 
     async def note_loss(self, name: str) -> None:
         """Note that an index is about to be made anew, empty; nothing if it is not the one in use.
@@ -182,8 +206,8 @@ class IndexLog:
             for statement in _DROP_OTHER_LENGTHS:
                 await connection.execute(statement, {"embedder": use.embedder, "dimension": dimension})
         await connection.execute(
-            "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s",
-            (use.name, use.embedder, use.whole),
+            "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s",
+            (use.name, use.embedder, use.whole, use.made),
         )
 
     def alone(
@@ -197,7 +221,8 @@ class IndexLog:
     async def set_embedder(self, embedder: str) -> None:
         """From now on the record's vectors are this embedder's."""
         async with self.replacing() as connection:
-            await connection.execute("UPDATE identity SET embedder = %s", (embedder,))
+            # An index with vectors of the one before is made anew.
+            await connection.execute("UPDATE identity SET embedder = %s, index_made = NULL", (embedder,))
 
     async def drop_vectors_of_others(self, embedder: str) -> None:
         """Remove the vectors of every other embedder, of passages and of names.

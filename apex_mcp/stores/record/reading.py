@@ -12,7 +12,7 @@ from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import entities
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.facts import Fact, facts_of
-from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.record.index_log import USE_COLUMNS, IndexUse
 from apex_mcp.stores.record.known import ids_by_name
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.visibility import PUBLISHED_SOURCE, SOURCE, VISIBLE, VISIBLE_SOURCE
@@ -214,7 +214,7 @@ class Reader:
                     "(SELECT known_from FROM namespaces WHERE name = %(n)s) AS known_from, "
                     "(SELECT max(revision) FROM revisions WHERE namespace = %(n)s "
                     "AND committed_at <= coalesce(%(t)s::timestamptz, 'infinity')) AS asked, "
-                    "index_name, embedder, index_whole, index_losses FROM identity",
+                    f"{USE_COLUMNS} FROM identity",
                     {"n": namespace, "t": known_at},
                 )
             ).fetchone()

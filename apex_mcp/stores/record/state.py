@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import LiteralString
 
 from apex_mcp.stores.record.database import Database
-from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.record.index_log import USE_COLUMNS, IndexUse
 
-_STATE: LiteralString = """
+_STATE: LiteralString = f"""
 SELECT coalesce(n.revision, 0) AS revision, n.created_at,
        (SELECT max(finished_at) FROM imports i WHERE i.namespace = n.name) AS imported_at,
-       index_name, embedder, index_whole, index_losses
+       {USE_COLUMNS}
 FROM identity LEFT JOIN namespaces n ON n.name = %s
 """
 

@@ -17,6 +17,7 @@ class AbsentIndex:
     """
 
     dimension: int | None = None
+    made: str | None = None
     generation = 0
 
     def __init__(self, error: Unavailable) -> None:

@@ -45,6 +45,8 @@ T = TypeVar("T")
 class EdgeVectorIndex:
     """A `VectorIndex` on one folder, which one process owns. Made by `open`."""
 
+    made: str | None = None
+
     def __init__(self, process: EngineProcess, folder: Path, thread: ThreadPoolExecutor) -> None:
         self._process = process
         self._folder = folder

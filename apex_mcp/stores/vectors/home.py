@@ -16,6 +16,11 @@ class KeptIndex(VectorIndex, Protocol):
         ...
 
     @property
+    def made(self) -> str | None:
+        """What tells it from another one of its name; None where that cannot be: it is in a folder, or not there."""
+        ...
+
+    @property
     def generation(self) -> int:
         """How often what was written since the last flush was lost."""
         ...

@@ -57,6 +57,7 @@ class QdrantVectorIndex:
 
     Attributes:
         dimension: of the dense vectors; None while there are words only.
+        made: given to the collection when it was made; another one has another.
         generation: how often the server was seen to have lost what it had.
     """
 
@@ -73,6 +74,7 @@ class QdrantVectorIndex:
         on_empty: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self.dimension: int | None = None
+        self.made: str | None = None
         self.generation = 0
         self._client = client
         self._collection = collection
@@ -82,7 +84,6 @@ class QdrantVectorIndex:
         self._on_lost = on_lost
         self._on_empty = on_empty
         self._position: str | None = None
-        self._made: str | None = None
 
     @classmethod
     async def open(
@@ -135,7 +136,7 @@ class QdrantVectorIndex:
         Raises:
             Unavailable: the server does not answer.
         """
-        known, made = self._position, self._made
+        known, made = self._position, self.made
         try:
             payload = await self._identity()
         except Unavailable as error:
@@ -147,7 +148,7 @@ class QdrantVectorIndex:
             self._lost()
         else:
             self._take(payload)
-            if self._made != made or (
+            if self.made != made or (
                 known is not None and (self._position is None or int(self._position) < int(known))
             ):
                 self._lost()
@@ -348,7 +349,7 @@ class QdrantVectorIndex:
         return payload.get("embedder") == embedder and dimension in (None, self.dimension)
 
     def _take(self, identity: dict[str, Any]) -> None:
-        self._position, self._made = identity.get("position"), identity.get("made")
+        self._position, self.made = identity.get("position"), identity.get("made")
 
     async def _create(self, *, instead: bool = False) -> None:
         """An empty collection; `instead` of one that is there. The identity comes last: without it none counts as made."""
