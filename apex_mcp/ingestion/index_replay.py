@@ -1,7 +1,7 @@
 """Bringing a vector index to what the record says of some versions."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -32,13 +32,6 @@ class Replay:
         self._index = index
         self._embedder = embedder
         self._rewriting = rewriting
-
-    async def everything(self) -> AsyncGenerator[int]:
-        """Write every version of the record; yields the number of passages done."""
-        done = 0
-        async for page in self._log.all_versions(page=_VERSIONS_AT_ONCE):
-            done += await self.write(page)
-            yield done
 
     async def changes(self, position: str) -> tuple[str, int]:
         """Write what changed since a position; the position that the index then has, and the number of versions."""

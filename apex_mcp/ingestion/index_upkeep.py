@@ -6,15 +6,18 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import LiteralString, TypeVar
 from uuid import uuid4
 
 from apex_mcp import faults
 from apex_mcp.errors import Unavailable
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
+from apex_mcp.ingestion.index_filling import IndexFilling
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.ingestion.leavings import Leavings
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_fillings import Filling
 from apex_mcp.stores.record.index_log import REBUILDING, IndexUse
 from apex_mcp.stores.record.purging import Purge
 from apex_mcp.stores.record.session_lock import SessionLock
@@ -30,6 +33,8 @@ TAKEOVER_SECONDS = 3.0
 # A new index takes over when so few versions changed since it was last brought up to date; commits fail meanwhile.
 _FEW = 20
 _ROUNDS = 20
+# An interrupted filling takes disk, and keeps the record's log from being cut.
+_GIVEN_UP_AFTER = timedelta(days=1)
 # Longer than any step may take, so that a paused one that wakes up finds its work removed once more.
 _SECOND_PASS_SECONDS = 3 * 3600.0
 
@@ -136,18 +141,23 @@ class IndexUpkeep:
             self._current.dirty.set()
             raise
 
-    async def replace(self, embedder: str | None, dimension: int | None) -> AsyncGenerator[int]:
-        """Fill another index beside the one in use, and let it take over; yields the versions done. With `REBUILDING` held.
+    async def replace(
+        self, embedder: str | None, dimension: int | None, *, afresh: bool = False
+    ) -> AsyncGenerator[int]:
+        """Fill another index beside the one in use, and let it take over; yields the passages done. With `REBUILDING` held.
 
         Args:
             embedder: whose vectors it holds; those of others go from the record too.
             dimension: of these, where it is known; the record's may have another, from before the model was changed.
+            afresh: begin with an empty one, also where an earlier filling was interrupted.
 
         Raises:
             Unavailable: the record or an index does not answer; the one in use goes on.
         """
         log, current = self._record.index_log, self._current
-        use = IndexUse(name=f"index-{uuid4().hex[:12]}", embedder=embedder)
+        begun = None if afresh else await self._begun_beside()
+        name = begun.name if begun and begun.embedder == embedder else f"index-{uuid4().hex[:12]}"
+        use = IndexUse(name=name, embedder=embedder)
         fresh = await current.open_index(use, dimension)
         try:
             if embedder is not None and dimension is not None:
@@ -155,9 +165,10 @@ class IndexUpkeep:
             generation = await fresh.ready()
             use = replace(use, made=fresh.made)
             replay = Replay(log, fresh, embedder, current.rewriting)
-            start = await log.position()
-            async for done in replay.everything():
+            filling = await IndexFilling.begin(self._record, fresh, use, generation=generation)
+            async for done in filling.write(replay):
                 yield done
+            start = filling.start
             for _ in range(_ROUNDS):
                 start, changed = await replay.changes(start)
                 if changed <= _FEW:
@@ -188,6 +199,8 @@ class IndexUpkeep:
                 await self._current.vectors.delete_versions(version_ids)
             if forgotten and self._leavings is not None:
                 await self._leavings.remove(forgotten)
+            if forgotten and await self._record.index_fillings.give_up_beside():
+                await self._tidy()
             with faults.around("record.purge_rows"):
                 await self._record.purges.delete_rows(version_ids)
                 await self._record.purges.delete_documents(forgotten)
@@ -277,10 +290,16 @@ class IndexUpkeep:
         return bool(due)
 
     async def _tidy(self) -> None:
-        """Remove indexes that are not in use, unless one is being filled."""
+        """Remove indexes that are not in use, unless one is being filled, or was and may be gone on with."""
         async with self._record.index_log.alone(REBUILDING) as alone:
-            if alone:
-                await self._home.remove_others((await self._record.index_log.in_use()).name)
+            if not alone:
+                return
+            begun = await self._begun_beside()
+            if begun is not None and datetime.now(UTC) - begun.since > _GIVEN_UP_AFTER:
+                await self._record.index_fillings.give_up_beside()
+                begun = None
+            in_use = await self._record.index_log.in_use()
+            await self._home.remove_others(in_use.name, *([begun.name] if begun else []))
 
     # --- rebuilding --------------------------------------------------------------------------------------------------
 
@@ -308,18 +327,24 @@ class IndexUpkeep:
             await self._note_whole(whole=True)
         return True
 
+    async def _begun_beside(self) -> Filling | None:
+        """A filling of another index than the one in use that was interrupted."""
+        begun = await self._record.index_fillings.begun()
+        return begun if begun and begun.name != (await self._record.index_log.in_use()).name else None
+
     async def _fill(self) -> None:
         """Write every version of the record to the index in use, then what changed meanwhile."""
-        log, current = self._record.index_log, self._current
+        record, current = self._record, self._current
         vectors, replay = current.vectors, current.replay()
         generation = await current.settled()
-        start = await log.position()
         with current.writing():
-            async for _ in replay.everything():
+            filling = await IndexFilling.begin(record, vectors, current.use, generation=generation)
+            async for _ in filling.write(replay):
                 pass
-            start, _ = await replay.changes(start)
+            start, _ = await replay.changes(filling.start)
         await vectors.flush(start, generation=generation)
-        await log.begin_at(start)
+        await record.index_fillings.end()
+        await record.index_log.begin_at(start)
         current.whole = generation
 
     async def _flush(self) -> None:

@@ -358,7 +358,7 @@ class IndexKeeper:
         """
         async with self._alone_rebuilding():
             await self._current.refresh()
-            async for _ in self._upkeep.replace(self.embedder_name, None):
+            async for _ in self._upkeep.replace(self.embedder_name, None, afresh=True):
                 pass
 
     @asynccontextmanager

@@ -16,6 +16,7 @@ from apex_mcp.stores.record.graph_pages import GraphPages
 from apex_mcp.stores.record.holdings import Holdings
 from apex_mcp.stores.record.import_ending import ImportEnding
 from apex_mcp.stores.record.importing import ImportStore
+from apex_mcp.stores.record.index_fillings import IndexFillings
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.name_vectors import NameVectors
@@ -43,6 +44,7 @@ class Record:
     versions: VersionStore
     purges: PurgeStore
     index_log: IndexLog
+    index_fillings: IndexFillings
     reader: Reader
     enrichments: EnrichmentStore
     splits: SplitStore
@@ -84,6 +86,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             VersionStore(database),
             PurgeStore(database),
             IndexLog(database),
+            IndexFillings(database),
             Reader(database, exclusive),
             EnrichmentStore(database, exclusive),
             SplitStore(database),

@@ -70,10 +70,11 @@ UPDATE identity SET index_whole = %(whole)s
 WHERE index_whole <> %(whole)s AND index_name = %(name)s AND index_made IS NOT DISTINCT FROM %(made)s
 """
 
-# A record that was restored from a dump counts its transactions anew: what is left of the old count is later than any.
+# Not beyond what a filling that was interrupted is owed at its end. A record that was restored from a dump counts its
+# transactions anew: what is left of the old count is later than any.
 _CUT: LiteralString = """
-WITH cut AS (UPDATE identity SET log_begins = %(position)s::xid8)
-DELETE FROM index_log WHERE xid < %(position)s::xid8 OR xid >= pg_snapshot_xmax(pg_current_snapshot())
+WITH cut AS (UPDATE identity SET log_begins = least(%(position)s::xid8, filling_start) RETURNING log_begins)
+DELETE FROM index_log USING cut WHERE xid < log_begins OR xid >= pg_snapshot_xmax(pg_current_snapshot())
 """
 
 
@@ -206,7 +207,8 @@ class IndexLog:
             for statement in _DROP_OTHER_LENGTHS:
                 await connection.execute(statement, {"embedder": use.embedder, "dimension": dimension})
         await connection.execute(
-            "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s",
+            "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, filling_index = NULL, "
+            "filling_embedder = NULL, filling_start = NULL, filling_since = NULL",
             (use.name, use.embedder, use.whole, use.made),
         )
 
@@ -275,9 +277,9 @@ class IndexLog:
         async with self._database.connection(answer_seconds=LONG_SECONDS) as connection:
             await connection.execute(_CUT, {"position": position})
 
-    async def all_versions(self, *, page: int = 200) -> AsyncIterator[list[UUID]]:
-        """Every version that an index holds, in pages."""
-        after = UUID(int=0)
+    async def all_versions(self, *, after: UUID | None = None, page: int) -> AsyncIterator[list[UUID]]:
+        """Every version that an index holds, in the order of their ids, from behind `after` on; in pages."""
+        after = after or UUID(int=0)
         while rows := await self._database.fetch_all(_ALL, (after, page)):
             yield [row["id"] for row in rows]
             after = rows[-1]["id"]

@@ -13,7 +13,8 @@ _PAGE = 500
 
 # Positions count another cluster's transactions, so the index begins anew under a name that nobody has used.
 _INDEXES: LiteralString = """
-UPDATE identity SET index_name = %s, index_made = NULL, index_whole = false, log_begins = NULL, graph = NULL
+UPDATE identity SET index_name = %s, index_made = NULL, index_whole = false, log_begins = NULL, graph = NULL,
+    filling_index = NULL, filling_embedder = NULL, filling_start = NULL, filling_since = NULL
 """
 
 _DOCUMENTS: LiteralString = """

@@ -75,6 +75,14 @@ class AbsentIndex:
         """Raises Unavailable."""
         self._fail()
 
+    def filled(self) -> UUID | None:
+        """None."""
+        return None
+
+    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
+        """Raises Unavailable."""
+        self._fail()
+
     async def maintain(self) -> bool:
         """There is nothing to build."""
         return False

@@ -214,6 +214,20 @@ class EdgeVectorIndex:
         async with self._writing:
             await self._change("flush", position, of=None if position is None else generation)
 
+    def filled(self) -> UUID | None:
+        """The last version that was written while it is being filled, as noted; None where nothing was."""
+        filled = self._process.state.filled
+        return UUID(filled) if filled else None
+
+    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
+        """Make everything durable, then note how far it is filled.
+
+        Raises:
+            Unavailable: something was lost since `generation`, so that it would not be true.
+        """
+        async with self._writing:
+            await self._change("flush", None, str(version_id), of=generation)
+
     async def needs_build(self) -> bool:
         """Whether searches would gain enough from a build."""
         return await self._ask("needs_build")

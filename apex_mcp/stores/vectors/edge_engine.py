@@ -124,9 +124,9 @@ class Engine:
         dense = self._state.dimension is not None
         return self._shard.inventory_page(version_ids, dense=dense, limit=_SCROLL_SLICE, start=start)
 
-    def flush(self, position: str | None) -> State:
-        """Make everything durable, then note `position`."""
-        if not self._dirty and position in (None, self._state.position):
+    def flush(self, position: str | None, filled: str | None = None) -> State:
+        """Make everything durable, then note `position`, or how far the index is filled."""
+        if not self._dirty and filled is None and position in (None, self._state.position):
             return self._state
         self._shard.flush()
         self._dirty = 0
@@ -136,6 +136,7 @@ class Engine:
                 points=self._shard.size(),
                 changed=self._changed,
                 position=self._state.position if position is None else position,
+                filled=self._state.filled if filled is None else filled,
             )
         )
 

@@ -23,6 +23,7 @@ class State:
     Attributes:
         shard: name of the folder with the shard in use; any other is left over.
         position: the record's own word for how far the shard is durable; None until it is complete.
+        filled: the last version that was written while it is being filled.
         points: how many there were at the last flush.
         changed: points written, retired and deleted since the last build.
     """
@@ -32,6 +33,7 @@ class State:
     dimension: int | None
     shard: str
     position: str | None = None
+    filled: str | None = None
     points: int = 0
     changed: int = 0
     format: int = FORMAT

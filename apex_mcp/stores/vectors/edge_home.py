@@ -40,8 +40,8 @@ class EdgeHome:
             on_lost=on_lost,
         )
 
-    async def remove_others(self, name: str) -> None:
-        """Remove every index but the named one."""
+    async def remove_others(self, *names: str) -> None:
+        """Remove every index but the named ones."""
         for place in await asyncio.to_thread(lambda: list(self._folder.glob("index-*"))):
-            if place.name != name:
+            if place.name not in names:
                 await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)

@@ -70,7 +70,12 @@ class EngineProcess:
     def _start(self) -> Child:
         # What is there goes on; only where it can't does the index start again, as the one that it was.
         wanted = replace(
-            self.state, shard=f"shard-{uuid.uuid4().hex[:12]}", position=None, points=0, changed=0
+            self.state,
+            shard=f"shard-{uuid.uuid4().hex[:12]}",
+            position=None,
+            filled=None,
+            points=0,
+            changed=0,
         )
         try:
             child = Child("apex_mcp.stores.vectors.edge_child", str(self._folder), humble=False)

@@ -49,6 +49,18 @@ class KeptIndex(VectorIndex, Protocol):
         """
         ...
 
+    def filled(self) -> UUID | None:
+        """The last version that was written while it is being filled, as noted; None where nothing was."""
+        ...
+
+    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
+        """Make everything durable, then note how far it is filled.
+
+        Raises:
+            Unavailable: something was lost since `generation`, so that it would not be true.
+        """
+        ...
+
     async def maintain(self) -> bool:
         """Build what makes searches quick, if it is worth it; whether it was."""
         ...
@@ -91,6 +103,6 @@ class IndexHome(Protocol):
         """
         ...
 
-    async def remove_others(self, name: str) -> None:
-        """Remove every index but the named one, some of them at a later call, when no search may be left in them."""
+    async def remove_others(self, *names: str) -> None:
+        """Remove every index but the named ones, some of them at a later call, when no search may be left in them."""
         ...

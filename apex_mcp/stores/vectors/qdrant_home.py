@@ -91,11 +91,13 @@ class QdrantHome:
         with self._guarded():
             await check_version(self._client)
 
-    async def remove_others(self, name: str) -> None:
+    async def remove_others(self, *names: str) -> None:
         """Remove the record's other collections, each when it was seen unused for a while."""
         with self._guarded(), translated():
             found = {one.name for one in (await self._client.get_collections()).collections}
-        others = {one for one in found if one.startswith(self._prefix)} - {self._prefix + name}
+        others = {one for one in found if one.startswith(self._prefix)} - {
+            self._prefix + name for name in names
+        }
         now = time.monotonic()
         self._unused_since = {one: self._unused_since.get(one, now) for one in others}
         for one, since in self._unused_since.items():

@@ -84,6 +84,7 @@ class QdrantVectorIndex:
         self._on_lost = on_lost
         self._on_empty = on_empty
         self._position: str | None = None
+        self._filled: str | None = None
 
     @classmethod
     async def open(
@@ -319,6 +320,28 @@ class QdrantVectorIndex:
         await self._note({"position": position})
         self._position = position
 
+    def filled(self) -> UUID | None:
+        """The last version that was written while it is being filled, as last read or noted; None where nothing was."""
+        return UUID(self._filled) if self._filled else None
+
+    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
+        """Note how far it is filled, in the collection that was made as this one.
+
+        Raises:
+            Unavailable: something was lost since `generation`, so that it would not be true.
+        """
+        if self.generation != generation:
+            raise unavailable("lost what it had")
+        this = models.Filter(
+            must=[
+                models.HasIdCondition(has_id=[_IDENTITY]),
+                models.FieldCondition(key="made", match=models.MatchValue(value=self.made or "")),
+            ]
+        )
+        noted = {"filled": str(version_id)}
+        await self._asked(lambda: self._client.set_payload(self._collection, noted, points=this, wait=True))
+        self._filled = noted["filled"]
+
     async def maintain(self) -> bool:
         """The server builds its graphs by itself."""
         return False
@@ -350,6 +373,7 @@ class QdrantVectorIndex:
 
     def _take(self, identity: dict[str, Any]) -> None:
         self._position, self.made = identity.get("position"), identity.get("made")
+        self._filled = identity.get("filled")
 
     async def _create(self, *, instead: bool = False) -> None:
         """An empty collection; `instead` of one that is there. The identity comes last: without it none counts as made."""

@@ -1,0 +1,67 @@
+"""Filling an index with every version of the record. Where that was interrupted, it goes on with the versions that lack."""
+
+import time
+from collections.abc import AsyncGenerator
+
+from apex_mcp.ingestion.index_replay import Replay
+from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.vectors.home import KeptIndex
+
+# An embedded index is flushed for it.
+_NOTED_EVERY_SECONDS = 2.0
+_VERSIONS_AT_ONCE = 200
+
+
+class IndexFilling:
+    """One index's filling. Made by `begin`.
+
+    Attributes:
+        start: the position from which on changes are to be replayed to it once it has every version.
+    """
+
+    def __init__(
+        self, record: Record, vectors: KeptIndex, *, start: str, generation: int, resumed: bool
+    ) -> None:
+        self.start = start
+        self._record = record
+        self._vectors = vectors
+        self._generation = generation
+        self._resumed = resumed
+
+    @classmethod
+    async def begin(
+        cls, record: Record, vectors: KeptIndex, use: IndexUse, *, generation: int
+    ) -> "IndexFilling":
+        """Begin it, or go on with one of this index that was interrupted. With `REBUILDING` held.
+
+        Args:
+            record: PostgreSQL.
+            vectors: the index.
+            use: its name, and whose vectors it is given.
+            generation: of the index: what is written from now on counts as long as it lasts.
+
+        Raises:
+            Unavailable: the record does not answer.
+        """
+        begun = await record.index_fillings.begun()
+        resumed = begun is not None and begun.name == use.name and vectors.filled() is not None
+        if begun is None or not resumed:
+            begun = await record.index_fillings.begin(use)
+        return cls(record, vectors, start=begun.start, generation=generation, resumed=resumed)
+
+    async def write(self, replay: Replay) -> AsyncGenerator[int]:
+        """Write the versions; yields how many passages the index has.
+
+        Raises:
+            Unavailable: the record or the index does not answer, or the index lost something.
+        """
+        vectors, noted = self._vectors, time.monotonic()
+        after = vectors.filled() if self._resumed else None
+        done = await vectors.count() if after else 0
+        async for page in self._record.index_log.all_versions(after=after, page=_VERSIONS_AT_ONCE):
+            done += await replay.write(page)
+            if time.monotonic() - noted > _NOTED_EVERY_SECONDS:
+                await vectors.note_filled(page[-1], generation=self._generation)
+                noted = time.monotonic()
+            yield done

@@ -1,0 +1,67 @@
+"""What the record knows of an index that is being filled with all its versions."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+
+from apex_mcp.stores.record.database import Database
+from apex_mcp.stores.record.index_log import IndexUse
+
+# One whose log was cut, or counts the transactions of another cluster, cannot be gone on with.
+_BEGUN: LiteralString = """
+SELECT filling_index AS name, filling_embedder AS embedder, filling_start::text AS start, filling_since AS since FROM identity
+WHERE filling_start <= pg_snapshot_xmin(pg_current_snapshot()) AND filling_start >= coalesce(log_begins, filling_start)
+"""
+
+_BEGIN: LiteralString = """
+UPDATE identity SET filling_index = %s, filling_embedder = %s, filling_start = pg_snapshot_xmin(pg_current_snapshot()),
+    filling_since = clock_timestamp()
+RETURNING filling_index AS name, filling_embedder AS embedder, filling_start::text AS start, filling_since AS since
+"""
+
+_END: LiteralString = """
+UPDATE identity SET filling_index = NULL, filling_embedder = NULL, filling_start = NULL, filling_since = NULL
+WHERE filling_index IS NOT NULL
+"""
+_GIVE_UP_BESIDE: LiteralString = f"{_END} AND filling_index <> index_name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """An index that was begun to be filled; `start` is the position from which on changes are to be replayed to it."""
+
+    name: str
+    embedder: str | None
+    start: str
+    since: datetime
+
+
+class IndexFillings:
+    """The one filling that may be under way, or was interrupted. Begun and ended by whoever holds `REBUILDING`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begun(self) -> Filling | None:
+        """The one that was begun and not ended, if it can be gone on with."""
+        row = await self._database.fetch_one(_BEGUN)
+        return Filling(**row) if row else None
+
+    async def begin(self, use: IndexUse) -> Filling:
+        """From now on this index is being filled, from its beginning."""
+        row = await self._database.fetch_one(_BEGIN, (use.name, use.embedder))
+        assert row is not None
+        return Filling(**row)
+
+    async def end(self) -> None:
+        """It is done."""
+        async with self._database.connection() as connection:
+            await connection.execute(_END)
+
+    async def give_up_beside(self) -> bool:
+        """Nobody goes on with a filling of another index than the one in use, once it is interrupted; whether there was one.
+
+        Such an index may hold, for as long as it is left, what was forgotten since.
+        """
+        async with self._database.connection() as connection:
+            return (await connection.execute(_GIVE_UP_BESIDE)).rowcount > 0

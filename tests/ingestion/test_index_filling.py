@@ -1,0 +1,153 @@
+"""An index that is being filled when its process ends: the next one goes on where it was."""
+
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from apex_mcp.errors import Code, Unavailable
+from apex_mcp.ingestion import index_filling, index_upkeep
+from apex_mcp.ingestion.indexing import IndexKeeper
+from apex_mcp.stores.record import Record, open_record
+from apex_mcp.stores.record.forgetting import Selection
+from apex_mcp.stores.vectors.edge_home import EdgeHome
+from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
+from tests.doubles.qdrant_server import QdrantServer
+from tests.ingestion.test_shared_index import found, process, reindexed, remember, running
+from tests.record.conftest import conninfo, postgres, record
+from tests.waiting import eventually
+
+__all__ = ["conninfo", "postgres", "record"]
+
+pytestmark = pytest.mark.anyio
+
+MANY = 9
+PAGE = 2
+
+OpenKeeper = Callable[[], AbstractAsyncContextManager[IndexKeeper]]
+
+
+@pytest.fixture
+def server() -> Generator[QdrantServer]:
+    with QdrantServer() as running:
+        yield running
+
+
+@asynccontextmanager
+async def embedded(conninfo: str, folder: Path) -> AsyncGenerator[IndexKeeper]:
+    async with open_record(conninfo) as record:
+        keeper = await IndexKeeper.open(
+            record=record, home=EdgeHome(folder), embedder=None, quiet_seconds=0.1
+        )
+        try:
+            yield keeper
+        finally:
+            await keeper.vectors.close()
+
+
+@pytest.fixture(params=["embedded", "server"])
+def open_keeper(
+    request: pytest.FixtureRequest, conninfo: str, tmp_path: Path, server: QdrantServer
+) -> OpenKeeper:
+    if request.param == "embedded":
+        return partial(embedded, conninfo, tmp_path)
+    return partial(process, conninfo, server)
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_filling, "_VERSIONS_AT_ONCE", PAGE)
+    monkeypatch.setattr(index_filling, "_NOTED_EVERY_SECONDS", 0.0)
+
+
+async def remember_many(record: Record, keeper: IndexKeeper) -> None:
+    for number in range(MANY):
+        await remember(record, keeper, f"note{number}", f"heron number{number}")
+
+
+async def interrupted(keeper: IndexKeeper, pages: int) -> None:
+    """A reindex that ends after so many pages."""
+    async with aclosing(keeper.reindex()) as steps:
+        for _ in range(pages):
+            await anext(steps)
+
+
+async def test_an_interrupted_reindex_goes_on_with_what_it_lacked(
+    record: Record, open_keeper: OpenKeeper
+) -> None:
+    async with open_keeper() as keeper:
+        await remember_many(record, keeper)
+        before = keeper.use.name
+        await interrupted(keeper, pages=3)
+        assert keeper.use.name == before
+        # While nobody goes on with it.
+        await remember(record, keeper, "note0", "egret number0")
+        await remember(record, keeper, "late", "heron late")
+        await keeper.flush()
+    async with open_keeper() as keeper:
+        done = [count for what, count in await reindexed(keeper) if what == "passages"]
+        assert done[0] > 3 * PAGE
+        assert keeper.use.name != before
+        assert await record.index_fillings.begun() is None
+        assert await found(record, keeper, "heron") == MANY
+        assert await found(record, keeper, "egret") == 1
+        # The second version of note0, and the first one as a past one.
+        assert await keeper.vectors.count() == MANY + 2
+
+
+async def test_a_reindex_that_was_interrupted_in_every_page_ends_all_the_same(
+    record: Record, open_keeper: OpenKeeper
+) -> None:
+    async with open_keeper() as keeper:
+        await remember_many(record, keeper)
+    for _ in range(MANY // PAGE):
+        async with open_keeper() as keeper:
+            await interrupted(keeper, pages=1)
+    async with open_keeper() as keeper:
+        done = [count for what, count in await reindexed(keeper) if what == "passages"]
+        assert done == [MANY]
+        assert await found(record, keeper, "heron") == MANY
+
+
+async def test_what_is_forgotten_is_not_kept_in_an_index_that_was_not_filled_to_its_end(
+    record: Record, open_keeper: OpenKeeper
+) -> None:
+    async with open_keeper() as keeper:
+        await remember_many(record, keeper)
+        await interrupted(keeper, pages=3)
+        assert await record.index_fillings.begun()
+        async with running(keeper):
+            await record.forgetting.forget(Selection(namespace="default", whole=True))
+
+            async def given_up() -> bool:
+                return await record.index_fillings.begun() is None
+
+            await eventually(given_up)
+        done = [count for what, count in await reindexed(keeper) if what == "passages"]
+        assert done in ([], [0])
+        assert await keeper.vectors.count() == 0
+
+
+async def test_an_index_that_was_lost_is_filled_though_each_try_ends_after_a_page(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(conninfo, server) as keeper, running(keeper):
+        await remember_many(record, keeper)
+        await eventually(lambda: keeper.vectors.position() is not None)
+    noted = QdrantVectorIndex.note_filled
+
+    async def end_of_the_try(index: QdrantVectorIndex, version_id: UUID, *, generation: int) -> None:
+        await noted(index, version_id, generation=generation)
+        raise Unavailable("the process ends", code=Code.VECTORS_UNAVAILABLE)
+
+    monkeypatch.setattr(QdrantVectorIndex, "note_filled", end_of_the_try)
+    monkeypatch.setattr(index_upkeep, "_AFTER_FAILURE_SECONDS", 0.02)
+    [collection] = server.collections()
+    server.drop(collection)
+    async with process(conninfo, server) as keeper, running(keeper):
+        await eventually(lambda: keeper.vectors.position() is not None)
+        assert await found(record, keeper, "heron") == MANY
+        assert await record.index_fillings.begun() is None
