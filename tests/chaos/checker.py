@@ -221,6 +221,8 @@ async def pulse_reads(caller: Caller, timeline: Timeline) -> None:
             answer = await caller.call("search", query="zpulsex", namespace=PULSE)
             if answer.data is not None and not answer.data.get("degraded") and answer.data.get("hits", []):
                 timeline.reads.append((timeline.since_zero(answer.began), timeline.since_zero(answer.ended)))
+            for lack in (answer.data or {}).get("degraded", []):
+                timeline.count(f"degraded: {lack}")
             await anyio.sleep(_PULSE_SECONDS)
 
 
