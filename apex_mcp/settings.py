@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         default=0, ge=0, description="Requests to the LLM a minute, of all workers together; 0 sets no limit."
     )
     llm_timeout_seconds: float = Field(default=120, gt=0, description="Longest time one answer may take.")
+    llm_thought_tokens: int = Field(
+        default=16_000,
+        ge=0,
+        description="Most tokens that a model may think before an answer; less where a document's budget has less left.",
+    )
     llm_max_tokens_per_document: int = Field(
         default=400_000,
         ge=10_000,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from uuid import UUID
 
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.stores.record import Record
@@ -21,13 +22,13 @@ class IndexFilling:
     """
 
     def __init__(
-        self, record: Record, vectors: KeptIndex, *, start: str, generation: int, resumed: bool
+        self, record: Record, vectors: KeptIndex, *, start: str, generation: int, after: UUID | None
     ) -> None:
         self.start = start
         self._record = record
         self._vectors = vectors
         self._generation = generation
-        self._resumed = resumed
+        self._after = after
 
     @classmethod
     async def begin(
@@ -45,10 +46,11 @@ class IndexFilling:
             Unavailable: the record does not answer.
         """
         begun = await record.index_fillings.begun()
-        resumed = begun is not None and begun.name == use.name and vectors.filled() is not None
-        if begun is None or not resumed:
+        if begun is None or begun.name != use.name:
             begun = await record.index_fillings.begin(use)
-        return cls(record, vectors, start=begun.start, generation=generation, resumed=resumed)
+            return cls(record, vectors, start=begun.start, generation=generation, after=None)
+        # The earlier start also where nothing was noted: an index that was not emptied since may hold what was removed by now.
+        return cls(record, vectors, start=begun.start, generation=generation, after=vectors.filled())
 
     async def write(self, replay: Replay) -> AsyncGenerator[int]:
         """Write the versions; yields how many passages the index has.
@@ -57,9 +59,8 @@ class IndexFilling:
             Unavailable: the record or the index does not answer, or the index lost something.
         """
         vectors, noted = self._vectors, time.monotonic()
-        after = vectors.filled() if self._resumed else None
-        done = await vectors.count() if after else 0
-        async for page in self._record.index_log.all_versions(after=after, page=_VERSIONS_AT_ONCE):
+        done = await vectors.count() if self._after else 0
+        async for page in self._record.index_log.all_versions(after=self._after, page=_VERSIONS_AT_ONCE):
             done += await replay.write(page)
             if time.monotonic() - noted > _NOTED_EVERY_SECONDS:
                 await vectors.note_filled(page[-1], generation=self._generation)

@@ -35,8 +35,8 @@ _FEW = 20
 _ROUNDS = 20
 # An interrupted filling takes disk, and keeps the record's log from being cut.
 _GIVEN_UP_AFTER = timedelta(days=1)
-# Longer than any step may take, so that a paused one that wakes up finds its work removed once more.
-_SECOND_PASS_SECONDS = 3 * 3600.0
+# A step that was under way, or was paused, may write once more: most end within the first of these, all within the second.
+_FURTHER_PASSES_SECONDS = (60.0, 3 * 3600.0)
 
 _UPKEEP: LiteralString = "apex-mcp index upkeep"
 
@@ -205,7 +205,7 @@ class IndexUpkeep:
                 await self._record.purges.delete_rows(version_ids)
                 await self._record.purges.delete_documents(forgotten)
             with faults.around("record.purge_passed"):
-                await self._record.purges.passed(version_ids, again_after_seconds=_SECOND_PASS_SECONDS)
+                await self._record.purges.passed(version_ids, again_after_seconds=_FURTHER_PASSES_SECONDS)
 
     # --- in turn -----------------------------------------------------------------------------------------------------
 

@@ -86,7 +86,10 @@ class OpenAIServer:
         response_formats: what it can be asked for; others are a 400, as of some local servers.
         rejected_parameters: fields of a chat that are a 400, as some models do with `temperature`.
         context_tokens: a chat whose prompt and longest answer are longer is a 400; None lets every length in.
+        answer_tokens: a chat that is allowed a longer answer is a 400; None lets every length in.
+        refusal: what these say, with the request's own word for its limit as `{limit}`.
         thought_tokens: what each answer costs besides its words, as far as the request's limit allows.
+        thoughts_in_total: whether thoughts are counted in the total alone, as by some servers.
         latency_seconds: how long each request takes.
         honour_base64: False answers lists of floats whatever is asked, as some servers do.
         requests: every request so far.
@@ -102,7 +105,10 @@ class OpenAIServer:
     response_formats: tuple[str, ...] = ("json_schema", "json_object")
     rejected_parameters: tuple[str, ...] = ()
     context_tokens: int | None = None
+    answer_tokens: int | None = None
+    refusal: str = "{limit} is too large: this model supports at most 16384 completion tokens"
     thought_tokens: int = 0
+    thoughts_in_total: bool = False
     port: int = 0
     latency_seconds: float = 0.0
     honour_base64: bool = True
@@ -287,10 +293,13 @@ def _chat(state: OpenAIServer, body: dict[str, Any], fault: Say | Refuse | Spoil
     message, finish = _message(prompt, fault)
     if asked == "text" and message["content"] and not isinstance(fault, Say):
         message["content"] = f"Here it is:\n```json\n{message['content']}\n```"
-    limit: int | None = body.get("max_completion_tokens") or body.get("max_tokens")
+    word = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    limit: int | None = body.get(word)
     tokens_in, words = len(prompt) // 4, len(message["content"] or "") // 4 + 1
     if state.context_tokens is not None and tokens_in + (limit or 1) > state.context_tokens:
         raise _Refused(400, "invalid_request_error", "This model's maximum context length is exceeded")
+    if state.answer_tokens is not None and limit is not None and limit > state.answer_tokens:
+        raise _Refused(400, "invalid_value", state.refusal.format(limit=word))
     tokens_out = state.thought_tokens + words
     if limit is not None and tokens_out > limit:
         words_left = max(0, limit - state.thought_tokens)
@@ -304,7 +313,7 @@ def _chat(state: OpenAIServer, body: dict[str, Any], fault: Say | Refuse | Spoil
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
         "usage": {
             "prompt_tokens": tokens_in,
-            "completion_tokens": tokens_out,
+            "completion_tokens": words if state.thoughts_in_total else tokens_out,
             "total_tokens": tokens_in + tokens_out,
         },
     }

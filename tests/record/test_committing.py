@@ -172,7 +172,9 @@ async def test_a_purged_run_can_no_longer_commit_and_a_committed_one_can_no_long
     assert result.lost == [paused]
     assert not await record.purges.tombstone(kept.id, done)
     assert await visible_texts(record) == ["kept"]
-    await record.purges.passed([gone.id], again_after_seconds=3600)
+    for further in ([0.0, 3600.0], [0.0, 3600.0]):
+        assert [one.version_id for one in await record.purges.due()] == [gone.id]
+        await record.purges.passed([gone.id], again_after_seconds=further)
     assert await record.purges.due() == []
 
 

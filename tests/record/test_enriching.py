@@ -242,6 +242,17 @@ async def test_thoughts_that_nobody_sees_cost_no_more_than_the_document_may(
     assert model.tokens_in + model.tokens_out <= 100_000
 
 
+async def test_answers_that_never_came_count_as_long_as_they_might_have_been(
+    record: Record, model: OpenAIServer
+) -> None:
+    model.latency_seconds = 5
+    work = await one_to_read(record)
+    async with enricher(record, model, llm_timeout_seconds=0.3, llm_thought_tokens=3_000) as enriching:
+        with pytest.raises(Unavailable):
+            await enriching.extract(work.version_id, work.claim)
+    assert (await spent(record))["tokens_out"] > 3_000
+
+
 async def test_smaller_questions_that_are_not_asked_any_more_are_counted(
     record: Record, model: OpenAIServer
 ) -> None:
@@ -262,8 +273,11 @@ async def test_smaller_questions_that_are_not_asked_any_more_are_counted(
     assert "1 question about names" in warning
 
 
+@pytest.mark.parametrize(
+    "fault", [Refuse(), Say('{"answers": []}'), Say('{"answers": [{"number": 0, "same": "yes"}]}')]
+)
 async def test_a_smaller_question_that_got_no_answer_is_told_and_asked_again(
-    record: Record, model: OpenAIServer
+    record: Record, model: OpenAIServer, fault: Fault
 ) -> None:
     async with enricher(record, model) as enriching:
         await tell(record, "one", Extraction(), text="Ada Jane Mary Smith works at Initech.", enrich=True)
@@ -271,7 +285,7 @@ async def test_a_smaller_question_that_got_no_answer_is_told_and_asked_again(
         await tell(record, "two", Extraction(), text="Ada Jane M Smith leads Project Falcon.", enrich=True)
         work = await begin(record)
         await enriching.extract(work.version_id, work.claim)
-        model.fail_chats(Refuse())
+        model.fail_chats(fault)
         assert await enriching.publish(work.version_id, work.claim) is EnrichmentState.DONE
         model.fail_chats(None)
         (told,) = await record.ingestions.get([work.ingestion_id])
@@ -392,4 +406,4 @@ async def test_what_refuses_every_part_fails_and_says_why(
     assert status.code in refused.value.message
     assert ("APEX_OPENAI_BASE_URL" in refused.value.next_step) == (status.code == "invalid_value")
     groups = len(model.chats())
-    assert groups == {"invalid_api_key": 1, "invalid_value": 9}.get(status.code, groups)
+    assert groups == {"invalid_api_key": 1, "invalid_value": 12}.get(status.code, groups)

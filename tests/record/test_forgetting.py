@@ -38,7 +38,7 @@ async def remove(record: Record) -> None:
         versions = [one.version_id for one in due]
         await record.purges.delete_rows(versions)
         await record.purges.delete_documents(due)
-        await record.purges.passed(versions, again_after_seconds=3600)
+        await record.purges.passed(versions, again_after_seconds=[3600])
 
 
 # --- documents -------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def open_extractor(settings: Settings, rate_limit: RateLimit | None = None) -> E
         api_key=settings.openai_api_key,
         timeout_seconds=settings.llm_timeout_seconds,
         concurrency=settings.llm_concurrency,
+        thought_tokens=settings.llm_thought_tokens,
         rate_limit=rate_limit,
         requests_per_minute=settings.llm_requests_per_minute,
     )

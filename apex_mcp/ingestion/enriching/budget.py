@@ -2,11 +2,11 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from uuid import UUID
 
 from apex_mcp.errors import ApexError, Code, Rejected
-from apex_mcp.ingestion.enriching.protocol import Reservation, Usage
+from apex_mcp.ingestion.enriching.protocol import Usage
 from apex_mcp.stores.record.enrichments import EnrichmentStore
 
 
@@ -27,7 +27,7 @@ class Budget:
         self._settled = asyncio.Condition()
         self.usage = spent
 
-    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
+    async def begin(self, estimate: Usage, longest_answer: int) -> Usage:
         """Before a request: its tokens are reserved, with those of the longest answer that it may get.
 
         Where they do not fit beside those of open ones, these are waited for; then the answer gets what is left. Of time,
@@ -46,16 +46,16 @@ class Budget:
             if self.usage.seconds * share >= self._seconds:
                 raise self._over(f"{self._seconds:g} s of the model's time")
             left = self._tokens - self.usage.tokens - self._reserved_tokens - estimate.tokens_in
-            reservation = Reservation(estimate=estimate, longest_answer=min(longest_answer, left))
+            reserved = replace(estimate, tokens_out=min(longest_answer, left))
             self._open += 1
-            self._reserved_tokens += reservation.tokens
-            return reservation
+            self._reserved_tokens += reserved.tokens
+            return reserved
 
-    async def end(self, reservation: Reservation, cost: Usage) -> None:
+    async def end(self, reserved: Usage, cost: Usage) -> None:
         """After a request, whatever came of it: what it cost takes the place of what was reserved."""
         async with self._settled:
             self._open -= 1
-            self._reserved_tokens -= reservation.tokens
+            self._reserved_tokens -= reserved.tokens
             self.usage += cost
             self._settled.notify_all()
 
@@ -85,7 +85,8 @@ class Budget:
 class DocumentMeter:
     """Holds one document's requests to its budget, and notes in the record what each may cost before it is sent.
 
-    So a process that is killed forgets none; what it was asking then counts as if the answer had taken all of its time.
+    So a process that is killed forgets none; what it was asking then counts as if the answer had been as long, and had taken as
+    long, as it may.
 
     Args:
         store: where it is noted.
@@ -98,19 +99,19 @@ class DocumentMeter:
         self._version_id = version_id
         self._budget = budget
 
-    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
+    async def begin(self, estimate: Usage, longest_answer: int) -> Usage:
         """See `Meter`."""
-        reservation = await self._budget.begin(estimate, longest_answer)
+        reserved = await self._budget.begin(estimate, longest_answer)
         try:
-            await self._store.spend(self._version_id, **asdict(estimate))
+            await self._store.spend(self._version_id, **asdict(reserved))
         except BaseException:
-            await self._budget.end(reservation, Usage())
+            await self._budget.end(reserved, Usage())
             raise
-        return reservation
+        return reserved
 
-    async def end(self, reservation: Reservation, cost: Usage) -> None:
+    async def end(self, reserved: Usage, cost: Usage) -> None:
         """See `Meter`."""
-        await self._budget.end(reservation, cost)
-        # A record that is away keeps the estimate, and says so itself when the answer is to be kept.
+        await self._budget.end(reserved, cost)
+        # A record that is away keeps what was reserved, and says so itself when the answer is to be kept.
         with suppress(ApexError):
-            await self._store.spend(self._version_id, **asdict(cost - reservation.estimate))
+            await self._store.spend(self._version_id, **asdict(cost - reserved))

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
@@ -19,36 +20,36 @@ from openai import AsyncOpenAI, Omit
 from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
-from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
+from apex_mcp.errors import Code, Rejected
 from apex_mcp.ingestion.enriching.protocol import UNMETERED, Meter, Usage
-from apex_mcp.ingestion.retry_after import retry_after_seconds
+from apex_mcp.ingestion.enriching.refusals import (
+    MODEL_STEP,
+    UNCHANGED,
+    is_about_content,
+    is_about_length,
+    message_of,
+    model_unavailable,
+    refusal,
+)
 from apex_mcp.stores.cache.protocol import RateLimit
 
 _TRIES = 2
 _FORMATS = ("json_schema", "json_object", "text")
-_NO_CREDIT = frozenset(["insufficient_quota", "billing_hard_limit_reached"])
-# Of one question: what it holds is not to be answered, or is too much. The others may be.
-_ABOUT_CONTENT = re.compile(
-    r"content[ _-]?(filter|policy|management)|responsible ?ai|safety[ _-](system|violation)|\bflagged\b",
-    re.IGNORECASE,
+_ABOUT_FORMAT = re.compile(r"response_?format|json_?(schema|object|mode)|structured|grammar", re.IGNORECASE)
+_UNKNOWN_WORD = re.compile(
+    r"unsupported|not supported|unknown|unrecogni[sz]ed|unexpected|not (permitted|allowed)|instead", re.I
 )
-_RETRIED_STATUS = frozenset([408, 409, 425, 429])
 _REASONING_MODEL = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d{2}))")
 
 # Whoever answers so did not have the model answer; with these, it may have.
 _GAVE_UP_STATUS = frozenset([408, 502, 504])
 _NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout"])
-# What an answer may have beyond the length that is likely: it may be longer, and a model that thinks first is billed for that.
+# An answer may be longer than is likely, by so much.
 _TIMES_AS_LONG = 4
-_TOKENS_OF_THOUGHT = 16_000
 _ANY_LIMIT = "limit"
 # In UTF-8, whatever the language.
 _BYTES_PER_TOKEN = 4
 
-_KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
-_NAME_STEP = "check APEX_OPENAI_BASE_URL, APEX_LLM_MODEL and APEX_LLM_SMALL_MODEL"
-_MODEL_STEP = "try again with retry_ingestion, or choose another model by APEX_LLM_MODEL"
-_UNCHANGED = "the text stays searchable; nothing of the model's was stored"
 
 # These would write prompts, and with them content, at DEBUG, and addresses at INFO.
 for _name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
@@ -78,6 +79,7 @@ class ChatEndpoint:
         api_key: sent as a bearer token; None sends none.
         timeout_seconds: longest time one answer may take.
         concurrency: requests at a time.
+        thought_tokens: what a model may think before an answer.
         rate_limit: spreads requests over all processes; None sets no limit.
         requests_per_minute: what it allows.
     """
@@ -89,6 +91,7 @@ class ChatEndpoint:
         api_key: SecretStr | None,
         timeout_seconds: float,
         concurrency: int,
+        thought_tokens: int,
         rate_limit: RateLimit | None = None,
         requests_per_minute: int = 0,
     ) -> None:
@@ -110,8 +113,10 @@ class ChatEndpoint:
         self._rate_limit = rate_limit
         self._requests_per_minute = requests_per_minute
         self._timeout_seconds = timeout_seconds
+        self._thought_tokens = thought_tokens
         self._format = 0
-        self._left_out: set[str] = set()
+        # By model.
+        self._left_out: defaultdict[str, set[str]] = defaultdict(set)
 
     async def ask(
         self, model: str, question: Question, meter: Meter = UNMETERED
@@ -133,14 +138,14 @@ class ChatEndpoint:
         raise Rejected(
             f"the model's answer is unusable: {why}",
             code=Code.MODEL_ANSWER_UNUSABLE,
-            unchanged=_UNCHANGED,
-            next_step=_MODEL_STEP,
+            unchanged=UNCHANGED,
+            next_step=MODEL_STEP,
             details=asdict(usage),
         )
 
     def estimate(self, model: str, question: Question) -> Usage:
         """What a request may cost at most, as far as can be told before it."""
-        return self._estimate(self._request(model, question, self._format, self._left_out), question)
+        return self._estimate(self._request(model, question, self._format, self._left_out[model]), question)
 
     async def close(self) -> None:
         """Release connections."""
@@ -156,26 +161,29 @@ class ChatEndpoint:
 
     async def _complete(self, model: str, question: Question, meter: Meter) -> tuple[ChatCompletion, Usage]:
         """One answer, in the richest form that the endpoint takes, and what it cost."""
-        form, left_out = self._format, set(self._left_out)
+        form, left_out, unlimited = self._format, set(self._left_out[model]), False
         while True:
+            limit = None if unlimited else _limit(model, left_out)
             try:
                 request = self._request(model, question, form, left_out)
-                answered = await self._send(
-                    request, self._estimate(request, question), meter, _limit(model, left_out)
-                )
+                answered = await self._send(request, self._estimate(request, question), meter, limit)
             except openai.APIStatusError as error:
-                if error.status_code not in (400, 422) or _is_about_content(error):
-                    raise _refusal(error) from None
+                if error.status_code not in (400, 422) or is_about_content(error):
+                    raise refusal(error) from None
+                if is_about_length(error) and limit is not None:
+                    # Some count the longest answer into the context window, and give what is left of that where none is named.
+                    unlimited = True
+                    continue
                 refused = _refused_part(error, form, left_out, model)
-                if refused is None:
-                    raise _refusal(error) from None
+                if refused is None or is_about_length(error):
+                    raise refusal(error) from None
                 if refused == "response_format":
                     form += 1
                 else:
                     left_out.add(refused)
             else:
                 self._format = max(self._format, form)
-                self._left_out |= left_out
+                self._left_out[model] |= left_out
                 return answered
 
     def _request(self, model: str, question: Question, form: int, left_out: set[str]) -> dict[str, Any]:
@@ -204,12 +212,13 @@ class ChatEndpoint:
         async with self._slots:
             if self._rate_limit is not None:
                 await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
-            reservation = await meter.begin(
-                estimate, _TIMES_AS_LONG * estimate.tokens_out + _TOKENS_OF_THOUGHT
+            reserved = await meter.begin(
+                estimate, _TIMES_AS_LONG * estimate.tokens_out + self._thought_tokens
             )
             if limit is not None:
-                request = {**request, limit: reservation.longest_answer}
-            began, cost = time.monotonic(), replace(estimate, seconds=0)
+                request = {**request, limit: reserved.tokens_out}
+            # Of what is never heard it is not known what it cost.
+            began, cost = time.monotonic(), replace(reserved, seconds=0)
             try:
                 # The library's timeout is one of silence: a trickling answer would go on for ever.
                 async with asyncio.timeout(self._timeout_seconds):
@@ -217,25 +226,29 @@ class ChatEndpoint:
                 # The library hands on whatever JSON it gets: null, or a list.
                 if not isinstance(answer, ChatCompletion):
                     raise ValueError(type(answer).__name__)
-                cost = _cost(answer, estimate)
+                cost = _cost(answer, reserved)
                 return answer, replace(cost, seconds=time.monotonic() - began)
             except openai.APIConnectionError as error:
                 if type(error.__cause__).__name__ in _NOT_SENT:
                     cost, began = Usage(), time.monotonic()
                 if isinstance(error, openai.APITimeoutError):
-                    raise _unavailable("the model did not answer in time") from None
-                raise _unavailable("the model's endpoint cannot be reached, or cut the connection") from None
+                    raise model_unavailable("the model did not answer in time") from None
+                raise model_unavailable(
+                    "the model's endpoint cannot be reached, or cut the connection"
+                ) from None
             except TimeoutError:
-                raise _unavailable("the model did not answer in time") from None
+                raise model_unavailable("the model did not answer in time") from None
             except openai.APIStatusError as error:
-                if error.status_code not in _GAVE_UP_STATUS:
-                    cost = Usage(requests=1)
+                gave_up = error.status_code in _GAVE_UP_STATUS
+                cost = replace(estimate, seconds=0) if gave_up else Usage(requests=1)
                 raise
             except (openai.OpenAIError, ValueError):
                 # Without the cause: it would quote the answer.
-                raise _unavailable("the model's endpoint answered with something else than a chat") from None
+                raise model_unavailable(
+                    "the model's endpoint answered with something else than a chat"
+                ) from None
             finally:
-                await meter.end(reservation, replace(cost, seconds=time.monotonic() - began))
+                await meter.end(reserved, replace(cost, seconds=time.monotonic() - began))
 
 
 def _option(model: str) -> Literal["reasoning_effort", "temperature"]:
@@ -258,34 +271,15 @@ def _limit(model: str, left_out: set[str]) -> str | None:
 
 def _refused_part(error: openai.APIStatusError, form: int, left_out: set[str], model: str) -> str | None:
     """What of the request the endpoint does not take; None where nothing more can be left out."""
-    said = f"{error.param or ''} {_message(error)}".lower()
+    said = f"{error.param or ''} {message_of(error)}".lower()
     option, limit = _option(model), _limit(model, left_out)
     if option not in left_out and option in said:
         return option
-    if _is_about_length(error):
-        # Some count the longest answer into the context window, and give what is left of that where none is named.
-        return None if limit is None else _ANY_LIMIT
-    if limit is not None and limit in said:
-        return limit
-    # Servers word it in a hundred ways; what is wrong with a question of ours is most likely its format.
-    return "response_format" if form + 1 < len(_FORMATS) else None
-
-
-def _is_about_content(error: openai.APIStatusError) -> bool:
-    said = f"{error.code or ''} {error.type or ''} {_message(error)}"
-    return error.status_code in (400, 422) and _ABOUT_CONTENT.search(said) is not None
-
-
-def _is_about_length(error: openai.APIStatusError) -> bool:
-    return error.code == "context_length_exceeded" or "context length" in _message(error).lower()
-
-
-def _message(error: openai.APIStatusError) -> str:
-    """The provider's words, to be searched and never shown: they may quote text or key."""
-    body = error.body
-    if isinstance(body, Mapping):
-        return str(cast("Mapping[str, Any]", body).get("message", ""))
-    return str(body or "")
+    # Servers word it in a hundred ways. A limit that is higher than the model's own is the first guess, the format the second.
+    plainer = "response_format" if form + 1 < len(_FORMATS) else None
+    if limit is None or (plainer and _ABOUT_FORMAT.search(said)):
+        return plainer
+    return limit if limit in said and _UNKNOWN_WORD.search(said) else _ANY_LIMIT
 
 
 def _read(completion: ChatCompletion, schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -299,11 +293,12 @@ def _read(completion: ChatCompletion, schema: Mapping[str, Any]) -> tuple[dict[s
     if getattr(message, "refusal", None) or finish == "content_filter":
         return None, "the model refused"
     content = getattr(message, "content", None)
+    cut_off = "it was cut off (APEX_LLM_THOUGHT_TOKENS is what a model may think before it)"
     if not isinstance(content, str) or not content.strip():
-        return None, "it is empty"
+        return None, cut_off if finish == "length" else "it is empty"
     found = _object_in(content)
     if found is None:
-        return None, "it was cut off" if finish == "length" else "it is no JSON object"
+        return None, cut_off if finish == "length" else "it is no JSON object"
     # An error message is an object as well, and would be kept as "nothing was found".
     if not all(isinstance(found.get(name), list) for name in schema["required"]):
         return None, "it lacks what was asked for"
@@ -332,64 +327,16 @@ def count_tokens_of(*parts: object) -> int:
     return len(json.dumps(parts, ensure_ascii=False).encode("utf-8", "replace")) // _BYTES_PER_TOKEN
 
 
-def _cost(completion: ChatCompletion, estimate: Usage) -> Usage:
+def _cost(completion: ChatCompletion, reserved: Usage) -> Usage:
     """What the endpoint says that it cost; where it does not, what was reserved for it."""
     used = completion.usage
-    said_in, said_out = (
+    said_in, said_out, said_total = (
         count if isinstance(count := getattr(used, name, None), int) else None
-        for name in ("prompt_tokens", "completion_tokens")
+        for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
+    tokens_in = reserved.tokens_in if said_in is None else said_in
+    # Some count a model's thoughts in the total alone.
+    known_out = [count for count in (said_out, said_total and said_total - tokens_in) if count is not None]
     return Usage(
-        requests=1,
-        tokens_in=estimate.tokens_in if said_in is None else said_in,
-        tokens_out=estimate.tokens_out if said_out is None else said_out,
+        requests=1, tokens_in=tokens_in, tokens_out=max(known_out) if known_out else reserved.tokens_out
     )
-
-
-def _unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:
-    return Unavailable(
-        message,
-        code=Code.MODEL_UNAVAILABLE,
-        unchanged=_UNCHANGED,
-        next_step="it is tried again by itself",
-        retry_after_seconds=retry_after_seconds,
-    )
-
-
-def _refusal(error: openai.APIStatusError) -> ApexError:
-    """The error for an answer that is none, without the provider's message: it may quote text or key."""
-    status = error.status_code
-    code = error.code or error.type or ""
-    said = f"the model's endpoint answered {status}"
-    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
-        said += f" ({code})"
-    if _is_about_content(error):
-        return Rejected(
-            f"the model refuses this text: {said}",
-            code=Code.MODEL_ANSWER_UNUSABLE,
-            unchanged=_UNCHANGED,
-            next_step=_MODEL_STEP,
-            details={"status": status},
-        )
-    if code in _NO_CREDIT:
-        next_step = "the provider's account has no credit left; add some there, then retry_ingestion"
-    elif status in _RETRIED_STATUS or status >= 500:
-        return _unavailable(said, retry_after_seconds(error.response.headers))
-    elif status in (401, 403):
-        next_step = _KEY_STEP
-    elif _is_about_length(error):
-        next_step = "choose a model with a longer context window by APEX_LLM_MODEL"
-    else:
-        next_step = _NAME_STEP
-    return Rejected(
-        said,
-        code=Code.PROVIDER_REJECTED,
-        unchanged=_UNCHANGED,
-        next_step=next_step,
-        details={"status": status, **_asked(status, code)},
-    )
-
-
-def _asked(status: int, code: str) -> dict[str, bool]:
-    """Marks a refusal that may be of this one question: another may be answered."""
-    return {"asked": True} if status in (400, 413, 422) and code not in _NO_CREDIT else {}

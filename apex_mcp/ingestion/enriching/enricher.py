@@ -320,8 +320,9 @@ class Enricher:
                     raise
                 continue
             for number, answer in zip(some, given, strict=True):
-                answers[number] = answer
-                await reading.answers.keep(key(questions[number]), answer)
+                if answer is not None:
+                    answers[number] = answer
+                    await reading.answers.keep(key(questions[number]), answer)
         reading.unanswered |= {key(questions[number]) for number in todo if answers[number] is None}
         return answers
 

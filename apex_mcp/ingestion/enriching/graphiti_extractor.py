@@ -57,7 +57,9 @@ class GraphitiExtractor:
         found = await asyncio.to_thread(read_extraction, answer, group, self._ontology)
         return found, usage
 
-    async def same(self, doubts: Sequence[Doubt], meter: Meter = UNMETERED) -> tuple[list[bool], Usage]:
+    async def same(
+        self, doubts: Sequence[Doubt], meter: Meter = UNMETERED
+    ) -> tuple[list[bool | None], Usage]:
         if not doubts:
             return [], Usage()
         answer, usage = await self._endpoint.ask(self._small_model, same_question(doubts), meter)
@@ -65,7 +67,7 @@ class GraphitiExtractor:
 
     async def ended(
         self, clashes: Sequence[Clash], meter: Meter = UNMETERED
-    ) -> tuple[list[tuple[int, ...]], Usage]:
+    ) -> tuple[list[tuple[int, ...] | None], Usage]:
         if not clashes:
             return [], Usage()
         answer, usage = await self._endpoint.ask(self._small_model, ended_question(clashes), meter)

@@ -1,7 +1,7 @@
 """What a model is asked: what a text says, whether two names mean one thing, and which facts a new one ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -63,18 +63,6 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """Leave to send one request: what it is likely to cost, and the tokens that its answer may have at most."""
-
-    estimate: Usage
-    longest_answer: int
-
-    @property
-    def tokens(self) -> int:
-        return self.estimate.tokens_in + self.longest_answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """Two entities of which it is not certain whether they are one; each with its type and what is said of it."""
 
@@ -98,12 +86,13 @@ class Clash:
 class Meter(Protocol):
     """Counts requests one by one as they go out, answered or not."""
 
-    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
-        """Before one is sent, with what it costs should nothing be heard of it any more.
+    async def begin(self, estimate: Usage, longest_answer: int) -> Usage:
+        """Before one is sent; what is reserved for it, which is what it costs should nothing be heard of it any more.
 
         Args:
             estimate: what it is likely to cost.
-            longest_answer: tokens that its answer should be allowed; less may be granted, but never less than is likely.
+            longest_answer: tokens that its answer should be allowed. Less may be granted, as `tokens_out` of what is
+                reserved, but never less than is likely.
 
         Raises:
             Rejected: too little is left to spend (`budget_spent`).
@@ -111,7 +100,7 @@ class Meter(Protocol):
         """
         ...
 
-    async def end(self, reservation: Reservation, cost: Usage) -> None:
+    async def end(self, reserved: Usage, cost: Usage) -> None:
         """After it, whatever came of it: what it cost instead."""
         ...
 
@@ -119,11 +108,11 @@ class Meter(Protocol):
 class Unmetered:
     """Where nobody counts."""
 
-    async def begin(self, estimate: Usage, longest_answer: int) -> Reservation:
+    async def begin(self, estimate: Usage, longest_answer: int) -> Usage:
         """See `Meter`."""
-        return Reservation(estimate=estimate, longest_answer=longest_answer)
+        return replace(estimate, tokens_out=longest_answer)
 
-    async def end(self, reservation: Reservation, cost: Usage) -> None:
+    async def end(self, reserved: Usage, cost: Usage) -> None:
         """See `Meter`."""
 
 
@@ -154,14 +143,16 @@ class Extractor(Protocol):
         """
         ...
 
-    async def same(self, doubts: Sequence[Doubt], meter: Meter = UNMETERED) -> tuple[list[bool], Usage]:
-        """For each doubt whether both are one thing; a model that does not say so says no."""
+    async def same(
+        self, doubts: Sequence[Doubt], meter: Meter = UNMETERED
+    ) -> tuple[list[bool | None], Usage]:
+        """For each doubt whether both are one thing; None where the model does not say."""
         ...
 
     async def ended(
         self, clashes: Sequence[Clash], meter: Meter = UNMETERED
-    ) -> tuple[list[tuple[int, ...]], Usage]:
-        """For each clash the positions of the older facts that the new one ended."""
+    ) -> tuple[list[tuple[int, ...] | None], Usage]:
+        """For each clash the positions of the older facts that the new one ended; None where the model does not say."""
         ...
 
     async def close(self) -> None:

@@ -59,19 +59,19 @@ def read_extraction(answer: Mapping[str, Any], group: PassageGroup, ontology: On
     return reader.extraction()
 
 
-def read_same(answer: Mapping[str, Any], count: int) -> list[bool]:
-    """One word for each of `count` doubts; no where the answer has none."""
-    same = [False] * count
+def read_same(answer: Mapping[str, Any], count: int) -> list[bool | None]:
+    """One word for each of `count` doubts; None where the answer has none."""
+    same: list[bool | None] = [None] * count
     for item in _items(answer.get("answers")):
-        number = _whole(item.get("number"))
-        if number is not None and 0 <= number < count:
-            same[number] = item.get("same") is True
+        number, said = _whole(item.get("number")), item.get("same")
+        if number is not None and 0 <= number < count and isinstance(said, bool):
+            same[number] = said
     return same
 
 
-def read_ended(answer: Mapping[str, Any], olders: Sequence[int]) -> list[tuple[int, ...]]:
-    """For each clash the positions of what it ended, of as many older facts as `olders` says."""
-    ended: list[tuple[int, ...]] = [()] * len(olders)
+def read_ended(answer: Mapping[str, Any], olders: Sequence[int]) -> list[tuple[int, ...] | None]:
+    """For each clash the positions of what it ended, of as many older facts as `olders` says; None where the answer has none."""
+    ended: list[tuple[int, ...] | None] = [None] * len(olders)
     for item in _items(answer.get("answers")):
         number, given = _whole(item.get("number")), item.get("ended")
         if number is None or not 0 <= number < len(olders) or not isinstance(given, list):

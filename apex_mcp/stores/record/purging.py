@@ -1,4 +1,4 @@
-"""Purge: one removal for rollback, cancel and forget. First a tombstone, then repeatable deletes, and one more pass."""
+"""Purge: one removal for rollback, cancel and forget. First a tombstone, then repeatable deletes, and further passes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SELECT {_COLUMNS} FROM marked
 
 _PASSED: LiteralString = """
 UPDATE purges SET passes = passes + 1,
-    next_pass_at = CASE WHEN passes = 0 THEN clock_timestamp() + make_interval(secs => %(again)s) END
+    next_pass_at = clock_timestamp() + make_interval(secs => (%(again)s::float8[])[passes + 1])
 WHERE version_id = ANY(%(versions)s)
 """
 
@@ -194,10 +194,12 @@ class PurgeStore:
 
         await self._database.transact(unlink)
 
-    async def passed(self, version_ids: Sequence[UUID], *, again_after_seconds: float) -> None:
-        """Note that every store was told; the first pass is followed by one more after the longest step."""
+    async def passed(self, version_ids: Sequence[UUID], *, again_after_seconds: Sequence[float]) -> None:
+        """Note that every store was told; the first pass is followed by one more after each of these."""
         async with self._database.connection() as connection:
-            await connection.execute(_PASSED, {"versions": list(version_ids), "again": again_after_seconds})
+            await connection.execute(
+                _PASSED, {"versions": list(version_ids), "again": list(again_after_seconds)}
+            )
             # A statement of its own: of two who note the last ones, the later one sees both.
             await connection.execute(_REMOVED, {"versions": list(version_ids)})
 

@@ -52,7 +52,7 @@ def _compensation(module: Any) -> None:
     """No purge, and no replay in its place: what a run wrote that was cancelled or lost stays where it is."""
 
     async def nothing(self: Any, purges: Sequence[Any]) -> None:
-        await self._record.purges.passed([one.version_id for one in purges], again_after_seconds=3600)
+        await self._record.purges.passed([one.version_id for one in purges], again_after_seconds=[3600])
 
     async def retire_only(self: Any, version_ids: Sequence[Any]) -> None:
         await self._index.retire((await self._log.standing(version_ids)).retired)

@@ -6,7 +6,7 @@ import pytest
 
 from apex_mcp.errors import Code, Rejected
 from apex_mcp.ingestion.enriching.budget import Budget
-from apex_mcp.ingestion.enriching.protocol import Reservation, Usage
+from apex_mcp.ingestion.enriching.protocol import Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +15,7 @@ def about(tokens: int) -> Usage:
     return Usage(requests=1, tokens_in=tokens // 2, tokens_out=tokens - tokens // 2)
 
 
-async def begin(budget: Budget, tokens: int) -> Reservation:
+async def begin(budget: Budget, tokens: int) -> Usage:
     """A request of which no answer is longer than is likely."""
     return await budget.begin(about(tokens), about(tokens).tokens_out)
 
@@ -69,13 +69,13 @@ async def test_the_first_requests_do_not_pass_the_limit_together() -> None:
 async def test_an_answer_may_be_as_long_as_what_is_left_once_no_other_is_open() -> None:
     budget = Budget(tokens=100, seconds=60)
     first = await budget.begin(about(20), 60)
-    assert first.longest_answer == 60
+    assert first.tokens_out == 60
     second = asyncio.create_task(budget.begin(about(20), 60))
     for _ in range(3):
         await asyncio.sleep(0)
     assert not second.done()
     await budget.end(first, about(40))
-    assert (await second).longest_answer == 50
+    assert (await second).tokens_out == 50
 
 
 def test_a_text_that_costs_more_than_is_left_is_refused_at_once() -> None:

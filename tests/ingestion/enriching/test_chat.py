@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.ingestion.enriching import Extractor, chat, open_extractor
-from apex_mcp.ingestion.enriching.protocol import Usage
+from apex_mcp.ingestion.enriching.protocol import Doubt, Usage
 from apex_mcp.settings import load_settings
 from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Refuse, Say, Status
 from tests.ingestion.enriching.models import ACME, KEY, extractor_at, group
@@ -196,6 +196,55 @@ async def test_the_longest_answer_that_does_not_fit_a_context_window_is_left_out
             with pytest.raises(Rejected, match="400") as refused:
                 await extractor.extract(group(ACME))
     assert "longer context window" in refused.value.next_step
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "{limit} is too large: 17000. This model supports at most 16384 completion tokens",
+        "{limit}: 17060 > 8192, which is the maximum allowed number of output tokens",
+        "Range of output length should be [1, 8192]",
+        "Extra inputs are not permitted",
+    ],
+)
+@pytest.mark.parametrize("model", ["gpt-5-mini", "local"])
+async def test_an_endpoint_whose_models_answer_less_is_asked_without_a_limit(
+    model: str, refusal: str
+) -> None:
+    with OpenAIServer(answer_tokens=8192, refusal=refusal) as server:
+        async with extractor_at(server, llm_model=model) as extractor:
+            for _ in range(2):
+                assert (await extractor.extract(group(ACME)))[0].facts
+        limited = [
+            bool({"max_tokens", "max_completion_tokens"} & request.body.keys()) for request in server.chats()
+        ]
+        assert limited == [True, False, False]
+        assert all(request.body["response_format"]["type"] == "json_schema" for request in server.chats())
+
+
+async def test_what_one_model_refuses_another_is_asked_with(server: OpenAIServer) -> None:
+    server.rejected_parameters = ("max_tokens",)
+    async with extractor_at(server, llm_model="local") as extractor:
+        await extractor.extract(group(ACME))
+        server.rejected_parameters = ()
+        await extractor.same([
+            Doubt(name="A", type="T", said=(), other_name="B", other_type="T", other_said=())
+        ])
+    assert "max_completion_tokens" in server.chats()[-1].body
+
+
+async def test_thoughts_that_are_counted_in_the_total_alone_are_paid_for(server: OpenAIServer) -> None:
+    server.thought_tokens, server.thoughts_in_total = 5_000, True
+    async with extractor_at(server) as extractor:
+        _, usage = await extractor.extract(group(ACME))
+    assert usage.tokens_out == server.tokens_out > 5_000
+
+
+async def test_an_answer_that_was_cut_off_amid_thoughts_says_what_allows_more(server: OpenAIServer) -> None:
+    server.thought_tokens = 50_000
+    error = await failure(server, llm_thought_tokens=100)
+    assert error.code == Code.MODEL_ANSWER_UNUSABLE
+    assert "APEX_LLM_THOUGHT_TOKENS" in error.message
 
 
 async def test_no_more_requests_are_open_than_the_settings_allow(server: OpenAIServer) -> None:

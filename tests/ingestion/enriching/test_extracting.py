@@ -408,11 +408,11 @@ async def test_the_small_model_says_which_facts_are_ended(server: OpenAIServer) 
     assert usage.requests == 1
 
 
-def test_a_small_answer_that_is_wrong_or_missing_says_no() -> None:
+def test_a_small_answer_that_is_wrong_or_missing_says_nothing() -> None:
     odd = {"answers": [{"number": 1, "same": "true"}, {"number": 7, "same": True}, {"same": True}, None]}
-    assert read_same(odd, 2) == [False, False]
+    assert read_same(odd, 2) == [None, None]
     odd = {"answers": [{"number": 0, "ended": [0, 5, -1, "1", None, True]}, {"number": 1, "ended": 0}]}
-    assert read_ended(odd, [2, 1, 1]) == [(0, 1), (), ()]
+    assert read_ended(odd, [2, 1, 1]) == [(0, 1), None, None]
 
 
 def demo_document(path: Path) -> PassageGroup:

@@ -1,0 +1,96 @@
+"""What an endpoint's refusals mean: in words of ours, for a provider's may quote text or key."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import openai
+
+from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
+from apex_mcp.ingestion.retry_after import retry_after_seconds
+
+_NO_CREDIT = frozenset(["insufficient_quota", "billing_hard_limit_reached"])
+# Of one question: what it holds is not to be answered, or is too much. The others may be.
+_ABOUT_CONTENT = re.compile(
+    r"content[ _-]?(filter|policy|management)|responsible ?ai|safety[ _-](system|violation)|\bflagged\b",
+    re.IGNORECASE,
+)
+_ABOUT_LENGTH = re.compile(
+    r"context[ _-]?(length|size|window)|maximum context|`inputs` tokens|prompt is too long|too many (input )?tokens",
+    re.IGNORECASE,
+)
+_RETRIED_STATUS = frozenset([408, 409, 425, 429])
+
+_KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
+_NAME_STEP = "check APEX_OPENAI_BASE_URL, APEX_LLM_MODEL and APEX_LLM_SMALL_MODEL"
+MODEL_STEP = "try again with retry_ingestion, or choose another model by APEX_LLM_MODEL"
+UNCHANGED = "the text stays searchable; nothing of the model's was stored"
+
+
+def is_about_content(error: openai.APIStatusError) -> bool:
+    """Whether it refuses what the text says."""
+    said = f"{error.code or ''} {error.type or ''} {message_of(error)}"
+    return error.status_code in (400, 422) and _ABOUT_CONTENT.search(said) is not None
+
+
+def is_about_length(error: openai.APIStatusError) -> bool:
+    """Whether the request, or it and its answer, are too long for the model."""
+    return error.code == "context_length_exceeded" or _ABOUT_LENGTH.search(message_of(error)) is not None
+
+
+def message_of(error: openai.APIStatusError) -> str:
+    """The provider's words, to be searched and never shown: they may quote text or key."""
+    body = error.body
+    if isinstance(body, Mapping):
+        return str(cast("Mapping[str, Any]", body).get("message", ""))
+    return str(body or "")
+
+
+def model_unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:
+    """The error for what may work later."""
+    return Unavailable(
+        message,
+        code=Code.MODEL_UNAVAILABLE,
+        unchanged=UNCHANGED,
+        next_step="it is tried again by itself",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def refusal(error: openai.APIStatusError) -> ApexError:
+    """The error for an answer that is none, without the provider's message: it may quote text or key."""
+    status = error.status_code
+    code = error.code or error.type or ""
+    said = f"the model's endpoint answered {status}"
+    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
+        said += f" ({code})"
+    if is_about_content(error):
+        return Rejected(
+            f"the model refuses this text: {said}",
+            code=Code.MODEL_ANSWER_UNUSABLE,
+            unchanged=UNCHANGED,
+            next_step=MODEL_STEP,
+            details={"status": status},
+        )
+    if code in _NO_CREDIT:
+        next_step = "the provider's account has no credit left; add some there, then retry_ingestion"
+    elif status in _RETRIED_STATUS or status >= 500:
+        return model_unavailable(said, retry_after_seconds(error.response.headers))
+    elif status in (401, 403):
+        next_step = _KEY_STEP
+    elif is_about_length(error):
+        next_step = "choose a model with a longer context window by APEX_LLM_MODEL"
+    else:
+        next_step = _NAME_STEP
+    return Rejected(
+        said,
+        code=Code.PROVIDER_REJECTED,
+        unchanged=UNCHANGED,
+        next_step=next_step,
+        details={"status": status, **_asked(status, code)},
+    )
+
+
+def _asked(status: int, code: str) -> dict[str, bool]:
+    """Marks a refusal that may be of this one question: another may be answered."""
+    return {"asked": True} if status in (400, 413, 422) and code not in _NO_CREDIT else {}
