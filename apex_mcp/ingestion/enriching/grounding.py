@@ -14,6 +14,12 @@ _SMALL = frozenset(
 # Of shorter words an ending is too much of the word.
 _INFLECTED = 5
 _ENDING = 2
+_QUANTITIES = (
+    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"(?<=\d):00(?!\d)"), ""),
+    (re.compile(r"(?<=\d) ?%|\bper cent\b|\bpct\b"), " percent"),
+    (re.compile(r"(?<=\d)(?=[^\W\d_])"), " "),
+)
 # A value's words stand beside each other, but for some small ones.
 _MOST_BETWEEN = 3
 # Scripts that write no spaces between words come behind these.
@@ -83,6 +89,9 @@ def _windows(words: list[str], width: int) -> Iterator[list[str]]:
 
 
 def _folded(text: str) -> str:
-    """In small letters, without accents and quotes."""
+    """In small letters, without accents and quotes, and quantities in one spelling: "20%", "2,000", "3:00 PM"."""
     apart = unicodedata.normalize("NFKD", normalise_name(re.sub(r"['\u2019]s\b", "", text)))
-    return "".join(letter for letter in apart if not unicodedata.combining(letter))
+    plain = "".join(letter for letter in apart if not unicodedata.combining(letter))
+    for pattern, spelling in _QUANTITIES:
+        plain = pattern.sub(spelling, plain)
+    return plain

@@ -34,7 +34,7 @@ _FUNCTION_WORDS = frozenset(
     "there therefore though thus together too versus very vs what when where whereas whether which while who whom whose why yet "
     "is are was were be been being has have had do does did can could may might must shall should will would "
     "i you he she it we they his her its our their my your this that these those "
-    "und oder aber auch sowie wie als mit von bei zu im am der die das ein eine et ou avec de la le y con el e o".split()
+    "und oder aber auch sowie wie bis als mit von bei zu im am der die das ein eine et ou avec pour de la le y con el e o".split()
 )
 _LONGEST_PREDICATE = 60
 

@@ -31,8 +31,7 @@ _NO_NAMES = frozenset(
     "none unknown null n/a na he she it they we i you me us him her them this that these those someone somebody entity "
     "thing".split()
 )
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_QUANTITY = re.compile(r"(?P<number>\d+(?:[.,:]\d+)*)\s?(?:%|[^\W\d]+\.?)?")
+_MIDNIGHT = re.compile(r"(?<=-\d\d)T00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?$")
 _DATE = re.compile(
     r"\d{4}(?:-\d\d){0,2}(?:T[\d:.Z+-]+)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
     r"|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?: \d{1,2},?)?(?: \d{4})?|q[1-4] \d{4}",
@@ -142,7 +141,10 @@ class _Reader:
         if target is subject:
             # What is said of one thing alone ("Evan has a knee injury") is a value of it.
             target, value = None, _without_subject(sentence, ends[0])
-        if subject is None or not predicate or not (target or value):
+        if subject is None or not predicate:
+            return
+        if not (target or value):
+            self._dropped_facts += self._may_be_value(ends[1], predicate)
             return
         indices = item.get("episode_indices")
         ordinal = self._places.of_fact(
@@ -202,24 +204,28 @@ class _Reader:
         return self._entities.get(key) or self._entities.get(self._by_alias.get(key, ""))
 
     def _value(self, text: str, predicate: str) -> str:
-        """An object that is no entity, where it can be a value of the text: an amount, a date, a role, a state. Else it dangles.
+        """An object that is no entity, where it is a value of the text: an amount, a date, a role, a state. Else it dangles.
 
-        A date may be spelled in another way than the text's, or have the year of the document; of a number and its unit the
-        number is looked for ("20 percent", "20%").
+        A date may be spelled in another way than the text's, or have the year of the document.
         """
-        plain = predicate in self._ontology.of_anything or re.search(r"\d", text)
-        if not plain:
+        if not self._may_be_value(text, predicate):
             return ""
-        value = _amount(text) or text
-        shortest = value
-        if self._year and _DATE.fullmatch(value):
-            shortest = value.replace(self._year, "").strip(" ,") or value
-        held = (
-            self._places.naming(value, *self._days_of_its_year(value))
-            or self._grounding.says(shortest)
-            or self._places.counting(value)
+        amount, plain = _amount(text), _MIDNIGHT.sub("", text)
+        value = amount or plain
+        held = self._places.naming(value, *self._days_of_its_year(value)) or (
+            not amount and self._grounding.says(self._without_its_year(value))
         )
         return value if held else ""
+
+    def _may_be_value(self, text: str, predicate: str) -> bool:
+        return predicate in self._ontology.of_anything or re.search(r"\d", text) is not None
+
+    def _without_its_year(self, value: str) -> str:
+        """A written date without the document's own year: "3 May 2024", where the text has "3 May"."""
+        if not self._year or not _DATE.fullmatch(value):
+            return value
+        shorter = value.replace(self._year, "").strip(" ,")
+        return shorter if re.search(r"[^\W\d_]", shorter) else value
 
     def _days_of_its_year(self, value: str) -> Iterable[str]:
         """How else the text may write a day in ISO 8601, where that is of the document's own year."""
@@ -269,7 +275,6 @@ class _Places:
             )
             for passage in passages
         ]
-        self._numbers = {_number(one) for passage in passages for one in _NUMBER.findall(passage.text)}
         self._found: dict[str, frozenset[int]] = {}
 
     @property
@@ -279,11 +284,6 @@ class _Places:
     def naming(self, *names: str) -> set[int]:
         """Ordinals of the passages that hold one of the names."""
         return {self._ordinals[position] for name in names for position in self._positions(name)}
-
-    def counting(self, value: str) -> bool:
-        """Whether a passage holds the number of a quantity, however its thousands are set off and its unit is spelled."""
-        quantity = _QUANTITY.fullmatch(value.strip())
-        return quantity is not None and _number(quantity["number"]) in self._numbers
 
     def of_fact(
         self, sentence: str, subject: Sequence[str], target: Sequence[str], indices: Sequence[int]
@@ -310,10 +310,6 @@ class _Places:
                 if spelled in self._values[position] or _stands_in(text, spelled)
             )
         return self._found[name]
-
-
-def _number(digits: str) -> str:
-    return digits.replace(",", "").removesuffix(":00")
 
 
 def _stands_in(text: str, name: str) -> bool:

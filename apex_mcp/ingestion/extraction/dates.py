@@ -91,8 +91,8 @@ def spelled_without_year(day: date) -> Iterator[str]:
     """The ways in which a text that has given its year before may write a day ("May 7", "7. Mai", "the 7th of May")."""
     ordinal = "th" if 10 < day.day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
     for month in _MONTH_NAMES[day.month - 1].split():
-        yield from (f"{month} {day.day}", f"{month} {day.day}{ordinal}")
-        yield from (f"{day.day}{mark} {month}" for mark in ("", ".", ordinal, " de", f"{ordinal} of"))
+        yield from (f"{month} {day.day}", f"{month}. {day.day}", f"{month} {day.day}{ordinal}")
+        yield from (f"{day.day}{mark} {month}" for mark in ("", ".", ordinal, "er", " de", f"{ordinal} of"))
 
 
 def _year_first(text: str, match: re.Match[str]) -> Mention | None:
