@@ -254,6 +254,15 @@ class Extraction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retirement:
+    """A version that is past: it was current from `revision_from` until before `revision_to`."""
+
+    version_id: UUID
+    revision_from: int
+    revision_to: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexPoint:
     """One chunk as the vector index holds it.
 
@@ -262,6 +271,7 @@ class IndexPoint:
         dense: the embedder's unit vector, or None while there is none.
         text: what it is searched by: the passage, with its title and headings.
         metadata: the document's, as flat fields, for filters.
+        retirement: of its version, where that is past already.
     """
 
     id: UUID
@@ -274,15 +284,7 @@ class IndexPoint:
     document_time: datetime | None
     metadata: dict[str, Scalar | list[Scalar]]
     dense: list[float] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retirement:
-    """A version that is past: it was current from `revision_from` until before `revision_to`."""
-
-    version_id: UUID
-    revision_from: int
-    revision_to: int
+    retirement: Retirement | None = None
 
 
 class Holding(NamedTuple):

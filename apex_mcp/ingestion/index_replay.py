@@ -6,6 +6,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from apex_mcp.batches import batches
+from apex_mcp.models import Retirement
 from apex_mcp.stores.record.index_log import IndexLog
 from apex_mcp.stores.record.passage_vectors import OwedChunk
 from apex_mcp.stores.vectors.home import KeptIndex
@@ -63,20 +64,23 @@ class Replay:
         """Write these versions, and remove those that the record does not hold; the number of passages written."""
         written = 0
         standing = await self._log.standing(version_ids)
+        retired = {one.version_id: one for one in standing.retired}
         embedder = self._embedder if self._index.dimension is not None else None
         for some in batches(standing.present, _WRITTEN_AT_ONCE):
             async with self._rewriting:
                 points = await self._log.points(some, embedder, self._index.dimension)
-                await self._index.upsert(points)
+                await self._index.upsert([
+                    replace(point, retirement=retired.get(point.version_id)) for point in points
+                ])
             written += len(points)
-        # What became past or was purged meanwhile was just written as current.
-        await self.settle(version_ids)
+        # What became past or was purged meanwhile was just written as it was before.
+        await self.settle(version_ids, but=standing.retired)
         return written
 
-    async def settle(self, version_ids: Sequence[UUID]) -> None:
-        """Bring what follows the commits of these versions: that they are past, or gone."""
+    async def settle(self, version_ids: Sequence[UUID], *, but: Sequence[Retirement] = ()) -> None:
+        """Bring what follows the commits of these versions: that they are past, or gone; `but` what is there already."""
         standing = await self._log.standing(version_ids)
         gone = set(version_ids) - set(standing.present)
         if gone:
             await self._index.delete_versions(sorted(gone))
-        await self._index.retire(standing.retired)
+        await self._index.retire([one for one in standing.retired if one not in but])

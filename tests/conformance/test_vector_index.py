@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID, uuid4
@@ -140,6 +141,16 @@ async def test_a_past_revision_finds_what_was_current_then_with_the_scores_of_th
     await index.retire([retirement(theirs, 3, 5)])
     assert set(await words(index, "heron", IndexFilter(namespace="mine", revision=4))) == ids(*first, *third)
     assert set(await words(index, "heron")) == ids(*third)
+
+
+async def test_what_is_past_as_it_is_written_is_as_if_it_was_retired_afterwards(index: VectorIndex) -> None:
+    before, then = version_of("heron one"), version_of("heron two")
+    await index.upsert([*before, *(replace(one, retirement=retirement(then, 3, 5)) for one in then)])
+    await index.retire([retirement(before, 3, 5)])
+    at = IndexFilter(namespace="mine", revision=4)
+    assert set(await words(index, "heron", at)) == ids(*before, *then)
+    assert set(await words(index, "heron")) == set()
+    assert {one.retired for one in await held(index)} == {(3, 5)}
 
 
 async def test_retiring_what_is_not_there_or_again_changes_nothing_else(index: VectorIndex) -> None:

@@ -55,6 +55,7 @@ Condition = OneOf | Numbers | Times
 
 def payload(source: IndexPoint) -> dict[str, Any]:
     """What an index keeps of a chunk beside its vectors."""
+    when = {} if source.retirement is None else past_payload(source.namespace, source.retirement)
     return {
         "namespace": source.namespace,
         "version": str(source.version_id),
@@ -71,6 +72,7 @@ def payload(source: IndexPoint) -> dict[str, Any]:
             ),
         ],
         "time": source.document_time.isoformat() if source.document_time else None,
+        **when,
     }
 
 
