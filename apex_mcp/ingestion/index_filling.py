@@ -11,7 +11,7 @@ from apex_mcp.stores.vectors.home import KeptIndex
 
 # An embedded index is flushed for it.
 _NOTED_EVERY_SECONDS = 2.0
-_VERSIONS_AT_ONCE = 50
+_VERSIONS_AT_ONCE = 20
 
 
 class IndexFilling:

@@ -7,13 +7,14 @@ from typing import Any
 
 import anyio
 
-from tests.chaos.calling import Caller
+from tests.chaos.calling import Answer, Caller
 from tests.chaos.documents import PREDICATE
 from tests.chaos.model import Document, Model
 from tests.chaos.stream import OpenCaller
 from tests.chaos.timeline import Timeline
 
 PULSE = "pulse"
+PULSE_WORD = "zpulsex"
 
 _PAUSE_SECONDS = 0.02
 _LOOKS_AT_ONE_VERSION = 5
@@ -214,12 +215,17 @@ class Checker:
             self._model.violated(f"document {document.number} ({document.shape.value}) {otherwise}")
 
 
+def is_whole(answer: Answer) -> bool:
+    """Whether a search found something, and lacks nothing."""
+    return answer.data is not None and not answer.data.get("degraded") and bool(answer.data.get("hits"))
+
+
 async def pulse_reads(caller: Caller, timeline: Timeline) -> None:
     """Search for what has been there from the beginning, and note when it was found: what recoveries are measured by."""
     async with caller:
         while True:
-            answer = await caller.call("search", query="zpulsex", namespace=PULSE)
-            if answer.data is not None and not answer.data.get("degraded") and answer.data.get("hits", []):
+            answer = await caller.call("search", query=PULSE_WORD, namespace=PULSE)
+            if is_whole(answer):
                 timeline.reads.append((timeline.since_zero(answer.began), timeline.since_zero(answer.ended)))
             for lack in (answer.data or {}).get("degraded", []):
                 timeline.count(f"degraded: {lack}")
@@ -230,7 +236,7 @@ async def pulse_writes(caller: Caller, timeline: Timeline) -> None:
     """Store something and note when it was searchable."""
     async with caller:
         for number in itertools.count():
-            text = f"The lighthouse zpulsex blinks, {number}."
+            text = f"The lighthouse {PULSE_WORD} blinks, {number}."
             answer = await caller.call("add_memory", text=text, key="pulse", namespace=PULSE, wait_seconds=10)
             if answer.data is not None and answer.data["state"] == "ready":
                 timeline.writes.append((timeline.since_zero(answer.began), timeline.since_zero(answer.ended)))

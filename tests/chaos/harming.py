@@ -95,15 +95,3 @@ class Harming:
             event.row, event.note = "points", event.row
             self._timeline.harms.append(event)
             self._timeline.count(f"harm {event.what} {event.note}")
-
-    @property
-    def searchable_again(self) -> tuple[float, float] | None:
-        """How long after a kill of everything the first search found something, and how much of that the harness took.
-
-        It waits until all are dead, and starts the servers again that are not ours to start.
-        """
-        whole = [one for one in self._timeline.harms if one.what == Act.KILL_EVERYTHING]
-        return max(
-            ((one.read_again, one.ended - one.began) for one in whole if one.read_again is not None),
-            default=None,
-        )

@@ -33,8 +33,8 @@ def printed(outcome: Outcome) -> str:
     again = data["searchable_after_kill_of_everything"]
     lines += [
         "",
-        f"  after a kill of everything: searchable again after {again[0]:.1f} s, {again[1]:.1f} s of which it took the "
-        "harness to kill and to start servers"
+        f"  after a kill of everything at the end: searchable again after {again[0]:.1f} s, {again[1]:.1f} s of which it "
+        "took the harness to kill and to start servers"
         if again is not None
         else "",
         f"  all pending work done {data['settled_seconds']:.1f} s after the last operation",

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 
 from tests.chaos.calling import Caller
-from tests.chaos.checker import Checker, pulse_reads, pulse_writes
+from tests.chaos.checker import PULSE, PULSE_WORD, Checker, is_whole, pulse_reads, pulse_writes
 from tests.chaos.harming import Harming
 from tests.chaos.model import Model
 from tests.chaos.plan import Plan
@@ -89,9 +89,11 @@ async def run_chaos(
         say(f"all operations done after {harmless:.0f} s; waiting for what is under way")
         await _settled(model, timeline, settle_seconds)
         outcome.settled_seconds = timeline.now() - harmless
-    outcome.everything_again = harming.searchable_again
     say(f"{timeline.now():7.1f} s  looking at every document")
     await _look_at_all(checker, model)
+    say(f"{timeline.now():7.1f} s  killing everything once more")
+    outcome.everything_again = await _searchable_again(system, open_caller, model)
+    await system.at_rest()
     say(f"{timeline.now():7.1f} s  looking into every store")
     model.violations += await check_stores(system, model, seconds=settle_seconds)
     timeline.find_recoveries()
@@ -105,12 +107,32 @@ async def _until_there(open_caller: Callable[[], Caller], stream: Stream) -> Non
         with anyio.fail_after(_START_SECONDS):
             await caller.until_answered(
                 "add_memory",
-                text="The lighthouse zpulsex blinks.",
+                text=f"The lighthouse {PULSE_WORD} blinks.",
                 key="pulse",
-                namespace="pulse",
+                namespace=PULSE,
                 wait_seconds=20,
             )
             stream.can_forget = await caller.has_tool("forget")
+
+
+async def _searchable_again(
+    system: System, open_caller: Callable[[], Caller], model: Model
+) -> tuple[float, float] | None:
+    """How long after a kill of everything a search finds all again, and how much of that the harness took.
+
+    It waits until all are dead, and starts the servers again that are not ours to start.
+    """
+    began = time.monotonic()
+    await system.kill_everything()
+    harness_seconds = time.monotonic() - began
+    async with open_caller() as caller:
+        while time.monotonic() - began < _START_SECONDS:
+            answer = await caller.call("search", query=PULSE_WORD, namespace=PULSE)
+            if is_whole(answer):
+                return answer.ended - began, harness_seconds
+            await anyio.sleep(0.05)
+    model.violated(f"nothing was found {_START_SECONDS:g} s after a kill of everything")
+    return None
 
 
 async def _settled(model: Model, timeline: Timeline, seconds: float) -> None:
