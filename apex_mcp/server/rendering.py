@@ -247,7 +247,7 @@ def forgetting(view: ForgetView) -> str:
         gone = (
             "indexes and tables are rid of it"
             if view.removed
-            else "it is being removed from indexes and tables"
+            else f"it is being removed from {view.waits_for}"
         )
         lines.append(f"It is invisible from now on; {gone}; files by {moment(view.erased_by)}.")
     return "\n".join(lines)
