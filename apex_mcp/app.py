@@ -41,7 +41,14 @@ from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.address import shown, users_conninfo
-from apex_mcp.stores.record.in_use import GRAPH, MODEL, end_unused, set_read_by_model, use
+from apex_mcp.stores.record.in_use import (
+    GRAPH,
+    MODEL,
+    end_unused,
+    end_whenever_unused,
+    set_read_by_model,
+    use,
+)
 from apex_mcp.stores.record.listening import shared_bell
 from apex_mcp.stores.record.owner import Ownership, own_record, share_record, take_index
 from apex_mcp.stores.vectors.edge_home import EdgeHome
@@ -339,7 +346,9 @@ async def _graph(
         if sole:
             await record.graph_queue.end()
         elif working:
-            await end_unused(record.database.conninfo, GRAPH, record.graph_queue.end)
+            conninfo, end = record.database.conninfo, record.graph_queue.end
+            await end_unused(conninfo, GRAPH, end)
+            await stack.enter_async_context(_background(end_whenever_unused(conninfo, GRAPH, end)))
         return BestGraph(of_record, record.graph_queue), None, None
     # These load the driver, which takes a moment.
     from apex_mcp.ingestion.projecting import Projector

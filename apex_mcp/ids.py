@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from datetime import datetime
 from uuid import UUID, uuid5
 
 # Legal forms of organisations, by their letters without dots.
@@ -27,6 +28,18 @@ _AND = frozenset(["and", "und", "et", "y", "e"])
 _LEADING_FORMS = frozenset("pt ooo oao zao pao ао ооо оао зао пао".split())  # noqa: RUF001  (Cyrillic)
 
 APEX = UUID("6f1d7a52-8d0e-5c53-9d36-0b1c4b1f3a77")
+
+_TEXT = "text:"
+
+
+def text_key(digest: str, said_at: datetime | None) -> str:
+    """Key of a text that was given none: what it says and, where that is given, when it was said (in UTC)."""
+    return f"{_TEXT}{digest[:32]}{f'@{said_at.isoformat()}' if said_at else ''}"
+
+
+def is_text_key(key: str) -> bool:
+    """Whether it was made of a text, so that it says nothing to a reader."""
+    return key.startswith(_TEXT)
 
 
 def document_id(namespace: str, key: str) -> UUID:

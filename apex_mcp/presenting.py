@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from apex_mcp import ids
 from apex_mcp.errors import Code
 from apex_mcp.models import STEPS, EnrichmentState, IngestionState, SourceType
 from apex_mcp.retrieval.fusion import Fused
@@ -103,7 +104,7 @@ def _name(ingestion: Ingestion) -> str:
     """What to call a document that has no title yet: its file, or its key, if that is not a hash of its text."""
     if ingestion.request["path"]:
         return Path(ingestion.request["path"]).name
-    return "" if ingestion.key.startswith("text:") else ingestion.key
+    return "" if ids.is_text_key(ingestion.key) else ingestion.key
 
 
 def _waiting_for(ingestion: Ingestion, health: Health | None) -> str:

@@ -89,8 +89,11 @@ class Stats:
 
     async def _graph_health(self) -> StoreHealth:
         # Asked, not remembered: a server that only reads leaves it alone while something waits to be written.
-        lacks, waiting = await self._graph.lacks(), await self._record.graph_queue.waiting()
+        queue = self._record.graph_queue
+        lacks, waiting = await self._graph.lacks(), await queue.waiting()
         detail = f"{waiting} changes wait to be written" if waiting else "up to date"
+        if await queue.forgettings_waiting():
+            detail += ", so it still holds what was forgotten"
         return StoreHealth(
             name="graph",
             state="down" if lacks else self._health.of("graph").state,

@@ -306,7 +306,11 @@ class ForgetView(View):
     kind: str = Field(description="documents, entity, time_range or namespace.")
     forgotten: bool = Field(description="False: nothing has changed, this is only what would go.")
     removed: bool = Field(
-        description="Rows and indexes are rid of it; until then it is invisible all the same."
+        description="Rows, indexes and a graph are rid of it; until then it is invisible all the same."
+    )
+    waits_for: str = Field(
+        default="",
+        description="What is not rid of it yet, and will be by itself; get_stats says when a graph is.",
     )
     erased_by: datetime = Field(description="By when no file of the data folder holds it any more.")
     documents: int = 0

@@ -350,7 +350,7 @@ def forgetting(view: ForgetView) -> RenderableType:
         gone = (
             "indexes and tables are rid of it"
             if view.removed
-            else "it is being removed from indexes and tables"
+            else f"it is being removed from {view.waits_for}"
         )
         lines.append(_styled(f"invisible from now on; {gone}; files by {moment(view.erased_by)}", "dim"))
     return Group(*lines)

@@ -1,5 +1,6 @@
 """Commands about the service itself: is it well, what does it do, stop it, prepare it."""
 
+import asyncio
 import time
 from collections import deque
 from enum import StrEnum
@@ -79,9 +80,26 @@ def stop(as_json: AsJson = False) -> None:
     except ApexError as error:
         if not is_absent(error):
             raise
-        output.show({"stopped": False}, lambda: "not running")
+        _stop_orphans(output)
         return
     output.show({"stopped": True}, lambda: "stopped")
+
+
+def _stop_orphans(output: Output) -> None:
+    """End what a daemon that was killed left running, and say so."""
+    from apex_mcp.runtime.home import DataFolder
+    from apex_mcp.runtime.orphans import end_orphans
+
+    ended = asyncio.run(end_orphans(DataFolder(Path(home_folder()))))
+    if ended is None:
+        words = (
+            "not running, but some process has the data folder: a daemon that starts or ends, or a restore"
+        )
+    elif ended:
+        words = f"not running; ended what a daemon that was killed had left running: {' and '.join(ended)}"
+    else:
+        words = "not running"
+    output.show({"stopped": False, "orphans_ended": ended or []}, lambda: words)
 
 
 @reports_errors

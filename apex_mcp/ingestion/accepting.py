@@ -115,7 +115,9 @@ class Door:
         return find_file(source, caller, home=self._settings.home, max_bytes=self._settings.max_file_bytes)
 
     def text(self, text: str, given: Given) -> IngestionRequest:
-        """A request for inline text. Without a key the text itself is the key: the same text is remembered once.
+        """A request for inline text. Without a key the text is the key, with its time where one is given.
+
+        So the same text is remembered once, or once for each time at which it was said.
 
         Raises:
             InputError: the text is empty or too long, or an argument cannot be taken.
@@ -137,7 +139,8 @@ class Door:
             )
         content = text.encode()
         digest = hashlib.sha256(content).hexdigest()
-        key = _key(given.key) or f"text:{digest[:32]}"
+        said_at = _utc(given.document_time).astimezone(UTC) if given.document_time else None
+        key = _key(given.key) or ids.text_key(digest, said_at)
         return IngestionRequest(
             **_checked(given, [digest]),
             key=key,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +12,6 @@ from apex_mcp.ingestion.accepting import check_namespace
 from apex_mcp.ingestion.decoding import clean_text
 from apex_mcp.left_overs import replaced_memories
 from apex_mcp.operations.base import Operations, aware
-from apex_mcp.stores.bell import REMOVAL
 from apex_mcp.stores.record.forgetting import Archive, Forgetting, Selection
 from apex_mcp.stores.record.forgetting_entities import EntityProspect
 from apex_mcp.stores.record.forgetting_prospects import Prospect, ShownDocument
@@ -43,7 +42,8 @@ class Forgettings(Operations):
         """Forget documents (by id or key), an entity, what was stored in a time, or a whole namespace.
 
         Without `confirm` nothing changes: the answer says what would go, and what would stay. With it what goes is invisible
-        when this returns; rows and indexes are waited for some seconds, and go on being removed after.
+        when this returns; rows and indexes are waited for some seconds, and go on being removed after. A graph whose server
+        is away is not waited for.
 
         Raises:
             InputError: not exactly one kind of thing is named.
@@ -85,7 +85,9 @@ class Forgettings(Operations):
         archives = await store.archives(name, since=prospect.since if prospect else None)
         done = known
         if confirm and done is None:
-            done = await store.forget(selection, request_id=caller.request_id)
+            done = await store.forget(
+                selection, request_id=caller.request_id, graph_in_use=self._graph.on_server
+            )
             if done is None:
                 raise _nothing_of(selection)
         view = self._view(name, selection.kind, done and await self._removed(name, done), archives)
@@ -102,20 +104,31 @@ class Forgettings(Operations):
         archives = await store.archives(namespace, since=None)
         done = known
         if confirm and done is None:
-            done = await store.forget_entity(namespace, entity_id, request_id=caller.request_id)
+            done = await store.forget_entity(
+                namespace, entity_id, request_id=caller.request_id, graph_in_use=self._graph.on_server
+            )
             if done is None:
                 raise _no_entity(entity_id)
         view = self._view(namespace, "entity", done and await self._removed(namespace, done), archives)
         return view if prospect is None else view.model_copy(update=_of_entity(prospect))
 
     async def _removed(self, namespace: str, done: Forgetting) -> Forgetting:
-        """The forgetting, once rows and indexes are rid of it, or as it is when that takes long."""
+        """The forgetting, once everything is rid of it, or as it is when that takes long."""
         self._progress.publish(done.ingestion_ids)
-        self._bell.ring([REMOVAL])
+        # Whoever removes, and whoever tells a graph.
+        self._bell.ring()
         if self._answers is not None:
             await self._answers.drop(namespace)
         deadline = time.monotonic() + _WAIT_SECONDS
-        while done.removed_at is None and time.monotonic() < deadline:
+        done = await self._until(lambda one: one.removed_at is not None, done, deadline)
+        if done.graph_waits and await self._graph.lacks() is None:
+            done = await self._until(lambda one: one.removed, done, deadline)
+        return done
+
+    async def _until(
+        self, far: Callable[[Forgetting], bool], done: Forgetting, deadline: float
+    ) -> Forgetting:
+        while not far(done) and time.monotonic() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
             done = await self._record.forgetting.get(done.id) or done
         return done
@@ -132,7 +145,8 @@ class Forgettings(Operations):
             namespace=namespace,
             kind=done.kind if done else kind,
             forgotten=done is not None,
-            removed=done is not None and done.removed_at is not None,
+            removed=done is not None and done.removed,
+            waits_for=_waits_for(done) if done else "",
             erased_by=began + timedelta(hours=self._settings.erase_hours),
             documents=done.documents if done else 0,
             versions=done.versions if done else 0,
@@ -146,6 +160,11 @@ class Forgettings(Operations):
                 ArchiveView(kind="replaced", name=name, made_at=made_at) for name, made_at in self._replaced()
             ],
         )
+
+
+def _waits_for(done: Forgetting) -> str:
+    waits = [("indexes and tables", done.removed_at is None), ("the graph in Neo4j", done.graph_waits)]
+    return " and ".join(name for name, still in waits if still)
 
 
 def _of_documents(prospect: Prospect, done: Forgetting | None) -> dict[str, object]:

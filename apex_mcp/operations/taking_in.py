@@ -123,7 +123,7 @@ class TakingIn(Operations):
         facts: Sequence[FactInput] = (),
         idempotency_key: str | None = None,
     ) -> IngestionView:
-        """Remember a text; the same text again changes nothing. Raises as `ingest_document`."""
+        """Remember a text; the same text again changes nothing, unless another time is given. Raises as `ingest_document`."""
         return await self.ingest_document(
             caller,
             text=text,

@@ -45,7 +45,7 @@ class Upkeep(Operations):
         async for what, number in self._index.reindex():
             if graph_stands:
                 # Not before it may run. The worker finds that, and writes it anew.
-                await self._record.graph_queue.end()
+                await self._record.graph_queue.begin_anew()
                 graph_stands = False
             yield ReindexView(what=what, number=number)
         async for number in self._index.meaning.to_come():
@@ -58,7 +58,7 @@ class Upkeep(Operations):
                 unchanged="nothing was changed",
                 next_step="leave the graph out, or set APEX_NEO4J_URI",
             )
-        await self._record.graph_queue.end()
+        await self._record.graph_queue.begin_anew()
         self._bell.ring()
         while await self._record.graph_queue.has_work():
             waiting = await self._record.graph_queue.waiting()

@@ -177,7 +177,7 @@ class Searcher:
         lacks = self._index.meaning.lacking()
         if lacks is None:
             vector = await self._within(
-                embedder.embed_query(query), "embedder: search is by words only", found
+                embedder.embed_query(query), "search is by words only: the embedder", found
             )
             # An endpoint that was just asked for the first time shows only now what it gives.
             lacks = self._index.meaning.lacking() if vector is not None else None
@@ -228,7 +228,13 @@ class Searcher:
         return [Candidate(chunk_id=chunk_id, score=1.0) for chunk_id, _ in named]
 
     async def _within(self, work: Awaitable[T], what: str, found: Found) -> T | None:
-        """The answer of a store, or None with a note if it is down or too slow."""
+        """The answer of a store, or None with a note if it is down or too slow.
+
+        Args:
+            work: asks it.
+            what: what the answer lacks without it, and its name.
+            found: where the note goes.
+        """
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 return await work

@@ -186,6 +186,16 @@ class EmbeddedPostgres:
             self._child = None
         self._home.forget_postgres_socket()
 
+    async def end_left_over(self) -> bool:
+        """End the server that a dead owner left, instead of adopting it; whether one ran.
+
+        Raises:
+            Rejected: it cannot be ended (`data_folder_unusable`).
+        """
+        ran = await self._end_leftovers()
+        self._home.forget_postgres_socket()
+        return ran
+
     def conninfo(self, *, database: str = DATABASE, role: str = ROLE) -> str:
         """How to connect. The password is the data folder's; only `apex` is for daily use."""
         from psycopg.conninfo import make_conninfo
@@ -422,11 +432,13 @@ class EmbeddedPostgres:
         await self._end_leftovers()
         return False
 
-    async def _end_leftovers(self) -> None:
+    async def _end_leftovers(self) -> bool:
         """End what runs on this data folder, a dead server's backends included: two servers would ruin it."""
         self._child = None
-        for left_over in sorted(children.find_all(self._is_ours), key=lambda child: child.pid):
+        left_overs = sorted(children.find_all(self._is_ours), key=lambda child: child.pid)
+        for left_over in left_overs:
             await left_over.end(self._ask_to_stop, _ask_to_quit, grace_seconds=_LEFT_OVER_SECONDS)
+        return bool(left_overs)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         """By the cluster's name on the command line, all that may be read of another user's process."""

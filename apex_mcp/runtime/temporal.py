@@ -143,6 +143,17 @@ class EmbeddedTemporal:
         async with self._changing:
             await self._end(grace_seconds=grace_seconds)
 
+    async def end_left_over(self) -> bool:
+        """End the server that a dead owner left, instead of adopting it; whether one ran.
+
+        Raises:
+            Rejected: it cannot be ended (`data_folder_unusable`).
+        """
+        async with self._changing:
+            ran = await self._end_left_overs()
+            self._record.unlink(missing_ok=True)
+            return ran
+
     async def _end(self, *, grace_seconds: float = _STOP_SECONDS) -> None:
         if self._child is not None:
             await self._child.end(psutil.Process.terminate, grace_seconds=grace_seconds)
@@ -241,9 +252,15 @@ class EmbeddedTemporal:
             if await self._answers(running, seconds=_ADOPT_SECONDS):
                 self._child = running
                 return True
-        for left_over in list(children.find_all(self._is_ours)):
-            await left_over.end(psutil.Process.terminate, grace_seconds=_STOP_SECONDS)
+        await self._end_left_overs()
         return False
+
+    async def _end_left_overs(self) -> bool:
+        """End what runs on this data folder's database."""
+        left_overs = list(children.find_all(self._is_ours))
+        for left_over in left_overs:
+            await left_over.end(psutil.Process.terminate, grace_seconds=_STOP_SECONDS)
+        return bool(left_overs)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         return f"--db-filename={self._home.temporal_db}" in process.cmdline()

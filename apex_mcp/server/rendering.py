@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, time
 from urllib.parse import unquote
 
+from apex_mcp import ids
 from apex_mcp.models import EnrichmentState, IngestionState
 from apex_mcp.views import (
     STOPPING,
@@ -62,7 +63,7 @@ def _enrichment_reason(view: IngestionView) -> str:
 
 def called(view: IngestionView) -> str:
     """What to call a document before its title is known: the end of its address, if that is not a hash of its text."""
-    if not view.title and view.key.startswith("text:"):
+    if not view.title and ids.is_text_key(view.key):
         return "a text"
     return view.title or unquote(view.key.rstrip("/").rpartition("/")[2]) or view.key
 
@@ -246,7 +247,7 @@ def forgetting(view: ForgetView) -> str:
         gone = (
             "indexes and tables are rid of it"
             if view.removed
-            else "it is being removed from indexes and tables"
+            else f"it is being removed from {view.waits_for}"
         )
         lines.append(f"It is invisible from now on; {gone}; files by {moment(view.erased_by)}.")
     return "\n".join(lines)

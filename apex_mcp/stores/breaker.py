@@ -44,7 +44,7 @@ class CircuitBreaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
-        self._slow = Unavailable(f"{name} does not answer in time", code=code)
+        self._slow = Unavailable(f"the server for {name} does not answer in time", code=code)
         self._health = health
         self._most_failures = failures
         self._rest_seconds = rest_seconds

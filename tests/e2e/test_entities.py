@@ -1,5 +1,6 @@
 """Entities that are one, split and joined by hand, as `Memory` shows them."""
 
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -51,3 +52,25 @@ async def test_two_spellings_are_one_until_the_user_says_otherwise(tmp_path: Pat
             await split()
         (again,) = (await join()).entities
         assert again.merged_from == [merged]
+
+
+async def test_who_came_back_was_there_before_though_the_same_sentence_says_both(tmp_path: Path) -> None:
+    async with app_without_worker(tmp_path / "home") as app, working(app):
+        for year, employer in ((2023, "Initech"), (2024, "Globex"), (2025, "Initech")):
+            await remember(
+                app, f"Jane Doe works at {employer}.", document_time=datetime(year, 1, 1, tzinfo=UTC)
+            )
+
+        async def employers(year: int) -> list[str]:
+            found = await app.memory.get_entities(
+                CALLER, query="Jane Doe", as_of=datetime(year, 7, 1, tzinfo=UTC)
+            )
+            return [fact.object for one in found.entities for fact in one.facts if fact.current]
+
+        assert [await employers(year) for year in (2023, 2024, 2025)] == [
+            ["Initech"],
+            ["Globex"],
+            ["Initech"],
+        ]
+        stats = await app.memory.get_stats(CALLER)
+        assert (stats.documents, stats.versions) == (3, 3)

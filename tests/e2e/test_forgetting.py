@@ -1,16 +1,20 @@
 """Forgetting through `Memory`, with a worker that runs meanwhile."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from apex_mcp.app import App
 from apex_mcp.errors import InputError, NotFound
 from apex_mcp.ingestion.contract import StepInput
 from apex_mcp.models import EntityInput, FactInput, IndexFilter, Lane
 from apex_mcp.server import rendering
 from tests.e2e.apps import CALLER, app_without_worker, ended, remember, working
 from tests.ingestion.documents import make_docx
+from tests.services.neo4j_server import lacking, own_server
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -93,3 +97,60 @@ async def test_what_is_forgotten_while_it_runs_ends_without_a_trace(tmp_path: Pa
         await eventually(clean)
         assert (await app.memory.list_memories(CALLER, limit=50)).total == 20
         assert await app.vectors.search_words("gone", IndexFilter(namespace="default"), limit=10) == []
+
+
+async def in_graph(app: App, words: str) -> int:
+    """Nodes and relations that say this, as Neo4j itself sees them."""
+    assert app.projector is not None
+    (row,) = await app.projector._client.read(
+        "MATCH (n) OPTIONAL MATCH (n)-[r]->() WITH collect(n) + collect(r) AS every UNWIND every AS one WITH DISTINCT one "
+        "WHERE any(name IN keys(one) WHERE toStringOrNull(one[name]) CONTAINS $words) RETURN count(one) AS number",
+        words=words,
+    )
+    return row["number"]
+
+
+@pytest.mark.xdist_group("neo4j")
+async def test_what_is_forgotten_while_the_graph_is_away_is_removed_when_it_is_back(tmp_path: Path) -> None:
+    if lack := lacking():
+        pytest.skip(lack)
+    with own_server(tmp_path) as neo4j:
+        settings: dict[str, Any] = {
+            "neo4j_uri": neo4j.uri,
+            "neo4j_user": neo4j.user,
+            "neo4j_password": neo4j.password,
+        }
+        async with app_without_worker(tmp_path / "home", **settings) as app, working(app):
+            for number in range(2):
+                await remember(app, f"Ann works at Acme {number}.", key=f"note/{number}")
+
+            async def told() -> bool:
+                return await app.record.graph_queue.complete_for("default") is not None
+
+            await eventually(told)
+            assert await in_graph(app, "works at Acme") > 0
+            gone = await app.memory.forget(CALLER, keys=["note/0"], confirm=True)
+            assert (gone.removed, gone.waits_for) == (True, "")
+            assert await in_graph(app, "Acme 0") == 0
+            neo4j.kill()
+            caller = replace(CALLER, request_id="this very call")
+            waiting = await app.memory.forget(caller, keys=["note/1"], confirm=True)
+            assert (waiting.forgotten, waiting.removed) == (True, False)
+            assert waiting.waits_for == "the graph in Neo4j"
+            assert "it is being removed from the graph in Neo4j" in rendering.forgetting(waiting)
+
+            async def holds_it() -> bool:
+                stores = (await app.memory.get_stats(CALLER)).stores
+                (graph,) = [one.detail for one in stores if one.name == "graph"]
+                return "it still holds what was forgotten" in graph
+
+            assert await holds_it()
+            neo4j.start()
+
+            async def let_go() -> bool:
+                return not await holds_it()
+
+            await eventually(let_go, seconds=120)
+            assert await in_graph(app, "works at Acme") == 0
+            again = await app.memory.forget(caller, keys=["note/1"], confirm=True)
+            assert (again.removed, again.waits_for) == (True, "")

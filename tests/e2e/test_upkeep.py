@@ -3,6 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import psutil
+
 from apex_mcp.runtime.home import DataFolder
 from tests.e2e.homes import Home, new_home
 
@@ -57,3 +59,20 @@ def test_answers_about_a_time_of_which_versions_were_pruned_say_so() -> None:
         shown = home.run("show", hit["source"]["document_id"], "--version", "1")
         assert shown.returncode != 0
         assert "version 1 of the document was pruned" in shown.stderr
+
+
+def test_stop_ends_what_a_killed_daemon_left_running_and_nothing_stored_is_lost(home: Home) -> None:
+    assert home.run("add", "Ann works at Acme.").returncode == 0
+    daemon = home.daemon()
+    daemon.kill()
+    psutil.wait_procs([daemon])
+    stopped = home.run("stop")
+    assert (stopped.returncode, stopped.stdout) == (
+        0,
+        "not running; ended what a daemon that was killed had left running: Temporal and PostgreSQL\n",
+    )
+    # Children that parse end by themselves, when nobody reads what they say.
+    _, left = psutil.wait_procs(home.processes(), timeout=10)
+    assert left == []
+    assert home.run("stop").stdout == "not running\n"
+    assert "Acme" in home.run("search", "Ann").stdout

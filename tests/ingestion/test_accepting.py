@@ -1,7 +1,7 @@
 """What is refused at the door: before anything is kept."""
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -124,3 +124,19 @@ def test_the_same_text_is_the_same_document_and_types_have_one_spelling(door: Do
     assert (first.key, first.fingerprint) == (again.key, again.fingerprint)
     given = Given(namespace="n", entities=(EntityInput(name="Acme", type="organisation"),))
     assert door.text("hello", given).entities[0].type == "Organization"
+
+
+def test_the_same_text_said_at_two_given_times_is_two_documents_and_at_one_moment_one(door: Door) -> None:
+    moment = datetime(2023, 5, 1, tzinfo=UTC)
+    elsewhere = moment.astimezone(timezone(timedelta(hours=2)))
+    times = (None, moment, elsewhere, moment.replace(tzinfo=None), moment.replace(year=2025))
+    undated, first, *same, later = (
+        door.text("Remember me.", Given(namespace="n", document_time=time)).key for time in times
+    )
+    assert same == [first, first]
+    assert len({undated, first, later}) == 3
+    assert "@" not in undated, "the key of texts without a time is as it ever was"
+    keyed = (
+        door.text("Remember me.", Given(namespace="n", key="me", document_time=time)).key for time in times
+    )
+    assert {*keyed} == {"me"}

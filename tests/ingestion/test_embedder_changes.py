@@ -9,7 +9,7 @@ from apex_mcp.ingestion.embedding.openai_compatible import OpenAICompatibleEmbed
 from apex_mcp.models import Extraction
 from apex_mcp.retrieval.search import Searcher, SearchRequest
 from apex_mcp.stores.record import Record
-from tests.doubles.openai_server import OpenAIServer
+from tests.doubles.openai_server import OpenAIServer, Status
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.embedders import embedder_of, owed_none
 from tests.ingestion.test_shared_index import EVERYTHING, process, reindexed, remember, running, server
@@ -128,3 +128,21 @@ async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_
                 return not found.degraded and len(found.passages) == 2
 
             await eventually(whole)
+
+
+async def test_while_the_endpoint_refuses_an_answer_says_that_it_is_by_words_only_and_why(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    with OpenAIServer(dimensions=16) as endpoint:
+        async with (
+            embedder_at(endpoint) as embedder,
+            process(conninfo, server, embedder) as keeper,
+            running(keeper),
+        ):
+            await remember(record, keeper, "note", "heron first")
+            await eventually(lambda: owed_none(record, embedder.name))
+            endpoint.fail_next(*[Status(429, "rate_limit_exceeded")] * 20)
+            search = Searcher(record, keeper, embedder)
+            found = await search.search(SearchRequest(query="heron", where=EVERYTHING, limit=5))
+    assert found.degraded == ["search is by words only: the embedder did not answer"]
+    assert len(found.passages) == 1

@@ -600,3 +600,50 @@ async def test_what_the_graph_hears_of_a_forgotten_document_names_all_of_it(reco
     assert set(changes.entities) == {id_of("Ann"), id_of("Acme")}
     assert changes.facts == [(id_of("Ann"), "works_at", id_of("Acme"))]
     assert changes.chunks == [ids.chunk_id(version_id, 0)]
+
+
+@pytest.mark.parametrize("what", ["document", "entity"])
+async def test_nothing_is_removed_before_the_graph_was_told_however_often_that_is_begun_anew(
+    record: Record, what: str
+) -> None:
+    await tell(record, "one", works_at("Ann", "Acme"))
+    await record.graph_queue.begin("graph")
+    done = (
+        await record.forgetting.forget(documents("one"))
+        if what == "document"
+        else await record.forgetting.forget_entity("default", id_of("Acme"))
+    )
+    assert done is not None
+    await remove(record)
+
+    async def waits() -> tuple[bool, bool]:
+        now = await record.forgetting.get(done.id)
+        assert now is not None
+        assert now.removed_at is not None
+        return now.graph_waits, now.removed
+
+    assert await waits() == (True, False)
+    await record.graph_queue.begin_anew()
+    assert await waits() == (True, False)
+    await record.graph_queue.begin("another")
+    assert await waits() == (True, False)
+    while (page := await record.graph_queue.take(1)).seqs:
+        await record.graph_queue.done(page)
+    assert await waits() == (False, True)
+
+
+async def test_where_there_is_no_graph_none_is_waited_for_and_one_that_is_not_begun_is(
+    record: Record,
+) -> None:
+    for key in ("one", "two", "three"):
+        await remember(record, key, key=key)
+    plain = await record.forgetting.forget(documents("one"))
+    awaited = await record.forgetting.forget(documents("two"), graph_in_use=True)
+    assert plain is not None
+    assert awaited is not None
+    assert (plain.graph_waits, awaited.graph_waits) == (False, True)
+    await record.graph_queue.end()
+    assert await record.graph_queue.waiting() == 0
+    now = await record.forgetting.get(awaited.id)
+    assert now is not None
+    assert not now.graph_waits

@@ -14,9 +14,17 @@ from apex_mcp.errors import Code, Conflict, Rejected
 from apex_mcp.models import Lane
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.address import shown, users_conninfo
-from apex_mcp.stores.record.in_use import GRAPH, MODEL, end_unused, set_read_by_model, use
+from apex_mcp.stores.record.in_use import (
+    GRAPH,
+    MODEL,
+    end_unused,
+    end_whenever_unused,
+    set_read_by_model,
+    use,
+)
 from apex_mcp.stores.record.listening import RecordBell, shared_bell
 from apex_mcp.stores.record.owner import own_record, share_record, take_index
+from tests.record.graphs import id_of, tell, works_at
 from tests.record.notes import claim, note, version
 from tests.waiting import eventually
 
@@ -174,6 +182,34 @@ async def test_a_graph_is_ended_only_where_no_process_writes_it(record: Record, 
     await asyncio.wait(writing)
     assert await end_unused(conninfo, GRAPH, queue.end)
     assert await queue.token() is None
+
+
+async def test_what_is_forgotten_waits_for_a_graph_only_until_every_process_that_writes_it_is_gone(
+    record: Record, conninfo: str
+) -> None:
+    await tell(record, "one", works_at("Ann", "Acme"))
+    writing = asyncio.create_task(use(conninfo, GRAPH))
+
+    async def kept() -> bool:
+        return not await end_unused(conninfo, GRAPH, record.graph_queue.end)
+
+    await eventually(kept)
+    await record.graph_queue.begin("graph")
+    ending = asyncio.create_task(
+        end_whenever_unused(conninfo, GRAPH, record.graph_queue.end, look_seconds=0.05)
+    )
+    done = await record.forgetting.forget_entity("default", id_of("Acme"))
+    assert done is not None
+
+    async def removed() -> bool:
+        now = await record.forgetting.get(done.id)
+        return now is not None and now.removed
+
+    assert (done.removed, await removed()) == (False, False)
+    writing.cancel()
+    await eventually(removed)
+    ending.cancel()
+    await asyncio.wait([writing, ending])
 
 
 async def test_what_is_committed_is_to_be_read_while_any_process_has_a_model(

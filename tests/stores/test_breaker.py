@@ -138,6 +138,7 @@ async def test_calls_that_are_given_up_late_count_and_early_ones_do_not(store: S
     with pytest.raises(Unavailable) as caught:
         store.ask()
     assert caught.value.code is Code.GRAPH_UNAVAILABLE
+    assert caught.value.message == "the server for graph does not answer in time"
     assert store.asked == 1
 
 

@@ -88,7 +88,7 @@ class GraphVerifier:
         """
         told = await self._told()
         if told and repair:
-            await self._record.graph_queue.end()
+            await self._record.graph_queue.begin_anew()
         left = await self._told() if told and repair else told
         yield Finding(
             store=GRAPH, what=WHOSE, compared=1, differs=bool(told), left=bool(left), note=left or ""

@@ -108,6 +108,6 @@ class BestGraph:
         except ApexError as error:
             if error.details.get("marked") is False:
                 # From now on the record answers, until the graph is written anew.
-                await self._queue.end(token)
+                await self._queue.begin_anew(token)
                 return await of_record(), []
             return await of_record(), [DEGRADED]

@@ -11,7 +11,7 @@ from apex_mcp.errors import Code, Unavailable
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.forgetting_entities import EntityProspect, forget_entity, look_at_entity
 from apex_mcp.stores.record.forgetting_prospects import Prospect, look_at_documents
-from apex_mcp.stores.record.graph_changes import note_changes
+from apex_mcp.stores.record.graph_changes import FORGETTING_WAITS, note_changes, note_forgetting
 from apex_mcp.stores.record.index_log import LOG
 from apex_mcp.stores.record.purging import delete_empty_namespaces
 from apex_mcp.stores.record.tombstones import Kind, put
@@ -75,15 +75,16 @@ ON CONFLICT (version_id) DO UPDATE SET ingestion_id = excluded.ingestion_id, doc
 
 _TAKE_BACK: LiteralString = "DELETE FROM ingestions WHERE document_id = ANY(%s)"
 
-_FORGETTING: LiteralString = (
+_COLUMNS: LiteralString = (
     "id, kind, forgotten_at, documents, versions, entities, facts, removed_at, erased_at"
 )
+_FORGETTING: LiteralString = f"SELECT {_COLUMNS}, {FORGETTING_WAITS} AS graph_waits FROM forgettings f"
 
 _NOTE: LiteralString = f"""
 INSERT INTO forgettings (kind, documents, versions, entities, facts, request_id, removed_at)
 VALUES (%(kind)s, %(documents)s, %(versions)s, %(entities)s, %(facts)s, %(request)s,
         CASE WHEN %(removed)s THEN clock_timestamp() END)
-RETURNING {_FORGETTING}
+RETURNING {_COLUMNS}
 """
 
 _ARCHIVES: LiteralString = """
@@ -144,8 +145,9 @@ class Forgetting:
     """What was asked to be forgotten, in numbers, and how far that is.
 
     Attributes:
-        removed_at: when the rows and every index were rid of it.
+        removed_at: when the rows and the vector index were rid of it.
         erased_at: when the files were.
+        graph_waits: a graph on a server has yet to be told of it.
         ingestion_ids: those that were taken back; only of the call that did it.
     """
 
@@ -158,7 +160,13 @@ class Forgetting:
     facts: int
     removed_at: datetime | None
     erased_at: datetime | None
+    graph_waits: bool
     ingestion_ids: Sequence[UUID] = ()
+
+    @property
+    def removed(self) -> bool:
+        """Whether nothing holds it any more but files."""
+        return self.removed_at is not None and not self.graph_waits
 
 
 class _CameMeanwhile(Exception):
@@ -181,11 +189,13 @@ class ForgetStore:
                 return None
             return await look_at_documents(connection, documents)
 
-    async def forget(self, selection: Selection, *, request_id: str | None = None) -> Forgetting | None:
+    async def forget(
+        self, selection: Selection, *, request_id: str | None = None, graph_in_use: bool = False
+    ) -> Forgetting | None:
         """Forget the documents, with every version and every ingestion of them; None where nothing is selected.
 
         From the end of the one transaction on nothing of them is visible, at whatever revision, nothing of them can be
-        committed any more, and their purges are due.
+        committed any more, and their purges are due. See `note_forgetting` for `graph_in_use`.
 
         Raises:
             Unavailable: the database does not answer; sent again with the same `request_id` it is the same forgetting.
@@ -195,7 +205,7 @@ class ForgetStore:
                 return known
             try:
                 done = await self._database.transact(
-                    lambda connection: _forget(connection, selection, request_id)
+                    lambda connection: _forget(connection, selection, request_id, graph_in_use=graph_in_use)
                 )
             except _CameMeanwhile:
                 continue
@@ -216,11 +226,17 @@ class ForgetStore:
             return await look_at_entity(connection, namespace, entity_id)
 
     async def forget_entity(
-        self, namespace: str, entity_id: UUID, *, request_id: str | None = None
+        self,
+        namespace: str,
+        entity_id: UUID,
+        *,
+        request_id: str | None = None,
+        graph_in_use: bool = False,
     ) -> Forgetting | None:
         """Forget an entity and all that is shown as it, in every version; the documents that mention it stay.
 
-        It is gone from the record when this returns, and is not extracted again until the caller gives it.
+        It is gone from the record when this returns, and is not extracted again until the caller gives it. See
+        `note_forgetting` for `graph_in_use`.
 
         Raises:
             Unavailable: the database does not answer; sent again with the same `request_id` it is the same forgetting.
@@ -239,6 +255,7 @@ class ForgetStore:
                 entities=len(gone.members),
                 facts=gone.facts,
                 removed=True,
+                graph_in_use=graph_in_use,
             )
 
         return await self._database.transact(forget) or await self.by_request(request_id)
@@ -247,18 +264,14 @@ class ForgetStore:
 
     async def get(self, forgetting_id: UUID) -> Forgetting | None:
         """One forgetting, as it stands now."""
-        row = await self._database.fetch_one(
-            f"SELECT {_FORGETTING} FROM forgettings WHERE id = %s", (forgetting_id,)
-        )
+        row = await self._database.fetch_one(f"{_FORGETTING} WHERE f.id = %s", (forgetting_id,))
         return Forgetting(**row) if row else None
 
     async def by_request(self, request_id: str | None) -> Forgetting | None:
         """The forgetting that this very call was before."""
         if request_id is None:
             return None
-        row = await self._database.fetch_one(
-            f"SELECT {_FORGETTING} FROM forgettings WHERE request_id = %s", (request_id,)
-        )
+        row = await self._database.fetch_one(f"{_FORGETTING} WHERE f.request_id = %s", (request_id,))
         return Forgetting(**row) if row else None
 
     async def archives(self, namespace: str, *, since: datetime | None) -> list[Archive]:
@@ -302,7 +315,9 @@ async def _stands(connection: Connection, namespace: str) -> bool:
     return await row.fetchone() is not None
 
 
-async def _forget(connection: Connection, selection: Selection, request_id: str | None) -> Forgetting | None:
+async def _forget(
+    connection: Connection, selection: Selection, request_id: str | None, *, graph_in_use: bool
+) -> Forgetting | None:
     """Locks in the order of a commit: ingestions, documents, namespace, versions."""
     namespace = selection.namespace
     chosen = await _selected(connection, selection)
@@ -330,6 +345,7 @@ async def _forget(connection: Connection, selection: Selection, request_id: str 
         entities=prospect.entities.going,
         facts=prospect.facts.going,
         removed=not documents,
+        graph_in_use=graph_in_use,
     )
     removals = _removals(versions, ingestions)
     columns = [[one[place] for one in removals] for place in range(3)]
@@ -355,7 +371,9 @@ async def _note(
     entities: int,
     facts: int,
     removed: bool,
+    graph_in_use: bool,
 ) -> Forgetting:
+    """What was forgotten, once all that a graph must hear of it was noted."""
     bound = {
         "kind": kind,
         "request": request,
@@ -367,7 +385,8 @@ async def _note(
     }
     row = await (await connection.execute(_NOTE, bound)).fetchone()
     assert row is not None
-    return Forgetting(**row)
+    waits = await note_forgetting(connection, row["id"], graph_in_use=graph_in_use)
+    return Forgetting(**row, graph_waits=waits)
 
 
 def _removals(

@@ -55,6 +55,16 @@ INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT n.* FROM noted n, identity i WHERE i.graph IS NOT NULL ORDER BY n.kind DESC
 """
 
+# Nothing to write, but a mark behind what is: once it is taken away, a graph is rid of what was forgotten. It is of no namespace,
+# so that nobody who reads waits for it, and outlives a graph that is begun anew, which still holds all until it was cleared.
+_NOTE_FORGETTING: LiteralString = """
+INSERT INTO graph_changes (namespace, kind, id)
+SELECT '', 'forgetting', %(id)s FROM identity i WHERE i.graph IS NOT NULL OR %(graph_in_use)s
+"""
+FORGETTING_WAITS: LiteralString = (
+    "EXISTS (SELECT 1 FROM graph_changes g WHERE g.namespace = '' AND g.kind = 'forgetting' AND g.id = f.id)"
+)
+
 _NOTE_ALL: LiteralString = f"""
 INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT namespace, kind, id, predicate, object_id FROM (
@@ -66,6 +76,8 @@ SELECT namespace, kind, id, predicate, object_id FROM (
     (SELECT DISTINCT namespace, 'fact', 2, 0, subject_id, predicate, object_id FROM facts)) AS every
 ORDER BY place, seq, id, predicate
 """
+
+_FORGET_CHANGES: LiteralString = "DELETE FROM graph_changes WHERE kind <> 'forgetting'"
 
 _NOTE_BEGINNING: LiteralString = """
 INSERT INTO graph_changes (namespace, kind, id)
@@ -121,6 +133,21 @@ async def note_forgotten_entities(connection: Connection, namespace: str, entity
     await connection.execute(_NOTE_FORGOTTEN, {"namespace": namespace, "ids": list(entity_ids)})
 
 
+async def note_forgetting(connection: Connection, forgetting_id: UUID, *, graph_in_use: bool) -> bool:
+    """At the end of a transaction that forgets: a graph is rid of it when it was told of all that was noted before.
+
+    Args:
+        connection: with the transaction.
+        forgetting_id: what `FORGETTING_WAITS` asks for.
+        graph_in_use: there is a graph's server, whether or not its graph was begun: it may still hold an earlier one.
+
+    Returns:
+        Whether a graph is to be told.
+    """
+    bound = {"id": forgetting_id, "graph_in_use": graph_in_use}
+    return (await connection.execute(_NOTE_FORGETTING, bound)).rowcount > 0
+
+
 class GraphQueue:
     """The queue, and which graph index it is for."""
 
@@ -137,19 +164,25 @@ class GraphQueue:
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             # Waits for transactions that may have found nothing to note.
             await connection.execute("LOCK TABLE versions, entity_splits IN SHARE ROW EXCLUSIVE MODE")
-            await connection.execute("DELETE FROM graph_changes")
+            await connection.execute(_FORGET_CHANGES)
             await connection.execute("UPDATE identity SET graph = %s", (token,))
             # Until everything is put, too, readers see that something waits.
             await connection.execute(_NOTE_BEGINNING)
 
-    async def end(self, token: str | None = None) -> None:
-        """There is no graph index any more, or none of this name: nothing is noted until the next one begins."""
+    async def begin_anew(self, token: str | None = None) -> None:
+        """The graph index, or the one of this name, is not to be read any more: whoever writes it begins another one."""
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             ended = await connection.execute(
                 "UPDATE identity SET graph = NULL WHERE graph = coalesce(%s::text, graph)", (token,)
             )
             if ended.rowcount:
-                await connection.execute("DELETE FROM graph_changes")
+                await connection.execute(_FORGET_CHANGES)
+
+    async def end(self) -> None:
+        """There is no graph index any more: nothing is noted until the next one begins, and nothing waits for it."""
+        async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
+            await connection.execute("UPDATE identity SET graph = NULL WHERE graph IS NOT NULL")
+            await connection.execute("DELETE FROM graph_changes")
 
     async def put_everything(self) -> None:
         """The whole record is to be told anew."""
@@ -168,12 +201,14 @@ class GraphQueue:
         """
         page = GraphChanges()
         for row in await self._database.fetch_all(_TAKE, {"limit": limit}):
+            page.seqs.extend(row["seqs"])
+            if row["kind"] == "forgetting":
+                continue
             changes = page.by_namespace.setdefault(row["namespace"], Changes())
             if row["kind"] == "fact":
                 changes.facts.append((row["id"], row["predicate"], row["object_id"]))
             else:
                 (changes.entities if row["kind"] == "entity" else changes.chunks).append(row["id"])
-            page.seqs.extend(row["seqs"])
         return page
 
     async def done(self, page: GraphChanges) -> None:
@@ -185,6 +220,13 @@ class GraphQueue:
         """Number of changes that wait."""
         row = await self._database.fetch_one("SELECT count(*) AS n FROM graph_changes")
         return int(row["n"]) if row else 0
+
+    async def forgettings_waiting(self) -> bool:
+        """Whether an index may still hold something that was forgotten."""
+        row = await self._database.fetch_one(
+            "SELECT EXISTS (SELECT 1 FROM graph_changes WHERE namespace = '' AND kind = 'forgetting') AS some"
+        )
+        return bool(row and row["some"])
 
     async def has_work(self) -> bool:
         """Whether something waits, or no index has been begun."""

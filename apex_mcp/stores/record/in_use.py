@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import LiteralString
 
 from apex_mcp.errors import Unavailable
@@ -11,6 +12,7 @@ from apex_mcp.stores.record.session_lock import session_lock
 GRAPH: LiteralString = "apex-mcp graph in use"
 MODEL: LiteralString = "apex-mcp model in use"
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 3600.0
 
 Step = Callable[[], Awaitable[object]]
 
@@ -43,6 +45,16 @@ async def end_unused(conninfo: str, what: LiteralString, end: Step) -> bool:
         if alone:
             await end()
         return bool(alone)
+
+
+async def end_whenever_unused(
+    conninfo: str, what: LiteralString, end: Step, *, look_seconds: float = _LOOK_SECONDS
+) -> None:
+    """End it, until cancelled, also when all that worked with it are gone for good: else things would wait for it for ever."""
+    while True:
+        await asyncio.sleep(look_seconds)
+        with suppress(Unavailable):
+            await end_unused(conninfo, what, end)
 
 
 async def set_read_by_model(database: Database, read: bool) -> None:

@@ -114,7 +114,7 @@ CREATE TABLE entity_vectors (
 CREATE TABLE graph_changes (
     seq       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     namespace text NOT NULL,
-    kind      text NOT NULL,                        -- entity, fact, chunk
+    kind      text NOT NULL,                        -- entity, fact, chunk; forgetting: what stands before it
     id        uuid NOT NULL,                        -- of a fact its subject's: the fact itself may be gone
     predicate text,
     object_id uuid
