@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from apex_mcp.errors import ApexError, Code, Conflict, InputError, Unavailable
+from apex_mcp.ingestion.sources.opening import NotRegularError, open_unmoved
 
 MANIFEST = "manifest.json"
 
@@ -170,13 +171,14 @@ class ContainerReader:
         may_hold: whether a member may have this name.
 
     Raises:
-        InputError: it cannot be read, is something else, or is damaged (`archive_invalid`), or made to fill disks (`too_large`).
+        InputError: it cannot be read, or is no regular file (`path_not_readable`); it is something else, or damaged
+            (`archive_invalid`), or made to fill disks (`too_large`).
         Conflict: a newer apex-mcp made it (`archive_newer`).
     """
 
     def __init__(self, path: Path, *, kind: str, version: int, may_hold: Callable[[str], bool]) -> None:
         try:
-            self._file = path.open("rb")
+            self._file = open_unmoved(Path(os.path.realpath(path)))
         except OSError as error:
             raise _unreadable(error) from error
         try:
@@ -343,6 +345,13 @@ def writing_errors() -> Generator[None]:
 
 
 def _unreadable(error: OSError) -> InputError:
+    if isinstance(error, NotRegularError):
+        return InputError(
+            "this is a pipe, a device or a folder, and only regular files are taken",
+            code=Code.PATH_NOT_READABLE,
+            unchanged="nothing was stored",
+            next_step="save what comes out of it into a file, and name that",
+        )
     missing = isinstance(error, FileNotFoundError)
     return InputError(
         "there is no such file" if missing else "the file cannot be read",

@@ -3,12 +3,14 @@
 import math
 from base64 import b64decode
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, cast
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, cast
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from apex_mcp.models import SourceType
+from apex_mcp.stores.record.versions import LESS_THAN
 
 FORMAT = "apex-mcp archive"
 VERSION = 1
@@ -17,6 +19,8 @@ ORIGINALS = "originals/"
 _MAX_REVISION = 2**53
 # Numbers of a record's entities in the order in which they came: no record comes near, and no archive can use them up.
 _MAX_ARRIVAL = 2**40
+# The same of the number of a document's version.
+_MAX_NUMBER = 2**30
 _MAX_INT = 2**31 - 1
 _MAX_DEPTH = 32
 
@@ -47,6 +51,14 @@ def _storable(value: Any, depth: int = 0) -> Any:
     return cast("Any", value)
 
 
+def _within_the_calendar(time: datetime) -> datetime:
+    """One that can be told in UTC."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("before the first year, or after the last") from None
+
+
 def _base64(words: str) -> str:
     b64decode(words, validate=True)
     return words
@@ -58,8 +70,11 @@ Name = Annotated[Words, Field(max_length=20_000)]
 Key = Annotated[Words, Field(min_length=1, max_length=20_000)]
 Namespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ContentHash = Annotated[str, Field(pattern=rf"^({LESS_THAN})?[0-9a-f]{{64}}$")]
 Count = Annotated[int, Field(ge=0, le=_MAX_INT)]
 Revision = Annotated[int, Field(ge=0, le=_MAX_REVISION)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Time = Annotated[AwareDatetime, AfterValidator(_within_the_calendar)]
 Base64 = Annotated[str, AfterValidator(_base64), Field(max_length=100_000)]
 AnyJson = Annotated[Any, AfterValidator(_storable)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
@@ -76,39 +91,39 @@ class NamespaceLine(Line):
     name: Namespace
     revision: Revision
     arrivals: Annotated[int, Field(ge=0, le=_MAX_ARRIVAL)]
-    created_at: AwareDatetime
-    known_from: AwareDatetime | None
+    created_at: Time
+    known_from: Time | None
 
 
 class RevisionLine(Line):
     namespace: Namespace
     revision: Revision
-    committed_at: AwareDatetime
+    committed_at: Time
 
 
 class VersionLine(Line):
     id: UUID
     namespace: Namespace
     key: Key
-    document_created_at: AwareDatetime
-    number: Annotated[int, Field(ge=1, le=_MAX_INT)]
+    document_created_at: Time
+    number: Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
     previous: UUID | None
     newest: bool
-    newest_hash: Name
-    content_hash: Name
+    newest_hash: ContentHash
+    content_hash: ContentHash
     title: Name
     uri: Words
     source_type: SourceType
     media_type: Name
-    document_time: AwareDatetime | None
-    accepted_at: AwareDatetime
-    committed_at: AwareDatetime
+    document_time: Time | None
+    accepted_at: Time
+    committed_at: Time
     metadata: JsonObject
     warnings: list[Words]
     revision_from: Annotated[int, Field(ge=1, le=_MAX_REVISION)]
     revision_to: Revision | None
     enriched_from: Revision | None
-    usage: dict[Name, float] | None
+    usage: dict[Name, Number] | None
     text: Words
     pages: list[tuple[Count, Count, Count]]
     headings: list[tuple[Count, Words, Count, Count]]
@@ -154,8 +169,8 @@ class FactLine(Line):
     object: Name
     chunk: Count
     sentence: Words
-    valid_at: AwareDatetime | None
-    invalid_at: AwareDatetime | None
+    valid_at: Time | None
+    invalid_at: Time | None
 
 
 class AnswerLine(Line):
@@ -163,16 +178,27 @@ class AnswerLine(Line):
     key: Name
     content: AnyJson
     asked: bool
-    created_at: AwareDatetime
+    created_at: Time
 
 
-class LinkLine(Line):
+class PairLine(Line):
+    """Two entities."""
+
     namespace: Namespace
+    a: Name
+    b: Name
+
+    @model_validator(mode="after")
+    def _are_two(self) -> Self:
+        if self.a == self.b:
+            raise ValueError("an entity and itself")
+        return self
+
+
+class LinkLine(PairLine):
     key: Key
     version: UUID
     layer: LayerNumber
-    a: Name
-    b: Name
     reason: Literal["name", "alias", "meaning", "model"]
 
 
@@ -183,21 +209,18 @@ class EndLine(Line):
     subject: Name
     predicate: Name
     object: Name
-    valid_at: AwareDatetime | None
+    valid_at: Time | None
     by_subject: Name
     by_predicate: Name
     by_object: Name
-    by_valid_at: AwareDatetime | None
-    invalid_at: AwareDatetime
+    by_valid_at: Time | None
+    invalid_at: Time
 
 
-class SplitLine(Line):
-    namespace: Namespace
-    a: Name
-    b: Name
+class SplitLine(PairLine):
     revision_from: Revision
     revision_to: Revision | None
-    created_at: AwareDatetime
+    created_at: Time
 
 
 class NameVectorLine(Line):
@@ -211,7 +234,7 @@ class TombstoneLine(Line):
     secret: Base64
     digest: Base64
     kind: Literal["document", "entity"]
-    forgotten_at: AwareDatetime
+    forgotten_at: Time
 
 
 # In the order in which they are written. Those behind `versions` up to `answers` follow its order.

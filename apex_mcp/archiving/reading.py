@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from apex_mcp.archiving.container import ContainerReader, damaged
+from apex_mcp.archiving.histories import Histories
 from apex_mcp.archiving.lines import (
     FORMAT,
     LINES,
@@ -83,6 +84,7 @@ class ArchiveReader:
         self._max_line_bytes = 6 * max_text_chars + 16_000_000
         self._max_text_chars = max_text_chars
         self._read: dict[str, int] = {}
+        self._documents = 0
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +118,7 @@ class ArchiveReader:
         for name in LINES:
             if self._read.get(name, 0) != self.container.lines_of(name):
                 raise damaged(f"{name} has another number of lines than the manifest says")
+        self._check_manifest()
 
     def namespaces(self) -> list[NamespaceLine]:
         """What the archive holds, by namespace."""
@@ -125,6 +128,16 @@ class ArchiveReader:
         """The lines of a kind, namespace by namespace."""
         [name] = [name for name, of in LINES.items() if of is kind]
         return Sections(self._lines(name, kind), self._places())
+
+    def _check_manifest(self) -> None:
+        """Once all was read: whether the manifest says in short what the members say."""
+        told = self.container.manifest
+        names = [one.name for one in self.namespaces()]
+        if told.get("namespaces") != names or len(set(names)) < len(names):
+            raise damaged("its namespaces are not those of its manifest, or one stands there twice")
+        counts = {name.removesuffix(".jsonl"): self.container.lines_of(name) for name in LINES}
+        if told.get("counts") != {"documents": self._documents, **counts}:
+            raise damaged("the counts of its manifest are not those of its members")
 
     def _places(self) -> dict[str, int]:
         return {one.name: place for place, one in enumerate(self.namespaces())}
@@ -156,12 +169,13 @@ class ArchiveReader:
         entities = _Run(self, "entities.jsonl", EntityLine)
         facts = _Run(self, "facts.jsonl", FactLine)
         answers = _Run(self, "answers.jsonl", AnswerLine)
-        known = {one.name: one for one in self.namespaces()}
-        last = ("", 0)
+        known = {one.name: (place, one.revision) for place, one in enumerate(self.namespaces())}
+        histories = Histories()
+        last = (0, 0)
         for number, version in enumerate(self._lines("versions.jsonl", VersionLine), start=1):
-            here = (version.namespace, version.revision_from)
-            namespace = known.get(version.namespace)
-            if here < last or namespace is None or version.revision_from > namespace.revision:
+            place, revision = known.get(version.namespace, (-1, 0))
+            here = (place, version.revision_from)
+            if here < last or version.revision_from > revision:
                 raise _bad("versions.jsonl", number, "it is not in order")
             if len(version.text) > self._max_text_chars:
                 raise _bad("versions.jsonl", number, "its text is longer than APEX_MAX_TEXT_CHARS")
@@ -174,11 +188,14 @@ class ArchiveReader:
                 facts=facts.of(version.id),
                 answers=answers.of(version.id),
             )
-            if (fault := _fault(bundle)) is not None:
+            if (fault := _fault(bundle) or histories.fault(version)) is not None:
                 raise _bad("versions.jsonl", number, fault)
             yield bundle
         for run in (chunks, vectors, entities, facts, answers):
             run.end()
+        if histories.unfinished:
+            raise damaged("versions.jsonl marks no version of a document as its newest")
+        self._documents = len(histories)
 
     def _check_order(self, name: str, kind: type[Line], places: dict[str, int]) -> None:
         """Read every line; those of namespaces stand in the order of these, and revisions in their own."""
@@ -262,15 +279,29 @@ class _Run(Generic[LineT]):
 
 def _fault(bundle: Bundle) -> str | None:
     """What the lines of a version contradict each other in."""
+    version = bundle.version
+    if version.revision_to is not None and version.revision_to <= version.revision_from:
+        return "it ended before it began"
+    spans = [span[-2:] for span in (*version.pages, *version.headings)]
+    if not all(start <= end <= len(version.text) for start, end in spans):
+        return "a page or a heading is not within its text"
     places = [chunk.ordinal for chunk in bundle.chunks]
-    if places != list(range(bundle.version.chunks)):
+    if places != list(range(version.chunks)):
         return "its passages are not those of chunks.jsonl"
+    if not all(_is_in(version.text, chunk) for chunk in bundle.chunks):
+        return "a passage is not what its text has at that place"
     if bundle.vectors is not None and not _are_vectors(bundle.vectors):
         return "its vectors are none"
     named = {one for line in bundle.entities for one in line.chunks} | {line.chunk for line in bundle.facts}
     if named and max(named) >= len(places):
         return "it names passages that it does not have"
+    if not {line.subject for line in bundle.facts} <= {line.entity for line in bundle.entities}:
+        return "it says something of an entity that it does not name"
     return None
+
+
+def _is_in(text: str, chunk: ChunkLine) -> bool:
+    return chunk.start <= chunk.end <= len(text) and text[chunk.start : chunk.end] == chunk.text
 
 
 def _packed(lines: list[VectorLine], chunks: int) -> list[bytes] | None:

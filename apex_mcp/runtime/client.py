@@ -121,6 +121,7 @@ def _await_end(pid: int) -> None:
                     unchanged="what was accepted is kept",
                     next_step="wait a moment and look with `apex-mcp status`; if it stays, end that process",
                     retry_after_seconds=_END_SECONDS,
+                    details={"pid": pid},
                 )
             time.sleep(_POLL_SECONDS)
     except psutil.NoSuchProcess:

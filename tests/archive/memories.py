@@ -131,6 +131,11 @@ def rewrite(file: Path, changed: dict[str, bytes], *, honest: bool = True) -> Pa
             }
             for name, data in content.items()
         ]
+        manifest["counts"] |= {
+            name.removesuffix(".jsonl"): data.count(b"\n")
+            for name, data in content.items()
+            if name.endswith(".jsonl")
+        }
     made = file.with_name(f"changed-{file.name}")
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in content.items():

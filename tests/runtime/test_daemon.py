@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from apex_mcp import __version__
+from apex_mcp.cli.daemon import is_absent
 from apex_mcp.errors import ApexError, Code, InputError, NotFound, Rejected, Unavailable
-from apex_mcp.runtime import launch, wire
+from apex_mcp.runtime import client, launch, wire
 from apex_mcp.runtime.clients import identify, load_client_settings
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.runtime.lock import is_held
@@ -113,6 +114,16 @@ def test_a_daemon_that_is_slow_to_answer_is_waited_for(home: Path, monkeypatch: 
     with control(home) as client:
         assert client.call("status")["pid"] == pid
     resumed.join()
+
+
+def test_a_stopped_daemon_whose_process_does_not_end_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "_END_SECONDS", 0.0)
+    with pytest.raises(Unavailable) as caught:
+        client._await_end(os.getpid())
+    assert caught.value.details == {"pid": os.getpid()}
+    assert not is_absent(caught.value)
 
 
 def test_stop_returns_when_the_process_is_gone_and_the_folder_is_free(home: Path) -> None:

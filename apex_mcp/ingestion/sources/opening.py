@@ -20,6 +20,10 @@ class MovedError(OSError):
     """A link stands where there was none."""
 
 
+class NotRegularError(OSError):
+    """A pipe, a device or a folder stands there."""
+
+
 def open_unmoved(path: Path) -> BinaryIO:
     """Open a file for reading.
 
@@ -28,12 +32,13 @@ def open_unmoved(path: Path) -> BinaryIO:
 
     Raises:
         MovedError: the way to it leads over a link by now.
-        OSError: it has gone, is no regular file or cannot be opened.
+        NotRegularError: it is no regular file.
+        OSError: it has gone, or cannot be opened.
     """
     descriptor = _open(path)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+            raise NotRegularError(errno.EINVAL, "not a regular file")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
