@@ -6,6 +6,7 @@ from uuid import UUID
 
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_fillings import Filling
 from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.vectors.home import KeptIndex
 
@@ -15,7 +16,7 @@ _VERSIONS_AT_ONCE = 20
 
 
 class IndexFilling:
-    """One index's filling. Made by `begin`.
+    """One index's filling. Made by `begin` or `go_on`.
 
     Attributes:
         start: the position from which on changes are to be replayed to it once it has every version.
@@ -34,23 +35,28 @@ class IndexFilling:
     async def begin(
         cls, record: Record, vectors: KeptIndex, use: IndexUse, *, generation: int
     ) -> "IndexFilling":
-        """Begin it, or go on with one of this index that was interrupted. With `REBUILDING` held.
+        """Begin it. With `REBUILDING` held.
 
         Args:
             record: PostgreSQL.
-            vectors: the index.
+            vectors: the index: the one in use, or an empty one.
             use: its name, and whose vectors it is given.
             generation: of the index: what is written from now on counts as long as it lasts.
 
         Raises:
             Unavailable: the record does not answer.
         """
-        begun = await record.index_fillings.begun()
-        if begun is None or begun.name != use.name:
-            begun = await record.index_fillings.begin(use)
-            return cls(record, vectors, start=begun.start, generation=generation, after=None)
-        # The earlier start also where nothing was noted: an index that was not emptied since may hold what was removed by now.
-        return cls(record, vectors, start=begun.start, generation=generation, after=vectors.filled())
+        begun = await record.index_fillings.begin(use)
+        return cls(record, vectors, start=begun.start, generation=generation, after=None)
+
+    @classmethod
+    def go_on(cls, record: Record, vectors: KeptIndex, begun: Filling, *, generation: int) -> "IndexFilling":
+        """Go on with one that was interrupted, of this index. With `REBUILDING` held since it was read.
+
+        From its own start also where nothing was noted: the index may hold what was removed by now.
+        """
+        after = vectors.filled(begun.start)
+        return cls(record, vectors, start=begun.start, generation=generation, after=after)
 
     async def write(self, replay: Replay) -> AsyncGenerator[int]:
         """Write the versions; yields how many passages the index has.
@@ -63,6 +69,6 @@ class IndexFilling:
         async for page in self._record.index_log.all_versions(after=self._after, page=_VERSIONS_AT_ONCE):
             done += await replay.write(page)
             if time.monotonic() - noted > _NOTED_EVERY_SECONDS:
-                await vectors.note_filled(page[-1], generation=self._generation)
+                await vectors.note_filled(page[-1], start=self.start, generation=self._generation)
                 noted = time.monotonic()
             yield done

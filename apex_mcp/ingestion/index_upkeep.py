@@ -29,6 +29,7 @@ _UNFLUSHED_SECONDS = 30.0
 _AFTER_FAILURE_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
 _TIDY_SECONDS = 60.0
+_IDLE_TIDY_SECONDS = 3600.0
 TAKEOVER_SECONDS = 3.0
 # A new index takes over when so few versions changed since it was last brought up to date; commits fail meanwhile.
 _FEW = 20
@@ -103,6 +104,8 @@ class IndexUpkeep:
         if self._home.shared and current.whole not in (UNKNOWN, generation):
             await self._note_whole(whole=False)
         await self.catch_up()
+        # Of a process that ended before it could say so.
+        await self._record.index_fillings.end(current.use.name)
         await self._note_whole(whole=True)
         return True
 
@@ -156,8 +159,9 @@ class IndexUpkeep:
         """
         log, current = self._record.index_log, self._current
         begun = None if afresh else await self._begun_beside()
-        name = begun.name if begun and begun.embedder == embedder else f"index-{uuid4().hex[:12]}"
-        use = IndexUse(name=name, embedder=embedder)
+        if begun is not None and begun.embedder != embedder:
+            begun = None
+        use = IndexUse(name=begun.name if begun else f"index-{uuid4().hex[:12]}", embedder=embedder)
         fresh = await current.open_index(use, dimension)
         try:
             if embedder is not None and dimension is not None:
@@ -165,7 +169,11 @@ class IndexUpkeep:
             generation = await fresh.ready()
             use = replace(use, made=fresh.made)
             replay = Replay(log, fresh, embedder, current.rewriting)
-            filling = await IndexFilling.begin(self._record, fresh, use, generation=generation)
+            filling = (
+                IndexFilling.go_on(self._record, fresh, begun, generation=generation)
+                if begun
+                else await IndexFilling.begin(self._record, fresh, use, generation=generation)
+            )
             async for done in filling.write(replay):
                 yield done
             start = filling.start
@@ -199,7 +207,8 @@ class IndexUpkeep:
                 await self._current.vectors.delete_versions(version_ids)
             if forgotten and self._leavings is not None:
                 await self._leavings.remove(forgotten)
-            if forgotten and await self._record.index_fillings.give_up_beside():
+            forgettings = [purge.forgetting_id for purge in forgotten if purge.forgetting_id is not None]
+            if forgettings and await self._record.index_fillings.give_up_beside(forgettings):
                 await self._tidy()
             with faults.around("record.purge_rows"):
                 await self._record.purges.delete_rows(version_ids)
@@ -235,8 +244,9 @@ class IndexUpkeep:
                 tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
                 tasks.create_task(self._purge_whenever_due())
                 tasks.create_task(_repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
-                if self._home.shared:
-                    tasks.create_task(_repeat(self._tidy, _TIDY_SECONDS))
+                tasks.create_task(
+                    _repeat(self._tidy, _TIDY_SECONDS if self._home.shared else _IDLE_TIDY_SECONDS)
+                )
         finally:
             self._current.keeping = False
 
@@ -338,12 +348,17 @@ class IndexUpkeep:
         vectors, replay = current.vectors, current.replay()
         generation = await current.settled()
         with current.writing():
-            filling = await IndexFilling.begin(record, vectors, current.use, generation=generation)
+            begun = await record.index_fillings.begun()
+            filling = (
+                IndexFilling.go_on(record, vectors, begun, generation=generation)
+                if begun and begun.name == current.use.name
+                else await IndexFilling.begin(record, vectors, current.use, generation=generation)
+            )
             async for _ in filling.write(replay):
                 pass
             start, _ = await replay.changes(filling.start)
         await vectors.flush(start, generation=generation)
-        await record.index_fillings.end()
+        await record.index_fillings.end(current.use.name)
         await record.index_log.begin_at(start)
         current.whole = generation
 

@@ -1,19 +1,27 @@
 """An index that is being filled when its process ends: the next one goes on where it was."""
 
+import shutil
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion import index_filling, index_upkeep
+from apex_mcp.ingestion.current_index import CurrentIndex
+from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.stores.record import Record, open_record
 from apex_mcp.stores.record.forgetting import Selection
+from apex_mcp.stores.record.index_fillings import IndexFillings
+from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from apex_mcp.stores.vectors.edge_home import EdgeHome
+from apex_mcp.stores.vectors.home import KeptIndex
 from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.test_shared_index import found, process, reindexed, remember, running
@@ -139,15 +147,132 @@ async def test_an_index_that_was_lost_is_filled_though_each_try_ends_after_a_pag
         await eventually(lambda: keeper.vectors.position() is not None)
     noted = QdrantVectorIndex.note_filled
 
-    async def end_of_the_try(index: QdrantVectorIndex, version_id: UUID, *, generation: int) -> None:
-        await noted(index, version_id, generation=generation)
+    async def end_of_the_try(
+        index: QdrantVectorIndex, version_id: UUID, *, start: str, generation: int
+    ) -> None:
+        await noted(index, version_id, start=start, generation=generation)
         raise Unavailable("the process ends", code=Code.VECTORS_UNAVAILABLE)
 
     monkeypatch.setattr(QdrantVectorIndex, "note_filled", end_of_the_try)
     monkeypatch.setattr(index_upkeep, "_AFTER_FAILURE_SECONDS", 0.02)
-    [collection] = server.collections()
-    server.drop(collection)
+    lose(server)
     async with process(conninfo, server) as keeper, running(keeper):
         await eventually(lambda: keeper.vectors.position() is not None)
         assert await found(record, keeper, "heron") == MANY
         assert await record.index_fillings.begun() is None
+
+
+def lose(server: QdrantServer) -> None:
+    [collection] = server.collections()
+    server.drop(collection)
+
+
+def lose_files(folder: Path) -> None:
+    for index in folder.glob("index*"):
+        shutil.rmtree(index)
+
+
+async def test_the_log_is_cut_again_though_a_process_ended_before_it_noted_the_end_of_a_filling(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end_of_the_process(*_: object) -> None:
+        raise Unavailable("the process ends", code=Code.RECORD_UNAVAILABLE)
+
+    async with process(conninfo, server) as keeper, running(keeper):
+        await remember_many(record, keeper)
+        await eventually(lambda: keeper.vectors.position() is not None)
+    lose(server)
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexFillings, "end", end_of_the_process)
+        async with process(conninfo, server) as keeper, running(keeper):
+            await eventually(lambda: keeper.vectors.position() is not None)
+        assert await record.index_fillings.begun()
+
+    async def over() -> bool:
+        return await record.index_fillings.begun() is None
+
+    async with process(conninfo, server) as keeper, running(keeper):
+        await eventually(over)
+
+
+async def test_what_is_forgotten_while_an_interrupted_reindex_is_taken_up_again_is_not_in_the_new_index(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(conninfo, server) as keeper:
+        async with running(keeper):
+            await remember_many(record, keeper)
+            await eventually(lambda: keeper.vectors.position() is not None)
+        await interrupted(keeper, pages=4)
+        await record.forgetting.forget(Selection(namespace="default", whole=True))
+        opened = CurrentIndex.open_index
+
+        async def late(index: CurrentIndex, *arguments: Any, **named: Any) -> KeptIndex:
+            with monkeypatch.context() as patch:
+                patch.setattr(CurrentIndex, "open_index", opened)
+                await keeper.purge(await record.purges.due())
+            return await opened(index, *arguments, **named)
+
+        monkeypatch.setattr(CurrentIndex, "open_index", late)
+        await reindexed(keeper)
+        assert await keeper.vectors.count() == 0
+
+
+async def test_how_far_an_earlier_filling_came_says_nothing_of_a_later_one(
+    record: Record, conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted, tries, ended = EdgeVectorIndex.note_filled, 0, False
+    monkeypatch.setattr(index_upkeep, "_AFTER_FAILURE_SECONDS", 0.02)
+
+    async def end_of_the_try(
+        index: EdgeVectorIndex, version_id: UUID, *, start: str, generation: int
+    ) -> None:
+        nonlocal tries
+        await noted(index, version_id, start=start, generation=generation)
+        tries += 1
+        raise Unavailable("the record is away", code=Code.VECTORS_UNAVAILABLE)
+
+    async def killed(*_: object) -> int:
+        nonlocal ended
+        ended = True
+        raise Unavailable("the process ends", code=Code.VECTORS_UNAVAILABLE)
+
+    async with embedded(conninfo, tmp_path) as keeper, running(keeper):
+        await remember_many(record, keeper)
+        await eventually(lambda: keeper.vectors.position() is not None)
+    lose_files(tmp_path)
+    with suppress(Unavailable):
+        async with embedded(conninfo, tmp_path) as keeper:
+            with monkeypatch.context() as patch:
+                patch.setattr(EdgeVectorIndex, "note_filled", end_of_the_try)
+                async with running(keeper):
+                    await eventually(lambda: tries >= 3)
+            # Another filling takes the place of that one in the record.
+            await interrupted(keeper, pages=1)
+            for number in range(MANY):
+                await remember(record, keeper, f"late{number}", f"heron late{number}")
+            await keeper.vectors.abandon()
+    with suppress(Unavailable), monkeypatch.context() as patch:
+        patch.setattr(Replay, "write", killed)
+        async with embedded(conninfo, tmp_path) as keeper:
+            async with running(keeper):
+                await eventually(lambda: ended)
+            await keeper.vectors.abandon()
+    async with embedded(conninfo, tmp_path) as keeper, running(keeper):
+        await eventually(lambda: keeper.vectors.position() is not None)
+        assert await found(record, keeper, "heron") == 2 * MANY
+
+
+async def test_a_filling_that_nobody_goes_on_with_is_given_up(
+    record: Record, open_keeper: OpenKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_upkeep, "_GIVEN_UP_AFTER", timedelta(0))
+
+    async def given_up() -> bool:
+        return await record.index_fillings.begun() is None
+
+    async with open_keeper() as keeper:
+        await remember_many(record, keeper)
+        await interrupted(keeper, pages=3)
+        assert not await given_up()
+        async with running(keeper):
+            await eventually(given_up)

@@ -1,8 +1,10 @@
 """What the record knows of an index that is being filled with all its versions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
+from uuid import UUID
 
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.index_log import IndexUse
@@ -19,11 +21,14 @@ UPDATE identity SET filling_index = %s, filling_embedder = %s, filling_start = p
 RETURNING filling_index AS name, filling_embedder AS embedder, filling_start::text AS start, filling_since AS since
 """
 
-_END: LiteralString = """
+_CLEAR: LiteralString = """
 UPDATE identity SET filling_index = NULL, filling_embedder = NULL, filling_start = NULL, filling_since = NULL
-WHERE filling_index IS NOT NULL
 """
-_GIVE_UP_BESIDE: LiteralString = f"{_END} AND filling_index <> index_name"
+_END: LiteralString = f"{_CLEAR} WHERE filling_index = %s"
+_GIVE_UP_BESIDE: LiteralString = f"""
+{_CLEAR} WHERE filling_index <> index_name AND filling_since < coalesce(
+    (SELECT max(forgotten_at) FROM forgettings WHERE id = ANY(%s)), 'infinity')
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +58,18 @@ class IndexFillings:
         assert row is not None
         return Filling(**row)
 
-    async def end(self) -> None:
-        """It is done."""
+    async def end(self, name: str) -> None:
+        """The filling of this index is done; nothing if another one was begun."""
         async with self._database.connection() as connection:
-            await connection.execute(_END)
+            await connection.execute(_END, (name,))
 
-    async def give_up_beside(self) -> bool:
+    async def give_up_beside(self, forgettings: Sequence[UUID] = ()) -> bool:
         """Nobody goes on with a filling of another index than the one in use, once it is interrupted; whether there was one.
 
         Such an index may hold, for as long as it is left, what was forgotten since.
+
+        Args:
+            forgettings: where given, only one that was begun before these.
         """
         async with self._database.connection() as connection:
-            return (await connection.execute(_GIVE_UP_BESIDE)).rowcount > 0
+            return (await connection.execute(_GIVE_UP_BESIDE, (list(forgettings),))).rowcount > 0

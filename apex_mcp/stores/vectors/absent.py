@@ -75,11 +75,11 @@ class AbsentIndex:
         """Raises Unavailable."""
         self._fail()
 
-    def filled(self) -> UUID | None:
+    def filled(self, start: str) -> UUID | None:
         """None."""
         return None
 
-    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
+    async def note_filled(self, version_id: UUID, *, start: str, generation: int) -> None:
         """Raises Unavailable."""
         self._fail()
 

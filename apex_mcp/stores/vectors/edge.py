@@ -30,6 +30,7 @@ from uuid import UUID
 from apex_mcp.batches import batches
 from apex_mcp.errors import Invariant, Unavailable
 from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.edge_build import build_in_child
 from apex_mcp.stores.vectors.edge_errors import DIED, unavailable
 from apex_mcp.stores.vectors.edge_files import State, copy_shard, sync_files
@@ -214,19 +215,18 @@ class EdgeVectorIndex:
         async with self._writing:
             await self._change("flush", position, of=None if position is None else generation)
 
-    def filled(self) -> UUID | None:
-        """The last version that was written while it is being filled, as noted; None where nothing was."""
-        filled = self._process.state.filled
-        return UUID(filled) if filled else None
+    def filled(self, start: str) -> UUID | None:
+        """The last version that was written of the filling that began at this position, as noted; None where nothing was."""
+        return layout.read_filled(self._process.state.filled, start)
 
-    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
-        """Make everything durable, then note how far it is filled.
+    async def note_filled(self, version_id: UUID, *, start: str, generation: int) -> None:
+        """Make everything durable, then note how far the filling that began at `start` has come.
 
         Raises:
             Unavailable: something was lost since `generation`, so that it would not be true.
         """
         async with self._writing:
-            await self._change("flush", None, str(version_id), of=generation)
+            await self._change("flush", None, layout.filled(start, version_id), of=generation)
 
     async def needs_build(self) -> bool:
         """Whether searches would gain enough from a build."""

@@ -23,7 +23,7 @@ class State:
     Attributes:
         shard: name of the folder with the shard in use; any other is left over.
         position: the record's own word for how far the shard is durable; None until it is complete.
-        filled: the last version that was written while it is being filled.
+        filled: how far the last filling had come; see `layout.filled`.
         points: how many there were at the last flush.
         changed: points written, retired and deleted since the last build.
     """

@@ -49,12 +49,12 @@ class KeptIndex(VectorIndex, Protocol):
         """
         ...
 
-    def filled(self) -> UUID | None:
-        """The last version that was written while it is being filled, as noted; None where nothing was."""
+    def filled(self, start: str) -> UUID | None:
+        """The last version that was written of the filling that began at this position, as noted; None where nothing was."""
         ...
 
-    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
-        """Make everything durable, then note how far it is filled.
+    async def note_filled(self, version_id: UUID, *, start: str, generation: int) -> None:
+        """Make everything durable, then note how far the filling that began at `start` has come.
 
         Raises:
             Unavailable: something was lost since `generation`, so that it would not be true.

@@ -92,6 +92,17 @@ def holding(payload: Mapping[str, Any], *, dense: bool) -> Holding:
     return Holding(UUID(payload["version"]), retired, dense)
 
 
+def filled(start: str, version_id: UUID) -> str:
+    """How an index notes that the filling that began at a position has written the versions up to this one."""
+    return f"{start} {version_id}"
+
+
+def read_filled(noted: str | None, start: str) -> UUID | None:
+    """The version in such a note; None where there is none, or it is of another filling."""
+    begun, _, version_id = (noted or "").partition(" ")
+    return UUID(version_id) if begun == start else None
+
+
 def scope(where: IndexFilter) -> list[tuple[Condition, ...]]:
     """What is visible in a namespace at a time: all conditions of any of these."""
     now: tuple[Condition, ...] = (OneOf("scope", (current(where.namespace),)),)

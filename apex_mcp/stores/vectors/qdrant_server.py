@@ -37,6 +37,8 @@ _IDENTITY = str(ids.APEX)
 
 _INDEXES: dict[str, models.PayloadSchemaParams] = {
     "scope": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True, on_disk=True),
+    # Of the point that is no chunk's. A server may refuse to filter by what has no index.
+    "made": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=True, enable_hnsw=False),
     "tags": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, on_disk=True, enable_hnsw=False),
     "time": models.DatetimeIndexParams(
         type=models.DatetimeIndexType.DATETIME, on_disk=True, enable_hnsw=False
@@ -320,12 +322,12 @@ class QdrantVectorIndex:
         await self._note({"position": position})
         self._position = position
 
-    def filled(self) -> UUID | None:
-        """The last version that was written while it is being filled, as last read or noted; None where nothing was."""
-        return UUID(self._filled) if self._filled else None
+    def filled(self, start: str) -> UUID | None:
+        """The last version that was written of the filling that began at this position, as noted; None where nothing was."""
+        return layout.read_filled(self._filled, start)
 
-    async def note_filled(self, version_id: UUID, *, generation: int) -> None:
-        """Note how far it is filled, in the collection that was made as this one.
+    async def note_filled(self, version_id: UUID, *, start: str, generation: int) -> None:
+        """Note how far the filling that began at `start` has come, in the collection that was made as this one.
 
         Raises:
             Unavailable: something was lost since `generation`, so that it would not be true.
@@ -338,7 +340,7 @@ class QdrantVectorIndex:
                 models.FieldCondition(key="made", match=models.MatchValue(value=self.made or "")),
             ]
         )
-        noted = {"filled": str(version_id)}
+        noted = {"filled": layout.filled(start, version_id)}
         await self._asked(lambda: self._client.set_payload(self._collection, noted, points=this, wait=True))
         self._filled = noted["filled"]
 
