@@ -300,6 +300,16 @@ class Holding(NamedTuple):
     dense: bool
 
 
+# All of ours are UUIDs; what others put into an index may have a number.
+PointId = UUID | int
+
+
+class ForeignPoint(NamedTuple):
+    """A point in an index that is not as any version's are: another's, or one of ours that was changed there."""
+
+    point_id: PointId
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFilter:
     """What a candidate must match; empty fields match all.

@@ -15,10 +15,7 @@ class Verifying(Operations):
         """Compare every index with the record, and the record with itself; yields each comparison with its outcome.
 
         It holds while ingestion goes on. With `repair` what differs is mended from the record and compared again; no model
-        is asked, and nothing is computed.
-
-        Raises:
-            Unavailable: the record or an index does not answer; what was mended stays so.
+        is asked, and nothing is computed. A store that cannot be compared to the end is a finding with the reason.
         """
         async for found in self._verifier.run(repair=repair):
             yield FindingView(**asdict(found))

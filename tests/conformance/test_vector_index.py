@@ -5,12 +5,15 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
+from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH, VectorIndex
+from tests.stores.foreign_points import foreign_payloads, put_foreign
 from tests.stores.index_points import MINE, retirement, unit_vector, version_of
 
 pytestmark = pytest.mark.anyio
@@ -150,7 +153,9 @@ async def test_what_is_past_as_it_is_written_is_as_if_it_was_retired_afterwards(
     at = IndexFilter(namespace="mine", revision=4)
     assert set(await words(index, "heron", at)) == ids(*before, *then)
     assert set(await words(index, "heron")) == set()
-    assert {one.retired for one in await held(index)} == {(3, 5)}
+    assert await held(index) == {
+        Holding(before[0].version_id, (3, 5), False): 1, Holding(then[0].version_id, (3, 5), False): 1,
+    }  # fmt: skip
 
 
 async def test_retiring_what_is_not_there_or_again_changes_nothing_else(index: VectorIndex) -> None:
@@ -380,8 +385,10 @@ async def test_the_position_is_noted_by_a_flush_and_stays_until_another(index: V
     assert index.position() == "18"
 
 
-async def held(index: VectorIndex, version_ids: list[UUID] | None = None) -> dict[Holding, int]:
-    every: Counter[Holding] = Counter()
+async def held(
+    index: VectorIndex, version_ids: list[UUID] | None = None
+) -> dict[Holding | ForeignPoint, int]:
+    every: Counter[Holding | ForeignPoint] = Counter()
     async for page in index.inventory(version_ids):
         every.update(page)
     return dict(every)
@@ -414,3 +421,37 @@ async def test_an_inventory_of_many_points_misses_none(index: VectorIndex) -> No
     assert await held(index) == {
         Holding(many[0].version_id, None, False): 1_500, Holding(few[0].version_id, None, False): 2,
     }  # fmt: skip
+
+
+async def test_what_is_as_no_versions_points_are_is_told_one_by_one_and_removed_by_its_id(
+    index: VectorIndex,
+) -> None:
+    points = version_of("heron", "stork")
+    await index.upsert(points)
+    ours = Holding(points[0].version_id, None, False)
+    payloads = list(foreign_payloads(points[0]).values())
+    put: dict[PointId, dict[str, Any] | None] = {
+        **{uuid4(): one for one in payloads},
+        **dict(enumerate(payloads)),
+    }
+    await put_foreign(index, put)
+    foreign = [ForeignPoint(one) for one in put]
+    assert await held(index) == {ours: 2, **dict.fromkeys(foreign, 1)}
+    assert (await held(index, [points[0].version_id]))[ours] == 2
+    assert await index.version_ids() == {points[0].version_id}
+    gone = list(put)[::2]
+    await index.delete_points([*gone, uuid4(), 2**60])
+    await index.delete_points([])
+    stay = [ForeignPoint(one) for one in put if one not in gone]
+    assert await held(index) == {ours: 2, **dict.fromkeys(stay, 1)}
+    await index.delete_points([*put, points[1].id])
+    assert await held(index) == {ours: 1}
+    assert await index.count() == 1
+
+
+async def test_a_version_goes_with_whatever_carries_its_tags(index: VectorIndex) -> None:
+    points = version_of("heron", "stork")
+    await index.upsert(points)
+    await put_foreign(index, {7: {"tags": layout.payload(points[0])["tags"]}})
+    await index.delete_versions([points[0].version_id])
+    assert await index.count() == 0

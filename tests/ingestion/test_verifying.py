@@ -7,14 +7,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.staging import LocalStaging
 from apex_mcp.ingestion.verifying import Finding, Verifier, of_vectors
-from apex_mcp.models import IngestionState, Retirement
+from apex_mcp.models import IngestionState, PointId, Retirement
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.import_course import IMPORTING
 from apex_mcp.stores.vectors.edge_home import EdgeHome
@@ -25,6 +27,7 @@ from tests.ingestion.embedders import embedder_of, owed_none
 from tests.ingestion.test_indexing import running
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
+from tests.stores.foreign_points import foreign_payloads, put_foreign
 from tests.stores.index_points import version_of
 from tests.waiting import eventually
 
@@ -158,6 +161,76 @@ async def test_what_the_index_has_or_lacks_is_named_and_mended_without_computing
     assert await memory.differing() == {what: (1, 1)}
     assert await memory.differing(repair=True) == {what: (1, 0)}
     assert await memory.differing() == {}
+
+
+async def test_points_that_are_as_no_versions_are_named_and_removed_and_what_they_stand_for_is_written_again(
+    memory: Memory,
+) -> None:
+    _, current = await memory.store("note", "heron first", "heron second")
+    embedder = memory.keeper.embedder_name
+    assert embedder is not None
+    await eventually(lambda: owed_none(memory.record, embedder))
+    await memory.keeper.flush()
+    [real] = await memory.record.index_log.points([current], None)
+    payloads = list(foreign_payloads(real).values())
+    points: dict[PointId, dict[str, Any] | None] = {uuid4(): one for one in payloads}
+    await put_foreign(memory.keeper.vectors, {**points, 5: {"hello": "world"}, real.id: {"hello": "world"}})
+    foreign = len(payloads) + 2
+    found = await memory.findings()
+    assert {one.what: (one.differs, one.left) for one in found if one.differs} == {
+        of_vectors.MISSING: (1, 1), of_vectors.ORPHANS: (foreign, foreign),
+    }  # fmt: skip
+    assert await memory.differing(repair=True) == {
+        of_vectors.MISSING: (1, 0), of_vectors.ORPHANS: (foreign, 0),
+    }  # fmt: skip
+    assert await memory.differing() == {}
+    assert await memory.keeper.vectors.count() == 2
+
+
+async def test_maintenance_removes_points_that_are_as_no_versions_are(memory: Memory) -> None:
+    await memory.store("note", "heron")
+    await memory.keeper.flush()
+    await put_foreign(memory.keeper.vectors, {uuid4(): {"hello": "world"}, 5: None})
+    await memory.keeper.vectors.upsert(version_of("nobody's heron", namespace="default"))
+    assert await memory.verifier.remove_orphans() == 3
+    assert await memory.differing() == {}
+
+
+@dataclass(frozen=True)
+class Failing:
+    """What cannot be compared to its end."""
+
+    error: Exception
+
+    async def run(self, *, repair: bool) -> AsyncGenerator[Finding]:
+        yield Finding(store="vectors", what="this holds", compared=1)
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            Unavailable("it does not answer", code=Code.VECTORS_UNAVAILABLE),
+            "vectors_unavailable: it does not answer",
+        ),
+        (KeyError("heron"), "unexpected error (KeyError)"),
+    ],
+)
+async def test_a_store_that_cannot_be_compared_is_a_finding_and_hides_no_others(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    await memory.store("note", "heron")
+    monkeypatch.setattr(memory.verifier, "vectors", Failing(error))
+    found = await memory.findings()
+    [failed] = [one for one in found if one.left]
+    assert (failed.store, failed.differs) == ("vectors", 1)
+    assert failed.note.startswith(reason)
+    assert "heron" not in failed.note
+    assert "this holds" in [one.what for one in found]
+    assert list(dict.fromkeys(one.store for one in found)) == [
+        "record", "vectors", "graph", "staging", "cache",
+    ]  # fmt: skip
 
 
 async def test_what_is_written_but_not_committed_yet_and_what_a_purge_will_remove_are_no_orphans(

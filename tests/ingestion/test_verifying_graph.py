@@ -12,7 +12,7 @@ import pytest
 from apex_mcp.errors import Code
 from apex_mcp.ingestion.projecting import Projector
 from apex_mcp.ingestion.verifying import of_graph
-from apex_mcp.ingestion.verifying.of_graph import ENTITIES, FACTS, PASSAGES, WHOSE, GraphVerifier
+from apex_mcp.ingestion.verifying.of_graph import ENTITIES, FACTS, OURS, PASSAGES, WHOSE, GraphVerifier
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.graph.neo4j_inventory import Neo4jInventory
@@ -97,6 +97,7 @@ async def test_a_graph_that_was_told_of_everything_is_clean(
     found = {one.what: one for one in [one async for one in memory.verifier.run(repair=False)]}
     assert [one for one in found.values() if one.differs or one.left] == []
     assert {what: one.compared for what, one in found.items()} == {
+        OURS: 18,
         WHOSE: 1,
         ENTITIES: 8,
         FACTS: 5,
@@ -139,6 +140,86 @@ async def test_what_the_graph_has_or_lacks_is_named_and_mended(
     assert what in mended
     assert sum(left for _, left in mended.values()) == 0
     assert await memory.differing() == {}
+
+
+# One that Graphiti's own tools write, and one for each property that may be missing, or of another kind.
+FOREIGN: list[LiteralString] = [
+    "MATCH (a:Entity {record: $record, name: 'Bob'}), (b:Entity {record: $record, name: 'Initech'}) "
+    "WHERE a.group_id = b.group_id CREATE (a)-[:RELATES_TO {uuid: randomUUID(), name: 'KNOWS', fact: 'x', "
+    "group_id: a.group_id, episodes: []}]->(b)",
+    "MATCH (a:Entity {record: $record, name: 'Bob', group_id: 'other'}) CREATE (a)-[:RELATES_TO]->(:Entity)",
+    "MATCH (a:Entity {record: $record, name: 'Bob', group_id: 'other'}) "
+    "CREATE (a)-[:RELATES_TO {name: ['x'], fact_ids: []}]->(a)",
+    "MATCH (:Entity {record: $record})-[r:RELATES_TO {name: 'revenue'}]->() SET r.fact_ids = 5",
+    "MATCH (:Entity {record: $record})-[r:RELATES_TO {name: 'revenue'}]->() SET r.invalid_at = 'soon'",
+    "MATCH (:Entity {record: $record})-[r:RELATES_TO {name: 'revenue'}]->() REMOVE r.name",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) REMOVE n.uuid",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) SET n.uuid = toUpper(n.uuid)",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) SET n.uuid = 5",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) REMOVE n.group_id",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) REMOVE n.members",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) SET n.members = 5",
+    "MATCH (n:Entity {record: $record, name: 'Cyd'}) SET n.members = ['x']",
+    "CREATE (:Entity {record: $record})",
+    "CREATE (:Episodic {record: $record, uuid: [1, 2]})",
+    "MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' REMOVE e.group_id",
+    "MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.uuid = 'x'",
+]
+
+
+@pytest.mark.parametrize("spoil", FOREIGN)
+async def test_what_is_not_as_anything_is_written_is_named_and_removed(
+    memory: Memory, spoil: LiteralString
+) -> None:
+    await tell_of_many(memory.record)
+    assert await memory.differing() == {}
+    await memory.change(spoil)
+    found, left = (await memory.differing())[OURS]
+    assert found == left > 0
+    mended = await memory.differing(repair=True)
+    assert mended[OURS] == (found, 0)
+    assert sum(left for _, left in mended.values()) == 0
+    assert await memory.differing() == {}
+
+
+async def test_a_mention_of_what_has_no_id_is_a_difference_of_its_passage(memory: Memory) -> None:
+    await tell_of_many(memory.record)
+    assert await memory.differing() == {}
+    await memory.change(
+        "MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' "
+        "CREATE (e)-[:MENTIONS]->(:Entity {name: 'x'}), (e)-[:MENTIONS]->(:Entity {uuid: 5})"
+    )
+    assert await memory.differing(repair=True) == {PASSAGES: (1, 0)}
+    assert await memory.differing() == {}
+
+
+async def test_what_carries_another_group_or_not_the_records_mark_is_somebody_elses_and_stays(
+    memory: Memory,
+) -> None:
+    await tell_of_many(memory.record)
+    assert await memory.differing() == {}
+    await memory.change(
+        "MATCH (a:Entity {record: $record, name: 'Bob', group_id: 'other'}) "
+        "CREATE (a)-[:RELATES_TO {name: 'KNOWS', group_id: 'theirs' + $record}]->(a), "
+        "(:Entity {group_id: 'other', theirs: $record})-[:RELATES_TO {name: 'KNOWS', group_id: 'other'}]->(a)"
+    )
+    assert await memory.differing(repair=True) == {}
+    assert await memory.verifier.remove_orphans() == 0
+    left = await memory.client.read(
+        "MATCH ()-[r:RELATES_TO {name: 'KNOWS'}]->(:Entity {record: $record}) RETURN count(r) AS number",
+        record=memory.record_id.hex,
+    )
+    assert left == [{"number": 2}]
+
+
+async def test_maintenance_passes_over_what_has_no_id(memory: Memory) -> None:
+    await tell_of_many(memory.record)
+    assert await memory.differing() == {}
+    await memory.change(
+        "CREATE (:Entity {record: $record, uuid: 'x'}), (:Episodic {record: $record, uuid: 'x'}), "
+        "(:Episodic {record: $record, uuid: randomUUID(), group_id: 'gone', name: 'x'})"
+    )
+    assert await memory.verifier.remove_orphans() == 1
 
 
 async def test_a_graph_that_was_emptied_is_written_anew(memory: Memory) -> None:

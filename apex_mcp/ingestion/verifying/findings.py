@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from uuid import UUID
+
+from apex_mcp.models import PointId
 
 _EXAMPLES = 5
 
@@ -37,7 +38,7 @@ class Finding:
 
 
 def finding(
-    store: str, what: str, *, compared: int, before: Collection[UUID], after: Collection[UUID]
+    store: str, what: str, *, compared: int, before: Collection[PointId], after: Collection[PointId]
 ) -> Finding:
     """From what differed before and after it was mended."""
     return Finding(
@@ -46,5 +47,5 @@ def finding(
         compared=compared,
         differs=len(before),
         left=len(after),
-        examples=tuple(str(one) for one in sorted(before)[:_EXAMPLES]),
+        examples=tuple(sorted(map(str, before))[:_EXAMPLES]),
     )

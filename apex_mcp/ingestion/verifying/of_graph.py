@@ -1,7 +1,7 @@
 """The graph in Neo4j compared with what the record shows now, by ranges of ids, once the queue before it is empty.
 
 What differs at a first look may be under way. So it is looked at again after the queue was empty once more, and counts only if
-it differs each time.
+it differs each time. What is not as anything is written was never under way: it counts at once.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from apex_mcp.stores.record.graph_state import shown_entities
 from apex_mcp.stores.record.reading import View
 
 WHOSE = "the graph is of this record, and has been told of everything"
+OURS = "nodes and relations are as they are written from the record"
 ENTITIES = "entities are in the graph as the record shows them"
 FACTS = "facts are in the graph as the record shows them"
 PASSAGES = "passages are in the graph with what they mention"
@@ -87,6 +88,8 @@ class GraphVerifier:
             Unavailable: the record or Neo4j does not answer.
         """
         told = await self._told()
+        # Before what waits is waited for once more: it may wait because of what is foreign.
+        yield await self._foreign(repair=repair)
         if told and repair:
             await self._record.graph_queue.begin_anew()
         left = await self._told() if told and repair else told
@@ -134,6 +137,25 @@ class GraphVerifier:
             removed += len(unknown)
         return removed
 
+    async def _foreign(self, *, repair: bool) -> Finding:
+        namespaces = await self._namespaces()
+        compared, before = await self._graph.foreign(namespaces)
+        after = before
+        if repair and before:
+            await self._graph.remove_foreign(namespaces)
+            _, after = await self._graph.foreign(namespaces)
+        return Finding(
+            store=GRAPH,
+            what=OURS,
+            compared=compared,
+            differs=len(before),
+            left=len(after),
+            examples=tuple(before[:_EXAMPLES]),
+        )
+
+    async def _namespaces(self) -> list[str]:
+        return sorted({*await self._record.reader.namespaces(), *await self._graph.namespaces()})
+
     async def _told(self) -> str | None:
         """Why the graph cannot be compared, once it was waited for."""
         if not await self._settled():
@@ -153,8 +175,7 @@ class GraphVerifier:
         return True
 
     async def _compare_all(self) -> dict[str, _Seen]:
-        namespaces = {*await self._record.reader.namespaces(), *await self._graph.namespaces()}
-        return {namespace: await self._compare(namespace) for namespace in sorted(namespaces)}
+        return {namespace: await self._compare(namespace) for namespace in await self._namespaces()}
 
     async def _compare(self, namespace: str) -> _Seen:
         seen, pages = _Seen(), self._record.graph_pages

@@ -1,7 +1,8 @@
 """The vector index compared with the record, page by page, while both are written to.
 
 What differs at a first look may have been written between the two questions. So it is looked at again, after what changed in
-the record meanwhile was brought to the index, and counts only if it differs each time.
+the record meanwhile was brought to the index, and counts only if it differs each time. A point that is as no version's are was
+never written so, and counts at once.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from uuid import UUID
 
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.verifying.findings import VECTORS, Finding, finding
-from apex_mcp.models import Holding
+from apex_mcp.models import ForeignPoint, Holding, PointId
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.holdings import Due
 from apex_mcp.stores.record.import_course import IMPORTING
@@ -41,6 +42,14 @@ class _Seen:
     differing: dict[str, set[UUID]] = field(
         default_factory=lambda: {what: set[UUID]() for what in _DIFFERENCES}
     )
+    foreign: set[PointId] = field(default_factory=set[PointId])
+
+    def __bool__(self) -> bool:
+        return bool(self.all_differing or self.foreign)
+
+    def found(self, what: str) -> set[PointId]:
+        """What is shown: versions, and of points that are of none themselves."""
+        return {*self.differing[what], *(self.foreign if what == ORPHANS else ())}
 
     @property
     def all_differing(self) -> set[UUID]:
@@ -72,8 +81,8 @@ class VectorVerifier:
                 store=VECTORS, what="the index holds all of the record", differs=1, left=1, note=lack
             )
             return
-        before = after = await self._compare()
-        if repair and before.all_differing:
+        before = after = await self._compare(remove_foreign=repair)
+        if repair and before:
             await self._mend(before)
             after = await self._compare()
         for what in _DIFFERENCES:
@@ -81,21 +90,21 @@ class VectorVerifier:
                 VECTORS,
                 what,
                 compared=before.points if what == ORPHANS else before.versions,
-                before=before.differing[what],
-                after=after.differing[what],
+                before=before.found(what),
+                after=after.found(what),
             )
 
     async def remove_orphans(self) -> int:
-        """Remove points that are of no version, unless an archive is being imported; of how many there were some.
+        """Remove points that are of no version, unless they may be an import's that goes on; of how many there were some.
 
         Raises:
             Unavailable: the record or the index does not answer.
         """
         vectors, _ = await self._index.now_in_use()
         seen = _Seen()
-        await self._find_orphans(vectors, seen)
+        await self._find_orphans(vectors, seen, remove_foreign=True)
         found = await self._still(seen.differing[ORPHANS], _PAUSES_SECONDS)
-        return await self._remove(found.differing[ORPHANS])
+        return len(seen.foreign) + await self._remove(found.differing[ORPHANS])
 
     async def _waits_for(self) -> str | None:
         """What the index lacks as a whole, once it was waited for: while it is filled, all that is not there yet differs."""
@@ -110,24 +119,32 @@ class VectorVerifier:
                 return lack
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _compare(self) -> _Seen:
+    async def _compare(self, *, remove_foreign: bool = False) -> _Seen:
         vectors, use = await self._index.now_in_use()
         embedder = use.embedder if vectors.dimension is not None else None
         first = _Seen()
         async for due in self._record.holdings.every(embedder):
             first.versions += len(due)
             await _compare_due(vectors, due, first)
-        await self._find_orphans(vectors, first)
+        await self._find_orphans(vectors, first, remove_foreign=remove_foreign)
         found = await self._still(first.all_differing, _PAUSES_SECONDS)
         async with self._orphans_for_sure(found.differing[ORPHANS]) as orphans:
             found.differing[ORPHANS] = orphans
-        return _Seen(versions=first.versions, points=first.points, differing=found.differing)
+        return _Seen(
+            versions=first.versions, points=first.points, differing=found.differing, foreign=first.foreign
+        )
 
-    async def _find_orphans(self, vectors: KeptIndex, seen: _Seen) -> None:
+    async def _find_orphans(self, vectors: KeptIndex, seen: _Seen, *, remove_foreign: bool) -> None:
         async for page in vectors.inventory():
             seen.points += sum(page.values())
-            versions = list({one.version_id for one in page})
+            versions = list({one.version_id for one in page if isinstance(one, Holding)})
             seen.differing[ORPHANS] |= await self._record.holdings.unaccounted(versions)
+            foreign = [one.point_id for one in page if isinstance(one, ForeignPoint)]
+            seen.foreign.update(foreign)
+            if remove_foreign and foreign:
+                # At once, and here: a moment later, or in the next index, a version's point may have that id.
+                with self._index.writing():
+                    await vectors.delete_points(foreign)
 
     async def _still(self, suspects: set[UUID], pauses: Iterable[float]) -> _Seen:
         """Which of these differ however often they are looked at."""
@@ -186,7 +203,8 @@ async def _held(vectors: KeptIndex, version_ids: Iterable[UUID]) -> dict[UUID, C
     held: dict[UUID, Counter[Holding]] = defaultdict(Counter)
     async for page in vectors.inventory(sorted(version_ids)):
         for one, number in page.items():
-            held[one.version_id][one] += number
+            if isinstance(one, Holding):
+                held[one.version_id][one] += number
     return held
 
 

@@ -1,15 +1,21 @@
 """Everything compared with the record: the record itself first, since all the rest is compared with it."""
 
+import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.staging import Staging
-from apex_mcp.ingestion.verifying.findings import CACHE, GRAPH, Finding
+from apex_mcp.ingestion.verifying.findings import CACHE, GRAPH, RECORD, STAGING, VECTORS, Finding
 from apex_mcp.ingestion.verifying.of_record import RecordVerifier
 from apex_mcp.ingestion.verifying.of_staging import StagingVerifier
 from apex_mcp.ingestion.verifying.of_vectors import VectorVerifier
 from apex_mcp.stores.record import Record
+
+COMPARED = "it can be compared with the record"
+
+_log = logging.getLogger(__name__)
 
 # The driver is loaded where a server is set only.
 if TYPE_CHECKING:
@@ -56,23 +62,34 @@ class Verifier:
     async def run(self, *, repair: bool) -> AsyncGenerator[Finding]:
         """Yield each comparison with its outcome; with `repair` what differed was mended, and compared again.
 
-        Raises:
-            Unavailable: the record or an index does not answer; what was mended stays so.
+        A store that cannot be compared to the end, because it does not answer or of a fault of ours, is a finding too.
         """
-        async for found in self.record.run(repair=repair):
-            yield found
-        async for found in self.vectors.run(repair=repair):
-            yield found
-        if self._graph is None:
-            yield Finding(store=GRAPH, what="", note="nothing to compare: the record itself is the graph")
-        else:
-            async for found in self._graph.run(repair=repair):
-                yield found
-        async for found in self.staging.run(repair=repair):
-            yield found
+        for store, verifier in (
+            (RECORD, self.record),
+            (VECTORS, self.vectors),
+            (GRAPH, self._graph),
+            (STAGING, self.staging),
+        ):
+            if verifier is None:
+                yield Finding(store=store, what="", note="nothing to compare: the record itself is the graph")
+                continue
+            try:
+                async for found in verifier.run(repair=repair):
+                    yield found
+            except ApexError as error:
+                yield _uncompared(store, str(error))
+            except Exception as error:  # noqa: BLE001  (the fault is this store's: what is found in others is shown)
+                _log.exception("the %s could not be compared", store)
+                yield _uncompared(
+                    store, f"unexpected error ({type(error).__name__}): see what `apex-mcp logs` shows"
+                )
         where = "in Redis" if self._on_redis else "in this process"
         yield Finding(
             store=CACHE,
             what="",
             note=f"nothing to compare: what is kept {where} names the state that it was made of, and ends by itself",
         )
+
+
+def _uncompared(store: str, reason: str) -> Finding:
+    return Finding(store=store, what=COMPARED, differs=1, left=1, note=reason)

@@ -1,7 +1,7 @@
 """What Neo4j holds of one record, by ranges of ids, in the few words by which it can be compared."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from dataclasses import dataclass, field
 from math import floor
 from typing import LiteralString, NamedTuple
@@ -13,33 +13,64 @@ from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
 
 _IDS_AT_ONCE = 2000
 
-_NODES: LiteralString = """
-MATCH (n:Entity {record: $record}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
+# What everything has that is written from the record. What lacks it, no id finds, and nothing else here can read it.
+# As cases, because Neo4j 5.26 may look for what has no such property in an index of those that have it.
+_ID: LiteralString = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_WHOLE_EPISODE: LiteralString = f"""
+CASE WHEN toStringOrNull(n.uuid) =~ '{_ID}' AND n.group_id IS :: STRING NOT NULL THEN true ELSE false END
+"""
+_WHOLE_NODE: LiteralString = f"""
+CASE WHEN NOT {_WHOLE_EPISODE} OR NOT n.members IS :: LIST<STRING NOT NULL> NOT NULL THEN false
+     ELSE all(one IN n.members WHERE one =~ '{_ID}') END
+"""
+_WHOLE_EDGE: LiteralString = f"""
+CASE WHEN toStringOrNull(o.uuid) =~ '{_ID}' AND r.name IS :: STRING NOT NULL
+          AND r.fact_ids IS :: LIST<STRING NOT NULL> NOT NULL AND r.invalid_at IS :: ZONED DATETIME THEN true ELSE false END
+"""
+
+# By their names below. A relation of a group that is none of the record's is somebody else's.
+_EVERY: tuple[tuple[LiteralString, LiteralString, LiteralString], ...] = (
+    (
+        "r",
+        "MATCH (n:Entity {record: $record})-[r:RELATES_TO]->(o:Entity) "
+        "WHERE coalesce(r.group_id, n.group_id) IN $namespaces",
+        _WHOLE_EDGE,
+    ),
+    ("n", "MATCH (n:Entity {record: $record})", _WHOLE_NODE),
+    ("n", "MATCH (n:Episodic {record: $record})", _WHOLE_EPISODE),
+)
+
+_NODES: LiteralString = f"""
+MATCH (n:Entity {{record: $record}}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
+AND {_WHOLE_NODE}
 RETURN n.uuid AS id, n.name AS name, n.type AS type, n.value AS value, n.mentions AS mentions, n.members AS members
 """
 
-_EDGES: LiteralString = """
-MATCH (n:Entity {record: $record}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
-MATCH (n)-[r:RELATES_TO]->(o:Entity)
+_EDGES: LiteralString = f"""
+MATCH (n:Entity {{record: $record}}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
+AND {_WHOLE_NODE}
+MATCH (n)-[r:RELATES_TO]->(o:Entity) WHERE {_WHOLE_EDGE}
 RETURN n.uuid AS subject, r.name AS predicate, o.uuid AS object, r.fact_ids AS facts, r.invalid_at.epochSeconds AS ended
 """
 
-_EPISODES: LiteralString = """
-MATCH (e:Episodic {record: $record}) WHERE e.group_id = $namespace AND e.uuid > $after AND ($upto IS NULL OR e.uuid <= $upto)
-RETURN e.uuid AS id, e.name AS name, COLLECT { MATCH (e)-[:MENTIONS]->(n:Entity) RETURN n.uuid } AS mentions
+_EPISODES: LiteralString = f"""
+MATCH (n:Episodic {{record: $record}}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
+AND {_WHOLE_EPISODE}
+RETURN n.uuid AS id, n.name AS name,
+    COLLECT {{ MATCH (n)-[:MENTIONS]->(o:Entity) RETURN coalesce(toStringOrNull(o.uuid), '') }} AS mentions
 """
 
-_NAMESPACES: LiteralString = """
-MATCH (n:Entity {record: $record}) RETURN DISTINCT n.group_id AS namespace
-UNION MATCH (e:Episodic {record: $record}) RETURN DISTINCT e.group_id AS namespace
+_NAMESPACES: LiteralString = f"""
+MATCH (n:Entity {{record: $record}}) WHERE {_WHOLE_NODE} RETURN DISTINCT n.group_id AS namespace
+UNION MATCH (n:Episodic {{record: $record}}) WHERE {_WHOLE_EPISODE} RETURN DISTINCT n.group_id AS namespace
 """
 
-_ENTITY_IDS: LiteralString = """
-MATCH (n:Entity {record: $record}) WHERE n.uuid > $after
+_ENTITY_IDS: LiteralString = f"""
+MATCH (n:Entity {{record: $record}}) WHERE n.uuid > $after AND {_WHOLE_NODE}
 RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
 """
-_PASSAGE_IDS: LiteralString = """
-MATCH (n:Episodic {record: $record}) WHERE n.uuid > $after
+_PASSAGE_IDS: LiteralString = f"""
+MATCH (n:Episodic {{record: $record}}) WHERE n.uuid > $after AND {_WHOLE_EPISODE}
 RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
 """
 
@@ -89,6 +120,33 @@ class Neo4jInventory:
     async def namespaces(self) -> set[str]:
         """Where it holds something. Raises Unavailable."""
         return {row["namespace"] for row in await self._client.read(_NAMESPACES, record=self._record)}
+
+    async def foreign(self, namespaces: Collection[str]) -> tuple[int, list[str]]:
+        """How many nodes and relations there are, and Neo4j's ids of those that are not as the record writes any.
+
+        Raises:
+            Unavailable: Neo4j does not answer.
+        """
+        compared, foreign = 0, list[str]()
+        for name, every, whole in _EVERY:
+            (row,) = await self._client.alone(
+                f"{every} RETURN count({name}) AS compared, collect(CASE WHEN NOT {whole} THEN elementId({name}) END) AS foreign",
+                record=self._record,
+                namespaces=list(namespaces),
+            )
+            compared += row["compared"]
+            foreign += row["foreign"]
+        return compared, foreign
+
+    async def remove_foreign(self, namespaces: Collection[str]) -> None:
+        """Remove those, nodes with all that hangs on them. Raises Unavailable."""
+        for name, every, whole in _EVERY:
+            await self._client.alone(
+                f"{every} WITH * WHERE NOT {whole} "
+                f"CALL ({name}) {{ DETACH DELETE {name} }} IN TRANSACTIONS OF 5000 ROWS",
+                record=self._record,
+                namespaces=list(namespaces),
+            )
 
     def entity_ids(self) -> AsyncGenerator[tuple[str, list[UUID]]]:
         """The ids of all nodes, in pages of one namespace each. Raises Unavailable."""

@@ -6,7 +6,7 @@ from typing import NoReturn
 from uuid import UUID
 
 from apex_mcp.errors import Unavailable
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 
 
 class AbsentIndex:
@@ -35,6 +35,10 @@ class AbsentIndex:
         """Raises Unavailable."""
         self._fail()
 
+    async def delete_points(self, point_ids: Sequence[PointId]) -> None:
+        """Raises Unavailable."""
+        self._fail()
+
     async def search_words(
         self, query: str, where: IndexFilter, *, limit: int, offset: int = 0
     ) -> list[Candidate]:
@@ -55,7 +59,9 @@ class AbsentIndex:
         """Raises Unavailable."""
         self._fail()
 
-    def inventory(self, version_ids: Sequence[UUID] | None = None) -> AsyncIterator[Mapping[Holding, int]]:
+    def inventory(
+        self, version_ids: Sequence[UUID] | None = None
+    ) -> AsyncIterator[Mapping[Holding | ForeignPoint, int]]:
         """Raises Unavailable."""
         self._fail()
 

@@ -29,7 +29,7 @@ from uuid import UUID
 
 from apex_mcp.batches import batches
 from apex_mcp.errors import Invariant, Unavailable
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.edge_build import build_in_child
 from apex_mcp.stores.vectors.edge_errors import DIED, unavailable
@@ -155,6 +155,11 @@ class EdgeVectorIndex:
             while await self._write("delete", some):
                 pass
 
+    async def delete_points(self, point_ids: Sequence[PointId]) -> None:
+        """Remove these points, whatever they are."""
+        for some in batches(point_ids, _UPSERT_SLICE):
+            await self._write("delete_points", some)
+
     async def search_words(
         self, query: str, where: IndexFilter, *, limit: int, offset: int = 0
     ) -> list[Candidate]:
@@ -179,20 +184,14 @@ class EdgeVectorIndex:
 
     async def version_ids(self) -> set[UUID]:
         """Every version that has a point."""
-        versions: set[UUID] = set()
-        following: UUID | None = None
-        while True:
-            found, following = await self._ask("version_page", following)
-            versions |= found
-            if following is None:
-                return versions
+        return {one.version_id async for page in self.inventory() for one in page if isinstance(one, Holding)}
 
     async def inventory(
         self, version_ids: Sequence[UUID] | None = None
-    ) -> AsyncGenerator[Mapping[Holding, int]]:
+    ) -> AsyncGenerator[Mapping[Holding | ForeignPoint, int]]:
         """How many points are held how, of every version or of these, in pages."""
         for some in [None] if version_ids is None else batches(version_ids, _VERSIONS_SLICE):
-            following: UUID | None = None
+            following: PointId | None = None
             while True:
                 held, following = await self._read("inventory_page", some, following)
                 yield held

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from filelock import FileLock
 
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.vectors.edge_errors import unavailable
 from apex_mcp.stores.vectors.edge_files import State, read_state
 from apex_mcp.stores.vectors.edge_shard import Shard, point
@@ -42,7 +42,7 @@ class Engine:
         self._dirty = 0
         self._changed = 0
         # While a copy is being built: ids written since it was taken, what it will have settled, and itself once loaded.
-        self._touched: set[UUID] | None = None
+        self._touched: set[PointId] | None = None
         self._settled = 0
         self._built: Shard | None = None
         self._old: Shard | None = None
@@ -79,7 +79,7 @@ class Engine:
         self._shard.upsert(ready)
         self._flush_if_much()
 
-    def retire(self, retirement: Retirement, start: UUID | None) -> UUID | None:
+    def retire(self, retirement: Retirement, start: PointId | None) -> PointId | None:
         """Mark a slice of a version's points as past; where the next slice starts."""
         ids, following = self._shard.page([retirement.version_id], limit=_RETIRE_SLICE, start=start)
         if ids:
@@ -97,6 +97,12 @@ class Engine:
             self._flush_if_much()
         return bool(ids)
 
+    def delete_points(self, point_ids: Sequence[PointId]) -> None:
+        """Remove a slice of points, whatever they are."""
+        self._count(point_ids)
+        self._shard.delete(point_ids)
+        self._flush_if_much()
+
     def search_words(
         self, query: str, where: IndexFilter, limit: int, offset: int
     ) -> list[tuple[bytes, float]]:
@@ -113,13 +119,9 @@ class Engine:
         """Number of points, retired ones included."""
         return self._shard.count(namespace, version_id)
 
-    def version_page(self, start: UUID | None) -> tuple[set[UUID], UUID | None]:
-        """The versions of a page of all points, and where the next page starts."""
-        return self._shard.version_page(limit=_SCROLL_SLICE, start=start)
-
     def inventory_page(
-        self, version_ids: Sequence[UUID] | None, start: UUID | None
-    ) -> tuple[Mapping[Holding, int], UUID | None]:
+        self, version_ids: Sequence[UUID] | None, start: PointId | None
+    ) -> tuple[Mapping[Holding | ForeignPoint, int], PointId | None]:
         """How a slice of the points is held, and where the next one starts."""
         dense = self._state.dimension is not None
         return self._shard.inventory_page(version_ids, dense=dense, limit=_SCROLL_SLICE, start=start)
@@ -194,7 +196,7 @@ class Engine:
             self._shard.close()
             self._lock.release()
 
-    def _count(self, ids: Sequence[UUID]) -> None:
+    def _count(self, ids: Sequence[PointId]) -> None:
         if self._touched is not None:
             self._touched.update(ids)
         self._changed += len(ids)

@@ -41,7 +41,7 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
 from apex_mcp.stores.vectors.layout import DENSE, HNSW_EF, WORDS
@@ -93,7 +93,7 @@ class Shard:
     def upsert(self, points: Sequence[Point]) -> None:
         self._engine.update(UpdateOperation.upsert_points(list(points)))
 
-    def retire(self, ids: Sequence[UUID], retirement: Retirement) -> None:
+    def retire(self, ids: Sequence[PointId], retirement: Retirement) -> None:
         # By filter, because an id that is gone meanwhile would be an error.
         these: Condition = HasIdCondition(set(ids))
         known = self._engine.retrieve(list(ids), with_payload=["namespace"], with_vector=False)
@@ -103,12 +103,12 @@ class Shard:
         payload = layout.past_payload((known[0].payload or {})["namespace"], retirement)
         self._engine.update(UpdateOperation.set_payload_by_filter(Filter(must=[these]), payload))
 
-    def delete(self, ids: Sequence[UUID]) -> None:
+    def delete(self, ids: Sequence[PointId]) -> None:
         self._engine.update(UpdateOperation.delete_points(list(ids)))
 
     def page(
-        self, version_ids: Sequence[UUID], *, limit: int, start: UUID | None = None
-    ) -> tuple[list[UUID], UUID | None]:
+        self, version_ids: Sequence[UUID], *, limit: int, start: PointId | None = None
+    ) -> tuple[list[PointId], PointId | None]:
         """Ids of these versions' points, and where the next page starts."""
         request = ScrollRequest(
             filter=Filter(must=[_condition(layout.of_versions(version_ids))]),
@@ -118,18 +118,11 @@ class Shard:
             with_vector=False,
         )
         records, following = self._engine.scroll(request)
-        return [_uuid(record.id) for record in records], None if following is None else _uuid(following)
-
-    def version_page(self, *, limit: int, start: UUID | None = None) -> tuple[set[UUID], UUID | None]:
-        """The versions of a page of all points, and where the next page starts."""
-        request = ScrollRequest(limit=limit, offset=start, with_payload=["version"], with_vector=False)
-        records, following = self._engine.scroll(request)
-        versions = {UUID(record.payload["version"]) for record in records if record.payload}
-        return versions, None if following is None else _uuid(following)
+        return [_point_id(one.id) for one in records], None if following is None else _point_id(following)
 
     def inventory_page(
-        self, version_ids: Sequence[UUID] | None, *, dense: bool, limit: int, start: UUID | None = None
-    ) -> tuple[Counter[Holding], UUID | None]:
+        self, version_ids: Sequence[UUID] | None, *, dense: bool, limit: int, start: PointId | None = None
+    ) -> tuple[Counter[Holding | ForeignPoint], PointId | None]:
         """How the points of a page are held, of all or of these versions, and where the next page starts."""
         these = (
             Filter(must=[_condition(layout.of_versions(version_ids))]) if version_ids is not None else None
@@ -139,25 +132,24 @@ class Shard:
                 filter=these, limit=limit, offset=start, with_payload=list(layout.HELD), with_vector=False
             )
         )
-        with_vectors: set[UUID] = set()
-        if dense and records:
-            with_vectors = self._with_vectors([_uuid(record.id) for record in records])
+        payloads = {_point_id(record.id): record.payload for record in records}
+        with_vectors = self._with_vectors(list(payloads)) if dense and payloads else set[PointId]()
         held = Counter(
-            layout.holding(record.payload or {}, dense=_uuid(record.id) in with_vectors) for record in records
+            layout.holding(id_, payload, dense=id_ in with_vectors) for id_, payload in payloads.items()
         )
-        return held, None if following is None else _uuid(following)
+        return held, None if following is None else _point_id(following)
 
-    def _with_vectors(self, ids: Sequence[UUID]) -> set[UUID]:
+    def _with_vectors(self, ids: Sequence[PointId]) -> set[PointId]:
         both = Filter(must=[HasIdCondition(set(ids)), HasVectorCondition(DENSE)])
         found, _ = self._engine.scroll(
             ScrollRequest(filter=both, limit=len(ids), with_payload=False, with_vector=False)
         )
-        return {_uuid(record.id) for record in found}
+        return {_point_id(record.id) for record in found}
 
-    def take(self, other: "Shard", ids: Collection[UUID]) -> None:
+    def take(self, other: "Shard", ids: Collection[PointId]) -> None:
         """Make these points what they are in the other shard, absence included."""
         records = other._engine.retrieve(list(ids), with_payload=True, with_vector=True)
-        present = {_uuid(record.id) for record in records}
+        present = {_point_id(record.id) for record in records}
         self.upsert([Point(record.id, record.vector or {}, record.payload) for record in records])
         self.delete([missing for missing in ids if missing not in present])
 
@@ -285,6 +277,11 @@ def _condition(condition: layout.Condition) -> FieldCondition:
                 lt=lt.isoformat() if lt else None,
             )
             return FieldCondition(field, range=times)
+
+
+def _point_id(engine_id: int | UUID | str) -> PointId:
+    assert not isinstance(engine_id, str)  # the engine has none of these
+    return engine_id
 
 
 def _uuid(engine_id: int | UUID | str) -> UUID:

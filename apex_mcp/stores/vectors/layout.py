@@ -7,12 +7,13 @@ that is matched exactly is in `tags`; `from` and `to` are the revisions between 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH
 
 DENSE = "dense"
@@ -82,14 +83,27 @@ def past_payload(namespace: str, retirement: Retirement) -> dict[str, Any]:
 
 
 # What of a payload `holding` reads.
-HELD = ("version", "scope", "from", "to")
+HELD = ("namespace", "version", "scope", "tags", "from", "to")
 
 
-def holding(payload: Mapping[str, Any], *, dense: bool) -> Holding:
-    """How a point with this payload is held."""
-    past_point = str(payload["scope"]).startswith(past(""))
-    retired = (int(payload["from"]), int(payload["to"])) if past_point else None
-    return Holding(UUID(payload["version"]), retired, dense)
+def holding(point_id: PointId, payload: Mapping[str, Any] | None, *, dense: bool) -> Holding | ForeignPoint:
+    """How a point with this payload is held: as a version's only if it would be found, retired and deleted as such."""
+    match payload:
+        case {"namespace": str(namespace), "scope": scope} if scope == current(namespace):
+            retired = None
+        case {"namespace": str(namespace), "scope": scope, "from": int(start), "to": int(end)} if (
+            scope == past(namespace)
+        ):
+            retired = (start, end)
+        case _:
+            return ForeignPoint(point_id)
+    with suppress(ValueError):
+        match payload:
+            case {"version": str(version), "tags": [*tags]} if _tag("version", UUID(version)) in tags:
+                return Holding(UUID(version), retired, dense)
+            case _:
+                pass
+    return ForeignPoint(point_id)
 
 
 def filled(start: str, version_id: UUID) -> str:

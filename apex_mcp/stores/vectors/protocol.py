@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 
 # Deeper than this no search looks: `offset + limit` is cut to it.
 MAX_DEPTH = 10_000
@@ -36,6 +36,10 @@ class VectorIndex(Protocol):
         """Remove every point of these versions."""
         ...
 
+    async def delete_points(self, point_ids: Sequence[PointId]) -> None:
+        """Remove these points, whatever they are."""
+        ...
+
     async def search_words(
         self, query: str, where: IndexFilter, *, limit: int, offset: int = 0
     ) -> list[Candidate]:
@@ -56,10 +60,12 @@ class VectorIndex(Protocol):
         """Every version that has a point; for comparing with the record."""
         ...
 
-    def inventory(self, version_ids: Sequence[UUID] | None = None) -> AsyncIterator[Mapping[Holding, int]]:
+    def inventory(
+        self, version_ids: Sequence[UUID] | None = None
+    ) -> AsyncIterator[Mapping[Holding | ForeignPoint, int]]:
         """How many points are held how, of every version or of these: in pages, in several of which a version may be.
 
-        What is written meanwhile may be counted or not.
+        What is written meanwhile may be counted or not. Points that are as no version's are come one by one.
         """
         ...
 

@@ -20,7 +20,7 @@ from qdrant_client import AsyncQdrantClient, models
 from apex_mcp import ids
 from apex_mcp.batches import batches
 from apex_mcp.errors import Invariant, Unavailable
-from apex_mcp.models import Candidate, Holding, IndexFilter, IndexPoint, Retirement
+from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
@@ -206,6 +206,12 @@ class QdrantVectorIndex:
             these = _all(layout.of_versions(some))
             await self._asked(lambda these=these: self._client.delete(self._collection, these, wait=True))
 
+    async def delete_points(self, point_ids: Sequence[PointId]) -> None:
+        """Remove these points, whatever they are."""
+        for some in batches(point_ids, _SCROLL_PAGE):
+            these = models.PointIdsList(points=_sent(some))
+            await self._asked(lambda these=these: self._client.delete(self._collection, these, wait=True))
+
     async def search_words(
         self, query: str, where: IndexFilter, *, limit: int, offset: int = 0
     ) -> list[Candidate]:
@@ -253,23 +259,11 @@ class QdrantVectorIndex:
 
     async def version_ids(self) -> set[UUID]:
         """Every version that has a point."""
-        versions: set[UUID] = set()
-        following: Any = None
-        while True:
-            records, following = await self._asked(
-                lambda start=following: self._client.scroll(
-                    self._collection, limit=_SCROLL_PAGE, offset=start, with_payload=["version"]
-                )
-            )
-            versions |= {
-                UUID(one.payload["version"]) for one in records if one.payload and "version" in one.payload
-            }
-            if following is None:
-                return versions
+        return {one.version_id async for page in self.inventory() for one in page if isinstance(one, Holding)}
 
     async def inventory(
         self, version_ids: Sequence[UUID] | None = None
-    ) -> AsyncGenerator[Mapping[Holding, int]]:
+    ) -> AsyncGenerator[Mapping[Holding | ForeignPoint, int]]:
         """How many points are held how, of every version or of these, in pages."""
         for some in [None] if version_ids is None else batches(version_ids, _VERSIONS_BATCH):
             these = None if some is None else _all(layout.of_versions(some))
@@ -284,26 +278,27 @@ class QdrantVectorIndex:
                         with_payload=list(layout.HELD),
                     )
                 )
-                chunks = {
-                    str(one.id): one.payload for one in records if one.payload and str(one.id) != _IDENTITY
-                }
-                dense: set[str] = set()
-                if chunks and self.dimension is not None:
-                    dense = await self._with_vectors(list(chunks))
-                yield Counter(layout.holding(payload, dense=id_ in dense) for id_, payload in chunks.items())
+                payloads = {_point_id(one.id): one.payload for one in records}
+                payloads.pop(ids.APEX, None)
+                dense: set[PointId] = set()
+                if payloads and self.dimension is not None:
+                    dense = await self._with_vectors(list(payloads))
+                yield Counter(
+                    layout.holding(id_, payload, dense=id_ in dense) for id_, payload in payloads.items()
+                )
                 if following is None:
                     break
 
-    async def _with_vectors(self, ids: Sequence[str]) -> set[str]:
+    async def _with_vectors(self, ids: Sequence[PointId]) -> set[PointId]:
         both = models.Filter(
-            must=[models.HasIdCondition(has_id=list(ids)), models.HasVectorCondition(has_vector=DENSE)]
+            must=[models.HasIdCondition(has_id=_sent(ids)), models.HasVectorCondition(has_vector=DENSE)]
         )
         found, _ = await self._asked(
             lambda: self._client.scroll(
                 self._collection, scroll_filter=both, limit=len(ids), with_payload=False
             )
         )
-        return {str(one.id) for one in found}
+        return {_point_id(one.id) for one in found}
 
     async def flush(self, position: str | None = None, *, generation: int | None = None) -> None:
         """Note how far the collection is complete: what was written stands already.
@@ -491,6 +486,14 @@ class QdrantVectorIndex:
                 return await ask()
         with self._breaker.guard(), translated():
             return await ask()
+
+
+def _sent(point_ids: Sequence[PointId]) -> list[models.ExtendedPointId]:
+    return [one if isinstance(one, int) else str(one) for one in point_ids]
+
+
+def _point_id(sent: models.ExtendedPointId) -> PointId:
+    return sent if isinstance(sent, int) else UUID(str(sent))
 
 
 def _steady(score: float) -> float:
