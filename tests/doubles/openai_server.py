@@ -84,6 +84,7 @@ class OpenAIServer:
         models: what it knows for embeddings; others are a 404.
         chat_models: what it knows for chat; others are a 404.
         response_formats: what it can be asked for; others are a 400, as of some local servers.
+        refused_format: what it says of others; `{format}` is the one that was asked for.
         rejected_parameters: fields of a chat that are a 400, as some models do with `temperature`.
         context_tokens: a chat whose prompt and longest answer are longer is a 400; None lets every length in.
         answer_tokens: a chat that is allowed a longer answer is a 400; None lets every length in.
@@ -103,6 +104,7 @@ class OpenAIServer:
     models: tuple[str, ...] = ("text-embedding-3-small",)
     chat_models: tuple[str, ...] = ("gpt-5-mini", "gpt-5-nano", "local")
     response_formats: tuple[str, ...] = ("json_schema", "json_object")
+    refused_format: str = "response_format '{format}' is not supported"
     rejected_parameters: tuple[str, ...] = ()
     context_tokens: int | None = None
     answer_tokens: int | None = None
@@ -288,7 +290,7 @@ def _chat(state: OpenAIServer, body: dict[str, Any], fault: Say | Refuse | Spoil
             raise _Refused(400, "unsupported_parameter", f"Unsupported parameter: '{name}'", name)
     asked = body.get("response_format", {"type": "text"})["type"]
     if asked != "text" and asked not in state.response_formats:
-        raise _Refused(400, "invalid_request_error", f"response_format '{asked}' is not supported")
+        raise _Refused(400, "invalid_request_error", state.refused_format.format(format=asked))
     prompt = "\n".join(message["content"] for message in body["messages"])
     message, finish = _message(prompt, fault)
     if asked == "text" and message["content"] and not isinstance(fault, Say):

@@ -253,6 +253,20 @@ async def test_answers_that_never_came_count_as_long_as_they_might_have_been(
     assert (await spent(record))["tokens_out"] > 3_000
 
 
+async def test_connections_that_are_cut_for_a_while_do_not_use_up_what_a_document_may_cost(
+    record: Record, model: OpenAIServer
+) -> None:
+    model.fail_chats(CutConnection())
+    work = await one_to_read(record, *PARTS)
+    for _ in range(5):
+        async with enricher(record, model, llm_concurrency=4) as enriching:
+            with pytest.raises(Unavailable):
+                await enriching.extract(work.version_id, work.claim)
+    model.fail_chats(None)
+    async with enricher(record, model) as enriching:
+        assert await enriching.extract(work.version_id, work.claim) is EnrichmentState.RUNNING
+
+
 async def test_smaller_questions_that_are_not_asked_any_more_are_counted(
     record: Record, model: OpenAIServer
 ) -> None:
@@ -406,4 +420,4 @@ async def test_what_refuses_every_part_fails_and_says_why(
     assert status.code in refused.value.message
     assert ("APEX_OPENAI_BASE_URL" in refused.value.next_step) == (status.code == "invalid_value")
     groups = len(model.chats())
-    assert groups == {"invalid_api_key": 1, "invalid_value": 12}.get(status.code, groups)
+    assert groups == {"invalid_api_key": 1, "invalid_value": 18}.get(status.code, groups)

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
@@ -46,7 +46,8 @@ _GAVE_UP_STATUS = frozenset([408, 502, 504])
 _NOT_SENT = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout"])
 # An answer may be longer than is likely, by so much.
 _TIMES_AS_LONG = 4
-_ANY_LIMIT = "limit"
+# A refusal may have another cause, or be of one long text: a limit is left out for good when that helped so often in a row.
+_UNLIMITED_FOR_GOOD = 2
 # In UTF-8, whatever the language.
 _BYTES_PER_TOKEN = 4
 
@@ -117,6 +118,8 @@ class ChatEndpoint:
         self._format = 0
         # By model.
         self._left_out: defaultdict[str, set[str]] = defaultdict(set)
+        # By model: how many answers in a row came only without a limit.
+        self._unlimited: Counter[str] = Counter()
 
     async def ask(
         self, model: str, question: Question, meter: Meter = UNMETERED
@@ -161,7 +164,8 @@ class ChatEndpoint:
 
     async def _complete(self, model: str, question: Question, meter: Meter) -> tuple[ChatCompletion, Usage]:
         """One answer, in the richest form that the endpoint takes, and what it cost."""
-        form, left_out, unlimited = self._format, set(self._left_out[model]), False
+        form, left_out = self._format, set(self._left_out[model])
+        unlimited = self._unlimited[model] >= _UNLIMITED_FOR_GOOD
         while True:
             limit = None if unlimited else _limit(model, left_out)
             try:
@@ -170,20 +174,22 @@ class ChatEndpoint:
             except openai.APIStatusError as error:
                 if error.status_code not in (400, 422) or is_about_content(error):
                     raise refusal(error) from None
-                if is_about_length(error) and limit is not None:
-                    # Some count the longest answer into the context window, and give what is left of that where none is named.
-                    unlimited = True
-                    continue
-                refused = _refused_part(error, form, left_out, model)
-                if refused is None or is_about_length(error):
+                # Some count the longest answer into the context window, and give what is left of that where none is named.
+                refused = (
+                    "limit" if is_about_length(error) else _refused_part(error, form, left_out, model, limit)
+                )
+                if refused is None or (refused == "limit" and limit is None):
                     raise refusal(error) from None
-                if refused == "response_format":
-                    form += 1
+                if refused == "limit":
+                    unlimited = True
+                elif refused == "response_format":
+                    form, unlimited = form + 1, self._unlimited[model] >= _UNLIMITED_FOR_GOOD
                 else:
                     left_out.add(refused)
             else:
                 self._format = max(self._format, form)
                 self._left_out[model] |= left_out
+                self._unlimited[model] = self._unlimited[model] + 1 if limit is None else 0
                 return answered
 
     def _request(self, model: str, question: Question, form: int, left_out: set[str]) -> dict[str, Any]:
@@ -209,46 +215,50 @@ class ChatEndpoint:
     async def _send(
         self, request: dict[str, Any], estimate: Usage, meter: Meter, limit: str | None
     ) -> tuple[ChatCompletion, Usage]:
-        async with self._slots:
-            if self._rate_limit is not None:
-                await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
-            reserved = await meter.begin(
-                estimate, _TIMES_AS_LONG * estimate.tokens_out + self._thought_tokens
-            )
-            if limit is not None:
-                request = {**request, limit: reserved.tokens_out}
-            # Of what is never heard it is not known what it cost.
-            began, cost = time.monotonic(), replace(reserved, seconds=0)
+        reserved = await meter.begin(estimate, _TIMES_AS_LONG * estimate.tokens_out + self._thought_tokens)
+        if limit is not None:
+            request = {**request, limit: reserved.tokens_out}
+        began, cost = 0.0, Usage()
+        try:
+            async with self._slots:
+                if self._rate_limit is not None:
+                    await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
+                began, cost = time.monotonic(), replace(estimate, seconds=0)
+                answer = await self._answer(request)
+            cost = _cost(answer, reserved)
+            return answer, replace(cost, seconds=time.monotonic() - began)
+        except TimeoutError:
+            # It was at work on it all the time, as far as anybody knows.
+            cost = replace(reserved, seconds=0)
+            raise model_unavailable("the model did not answer in time") from None
+        except openai.APIConnectionError as error:
+            if type(error.__cause__).__name__ in _NOT_SENT:
+                cost = Usage()
+            raise model_unavailable("the model's endpoint cannot be reached, or cut the connection") from None
+        except openai.APIStatusError as error:
+            if error.status_code not in _GAVE_UP_STATUS:
+                cost = Usage(requests=1)
+            raise
+        except (openai.OpenAIError, ValueError):
+            # Without the cause: it would quote the answer.
+            raise model_unavailable("the model's endpoint answered with something else than a chat") from None
+        finally:
+            seconds = time.monotonic() - began if cost.requests else 0.0
+            await meter.end(reserved, replace(cost, seconds=seconds))
+
+    async def _answer(self, request: dict[str, Any]) -> ChatCompletion:
+        # The library's timeout is one of silence: a trickling answer would go on for ever.
+        async with asyncio.timeout(self._timeout_seconds):
             try:
-                # The library's timeout is one of silence: a trickling answer would go on for ever.
-                async with asyncio.timeout(self._timeout_seconds):
-                    answer = cast("object", await self._client.chat.completions.create(**request))
-                # The library hands on whatever JSON it gets: null, or a list.
-                if not isinstance(answer, ChatCompletion):
-                    raise ValueError(type(answer).__name__)
-                cost = _cost(answer, reserved)
-                return answer, replace(cost, seconds=time.monotonic() - began)
-            except openai.APIConnectionError as error:
+                answer = cast("object", await self._client.chat.completions.create(**request))
+            except openai.APITimeoutError as error:
                 if type(error.__cause__).__name__ in _NOT_SENT:
-                    cost, began = Usage(), time.monotonic()
-                if isinstance(error, openai.APITimeoutError):
-                    raise model_unavailable("the model did not answer in time") from None
-                raise model_unavailable(
-                    "the model's endpoint cannot be reached, or cut the connection"
-                ) from None
-            except TimeoutError:
-                raise model_unavailable("the model did not answer in time") from None
-            except openai.APIStatusError as error:
-                gave_up = error.status_code in _GAVE_UP_STATUS
-                cost = replace(estimate, seconds=0) if gave_up else Usage(requests=1)
-                raise
-            except (openai.OpenAIError, ValueError):
-                # Without the cause: it would quote the answer.
-                raise model_unavailable(
-                    "the model's endpoint answered with something else than a chat"
-                ) from None
-            finally:
-                await meter.end(reserved, replace(cost, seconds=time.monotonic() - began))
+                    raise
+                raise TimeoutError from None
+        # The library hands on whatever JSON it gets: null, or a list.
+        if not isinstance(answer, ChatCompletion):
+            raise ValueError(type(answer).__name__)
+        return answer
 
 
 def _option(model: str) -> Literal["reasoning_effort", "temperature"]:
@@ -262,24 +272,24 @@ def _plain_name(model: str) -> str:
 
 def _limit(model: str, left_out: set[str]) -> str | None:
     """The word by which the length of an answer is limited; None where the endpoint takes no limit."""
-    if _ANY_LIMIT in left_out:
-        return None
     words = ("max_completion_tokens", "max_tokens")
     preferred = words if _REASONING_MODEL.match(_plain_name(model)) else words[::-1]
     return next((word for word in preferred if word not in left_out), None)
 
 
-def _refused_part(error: openai.APIStatusError, form: int, left_out: set[str], model: str) -> str | None:
+def _refused_part(
+    error: openai.APIStatusError, form: int, left_out: set[str], model: str, limit: str | None
+) -> str | None:
     """What of the request the endpoint does not take; None where nothing more can be left out."""
     said = f"{error.param or ''} {message_of(error)}".lower()
-    option, limit = _option(model), _limit(model, left_out)
+    option = _option(model)
     if option not in left_out and option in said:
         return option
     # Servers word it in a hundred ways. A limit that is higher than the model's own is the first guess, the format the second.
     plainer = "response_format" if form + 1 < len(_FORMATS) else None
     if limit is None or (plainer and _ABOUT_FORMAT.search(said)):
         return plainer
-    return limit if limit in said and _UNKNOWN_WORD.search(said) else _ANY_LIMIT
+    return limit if limit in said and _UNKNOWN_WORD.search(said) else "limit"
 
 
 def _read(completion: ChatCompletion, schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -338,5 +348,5 @@ def _cost(completion: ChatCompletion, reserved: Usage) -> Usage:
     # Some count a model's thoughts in the total alone.
     known_out = [count for count in (said_out, said_total and said_total - tokens_in) if count is not None]
     return Usage(
-        requests=1, tokens_in=tokens_in, tokens_out=max(known_out) if known_out else reserved.tokens_out
+        requests=1, tokens_in=tokens_in, tokens_out=max(0, *known_out) if known_out else reserved.tokens_out
     )

@@ -213,13 +213,32 @@ async def test_an_endpoint_whose_models_answer_less_is_asked_without_a_limit(
 ) -> None:
     with OpenAIServer(answer_tokens=8192, refusal=refusal) as server:
         async with extractor_at(server, llm_model=model) as extractor:
-            for _ in range(2):
+            for _ in range(3):
                 assert (await extractor.extract(group(ACME)))[0].facts
         limited = [
             bool({"max_tokens", "max_completion_tokens"} & request.body.keys()) for request in server.chats()
         ]
-        assert limited == [True, False, False]
+        assert limited == [True, False, True, False, False]
         assert all(request.body["response_format"]["type"] == "json_schema" for request in server.chats())
+
+
+async def test_a_refusal_of_something_else_leaves_the_limit_as_it_was(server: OpenAIServer) -> None:
+    server.fail_next(Status(400, "invalid_request_error", message="could not read the request"))
+    async with extractor_at(server, llm_model="local") as extractor:
+        for _ in range(2):
+            await extractor.extract(group(ACME))
+    assert ["max_tokens" in request.body for request in server.chats()] == [True, False, True]
+
+
+async def test_a_format_that_is_refused_without_a_word_of_it_leaves_the_limit_as_it_was() -> None:
+    with OpenAIServer(response_formats=("json_object",), refused_format="Invalid request") as server:
+        async with extractor_at(server, llm_model="local") as extractor:
+            await extractor.extract(group(ACME))
+            await extractor.extract(group(ACME))
+        asked = [(one.body["response_format"]["type"], "max_tokens" in one.body) for one in server.chats()]
+    assert asked == [
+        ("json_schema", True), ("json_schema", False), ("json_object", True), ("json_object", True),
+    ]  # fmt: skip
 
 
 async def test_what_one_model_refuses_another_is_asked_with(server: OpenAIServer) -> None:
