@@ -5,17 +5,16 @@ never costs the others.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.enriching.grounding import Grounding
 from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.enriching.protocol import Passage, PassageGroup
-from apex_mcp.ingestion.extraction.dates import find_dates, spelled_without_year
+from apex_mcp.ingestion.extraction.dates import find_dates, says_without_year
 from apex_mcp.ingestion.extraction.money import find_money
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 
@@ -32,6 +31,7 @@ _NO_NAMES = frozenset(
     "thing".split()
 )
 _MIDNIGHT = re.compile(r"(?<=-\d\d)T00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?$")
+_NUMBER_GOES_ON = re.compile(r"(?<=\d[.,])(?=\d)|(?<=\d)(?=[.,]\d)")
 _DATE = re.compile(
     r"\d{4}(?:-\d\d){0,2}(?:T[\d:.Z+-]+)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
     r"|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?: \d{1,2},?)?(?: \d{4})?|q[1-4] \d{4}",
@@ -86,7 +86,11 @@ class _Reader:
     def __init__(self, group: PassageGroup, ontology: Ontology) -> None:
         self._ontology = ontology
         self._places = _Places(group.passages)
-        self._year = str(group.reference_time.year) if group.reference_time else ""
+        self._year = group.reference_time.year if group.reference_time else None
+        self._said = (
+            group.title,
+            *(said for passage in group.passages for said in (*passage.heading_path, passage.text)),
+        )
         self._grounding = Grounding(
             [" ".join((*passage.heading_path, passage.text)) for passage in group.passages],
             above=group.title,
@@ -212,28 +216,22 @@ class _Reader:
             return ""
         amount, plain = _amount(text), _MIDNIGHT.sub("", text)
         value = amount or plain
-        held = self._places.naming(value, *self._days_of_its_year(value)) or (
-            not amount and self._grounding.says(self._without_its_year(value))
+        held = self._places.naming(value) or (
+            not amount and (self._grounding.says(value) or self._says_without_its_year(value))
         )
         return value if held else ""
 
     def _may_be_value(self, text: str, predicate: str) -> bool:
         return predicate in self._ontology.of_anything or re.search(r"\d", text) is not None
 
-    def _without_its_year(self, value: str) -> str:
-        """A written date without the document's own year: "3 May 2024", where the text has "3 May"."""
-        if not self._year or not _DATE.fullmatch(value):
-            return value
-        shorter = value.replace(self._year, "").strip(" ,")
-        return shorter if re.search(r"[^\W\d_]", shorter) else value
-
-    def _days_of_its_year(self, value: str) -> Iterable[str]:
-        """How else the text may write a day in ISO 8601, where that is of the document's own year."""
-        if not re.fullmatch(rf"{self._year}-\d\d-\d\d", value):
-            return ()
-        with suppress(ValueError):
-            return spelled_without_year(date.fromisoformat(value))
-        return ()
+    def _says_without_its_year(self, value: str) -> bool:
+        """Whether a date of the document's own year stands there without it: "3 May 2024" or "2024-05-03" as "3 May"."""
+        found = list(find_dates(value))
+        if len(found) != 1 or found[0].surface != value or found[0].since is None:
+            return False
+        return found[0].since.year == self._year and any(
+            says_without_year(text, found[0].name) for text in self._said
+        )
 
     def _type(self, item: Mapping[str, Any], name: str) -> str:
         number = item.get("entity_type_id")
@@ -313,11 +311,12 @@ class _Places:
 
 
 def _stands_in(text: str, name: str) -> bool:
-    """Whether a text holds a name as whole words."""
+    """Whether a text holds a name as whole words and numbers."""
     start = text.find(name) if name else -1
     while start >= 0:
         end = start + len(name)
-        if not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
+        cut = text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()
+        if not (cut or _NUMBER_GOES_ON.match(text, start) or _NUMBER_GOES_ON.match(text, end)):
             return True
         start = text.find(name, start + 1)
     return False

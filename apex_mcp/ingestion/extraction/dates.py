@@ -45,6 +45,11 @@ _AFTER_YEAR = re.compile(
     r"-(?P<m>\d\d)-(?P<d>\d\d)(?![\d-])|/(?P<m2>\d\d)/(?P<d2>\d\d)(?![\d/])|[-/ ]Q(?P<q>[1-4])(?!\w)"
     r"|[年년] ?(?P<m3>\d{1,2})[月월](?: ?(?P<d3>\d{1,2})[日일])?"
 )
+_ORDINAL = r"(?:st|nd|rd|th|er|º|\.)?"
+# Neither "May 7, 2019", "May 7-9, 2019", "7 de mayo de 2019" nor "May 1,500".
+_NO_YEAR = (
+    r"(?![\w'’]|[.,]?\d|,? ['’]?\d|(?: ?(?:[-–&]|to|and) ?\d{1,2}+)?[.,]?(?: (?:of|del?))? ['’]?\d{4}(?!\d))"
+)
 _QUARTER_WORDS = {"first": 1, "second": 2, "third": 3, "fourth": 4}
 _WINDOW = 34
 
@@ -87,12 +92,20 @@ def find_dates(text: str) -> Iterator[Mention]:
                 yield mention
 
 
-def spelled_without_year(day: date) -> Iterator[str]:
-    """The ways in which a text that has given its year before may write a day ("May 7", "7. Mai", "the 7th of May")."""
-    ordinal = "th" if 10 < day.day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
-    for month in _MONTH_NAMES[day.month - 1].split():
-        yield from (f"{month} {day.day}", f"{month}. {day.day}", f"{month} {day.day}{ordinal}")
-        yield from (f"{day.day}{mark} {month}" for mark in ("", ".", ordinal, "er", " de", f"{ordinal} of"))
+def says_without_year(text: str, name: str) -> bool:
+    """Whether a text has a day, month or quarter, named as `find_dates` does, and no year with it ("May 7", "7. Mai")."""
+    part, _, day = name[5:].partition("-")
+    if part.startswith("Q"):
+        spelled = part
+    else:
+        months = [month for month, number in _MONTHS.items() if number == int(part)]
+        if day:
+            month = "|".join(months)
+            spelled = rf"(?:{month})\.? {int(day)}{_ORDINAL}|{int(day)}{_ORDINAL}(?: (?:of|de))? (?:{month})"
+        else:
+            month = "|".join(month for month in months if month[0].isupper())
+            spelled = rf"(?:{month})(?:\.? \d{{1,2}}{_ORDINAL})?"
+    return re.search(rf"(?<!\w)(?<!\d[.,])(?:{spelled}){_NO_YEAR}", " ".join(text.split())) is not None
 
 
 def _year_first(text: str, match: re.Match[str]) -> Mention | None:

@@ -15,7 +15,7 @@ from apex_mcp.ingestion.extraction.person_names import (
     NameReader,
 )
 from apex_mcp.ingestion.extraction.roles import ROLE_PATTERN
-from apex_mcp.ingestion.extraction.words import Words
+from apex_mcp.ingestion.extraction.words import UPPER, Words
 
 _MOST_TITLES = 4
 _STREET = re.compile(r"(?:place|rue|avenue|boulevard|calle|plaza|via|straße|allée|quai) $")
@@ -25,7 +25,7 @@ _ROLE_BEFORE = frozenset(
     "CEO CFO CTO COO CIO CMO CISO Chairman Chairwoman Chairperson Co-founder Cofounder".split()
 )
 _ONLY_PEOPLE_DO = re.compile(
-    r" (?:(?:works|worked|has worked|is employed|was employed) (?:at|for|by|as)|(?:lives|lived|resides) in|was born) "
+    rf" (?:works|worked|has worked|is employed|was employed) (?:at|for) (?:(?:the|an?) )?(?=[{UPPER}])"
 )
 
 _LABELS = (

@@ -65,8 +65,9 @@ def _found(document: ParsedDocument, locator: ChunkLocator) -> Extraction:
     words = Words(text)
     plain = [*values, *find_ids(text), *find_dates(text), *find_money(text)]
     organizations = list(find_organizations(words))
-    organizations += find_workplaces(words, organizations)
-    names = [*organizations, *find_people(words), *find_places(words)]
+    people = list(find_people(words))
+    organizations += find_workplaces(words, organizations, people)
+    names = [*organizations, *people, *find_places(words)]
     mentions = without_overlaps([*plain, *names])
     shown = list(find_shown(text, document.title, mentions))
     mentions = without_overlaps([*mentions, *(fact.subject for fact in shown)])

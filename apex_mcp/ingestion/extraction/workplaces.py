@@ -5,33 +5,44 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from apex_mcp.ingestion.extraction import lexicon
+from apex_mcp.ingestion.extraction.dates import find_dates
 from apex_mcp.ingestion.extraction.mentions import Kind, Mention
 from apex_mcp.ingestion.extraction.person_names import TITLES, NameReader
 from apex_mcp.ingestion.extraction.words import UPPER, Words
 
 _WORKS_AT = re.compile(
-    rf" (?:(?:works|worked|has worked|is employed|was employed) (?:at|for|by)|(?:has )?joined) (?:the )?(?=[{UPPER}])"
+    rf" (?:(?P<joined>(?:has )?joined)"
+    rf"|(?:(?:has )?worked at|works (?:at|for)|(?:is|was) employed at"
+    rf"|(?P<perhaps_for_a_person>(?:has )?worked for|(?:is|was) employed (?:for|by)))(?: the)?) (?=[{UPPER}])"
 )
+# "joined Schneider in the lobby", "joined Zoom" tell of no work.
+_JOINED_TO_WORK = re.compile(r" (?:as |in [12]\d{3}\b|(?:in|on) (?P<date>.{1,40}))")
 # "worked for Meeran and the smugglers" may tell of a person.
 _ENDS = re.compile(r"[.,;:)!\n]|$| (?:as|since|from|until|in|on|last|this|when|where|after|before)\b")
 _MOST_WORDS = 4
 _SHORTEST = 3
 
 
-def find_workplaces(words: Words, organizations: Sequence[Mention]) -> Iterator[Mention]:
-    """What stands where somebody works or what somebody joined, and can be no person and no place.
+def find_workplaces(
+    words: Words, organizations: Sequence[Mention], people: Sequence[Mention]
+) -> Iterator[Mention]:
+    """What stands where one of `people` works or what one of them joined, and can be no person and no place.
 
     What begins the name of one of `organizations` is left to it: "Northwind" of "Northwind Traders, Inc."
     """
     reader = NameReader(words)
+    people_end = {person.end for person in people}
+    last_names = {person.name.split()[-1] for person in people}
     for match in _WORKS_AT.finditer(words.text):
-        who, first = bisect_left(words.end, match.start()), bisect_left(words.start, match.end())
-        if first == len(words) or words.end[who] != match.start() or words.start[first] != match.end():
+        first = bisect_left(words.start, match.end())
+        if match.start() not in people_end or first == len(words) or words.start[first] != match.end():
             continue
         last = _last_word(reader, first)
-        if last is None or not _ENDS.match(words.text, words.end[last]):
+        if last is None or not _ends(words, last, joined=bool(match["joined"])):
             continue
         surface = words.surface(first, last)
+        if first == last and (match["perhaps_for_a_person"] or surface in last_names):
+            continue
         if not any(f"{one.name} ".startswith((f"{surface} ", f"{surface},")) for one in organizations):
             yield Mention(
                 start=words.start[first],
@@ -40,6 +51,17 @@ def find_workplaces(words: Words, organizations: Sequence[Mention]) -> Iterator[
                 name=surface,
                 surface=surface,
             )
+
+
+def _ends(words: Words, last: int, *, joined: bool) -> bool:
+    """Whether the name ends with word `last`, and what was joined is work by what follows."""
+    end = words.end[last]
+    if not joined:
+        return _ENDS.match(words.text, end) is not None
+    follows = _JOINED_TO_WORK.match(words.text, end)
+    return follows is not None and (
+        not follows["date"] or any(date.start == 0 for date in find_dates(follows["date"]))
+    )
 
 
 def _last_word(reader: NameReader, first: int) -> int | None:

@@ -216,6 +216,62 @@ def test_of_a_quantity_the_number_stands_in_the_text(quantity: str) -> None:
     assert fact.object == quantity
 
 
+def kept(text: str, value: str) -> bool:
+    """Whether a value is kept that a model read in a text of 2024."""
+    passages = (Passage(ordinal=0, text=f"Initech: {text}"),)
+    asked = PassageGroup(title="", passages=passages, reference_time=datetime(2024, 6, 1, tzinfo=UTC))
+    named = [{"name": "Initech", "entity_type_id": 1}]
+    answer = {"extracted_entities": named, "edges": [edge("Initech", "HAS_SIZE", value)]}
+    return [fact.object for fact in read_extraction(answer, asked, default_ontology()).facts] == [value]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It has 5 cats and 20 dogs.", "20 cats"),
+        ("It has 5 cats and 20 dogs.", "5 dogs"),
+        ("It paid 3 percent; 20 were there.", "20%"),
+        ("It is 1.5 m tall.", "5 m"),
+        ("It is 1.5 m tall.", "1 m"),
+        ("It weighs 2,000.50 kg.", "50 kg"),
+        ("It weighs 2,000 kg.", "2 kg"),
+        ("It ran 5 km in 20 minutes.", "20 kilometers"),
+        ("We met May 7, 2019 in Rome.", "2024-05-07"),
+        ("We met May 7, 2019 in Rome.", "7 May 2024"),
+        ("We met May 7-9, 2019 in Rome.", "2024-05-07"),
+        ("It met el 7 de mayo de 2019.", "2024-05-07"),
+        ("It came in May 1,500 strong.", "2024-05-01"),
+        ("Its 12 people may 7 times go.", "2024-05-07"),
+        ("It may grow until May 2019.", "May 2024"),
+        ("It grew in Q4 2019.", "Q4 2024"),
+    ],
+)
+def test_a_value_whose_number_the_text_has_of_another_thing_is_not_kept(text: str, value: str) -> None:
+    assert not kept(text, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It weighs 70 kilograms.", "70 kg"),
+        ("It weighs 2,000.50 kg.", "2000.50 kg"),
+        ("It ran 5 km in 20 minutes.", "5 kilometers"),
+        ("It sleeps 8 hours.", "8 h"),
+        ("It is a 42-year-old firm.", "42 years"),
+        ("It grew from 5% to 15%.", "5 percent"),
+        ("It opens on May 7. 20 came.", "2024-05-07"),
+        ("It opens on the 7th of May.", "7 May 2024"),
+        ("It opens on the 7th of May.", "May 7"),
+        ("Eröffnung am 7. Mai um drei.", "2024-05-07"),
+        ("It opens on May 7 and 12 people come.", "2024-05-07"),
+        ("It opens on May 7th.", "May 2024"),
+        ("It grew in Q4.", "Q4 2024"),
+    ],
+)
+def test_a_value_may_have_another_spelling_of_its_unit_or_day(text: str, value: str) -> None:
+    assert kept(text, value)
+
+
 def test_a_relation_from_the_object_s_side_changes_places() -> None:
     [fact] = answered(edge("Initech", "EMPLOYS", "Jane Doe"))
     assert (fact.subject, fact.predicate, fact.object) == ("Jane Doe", "works_at", "Initech")

@@ -52,10 +52,40 @@ def test_an_organisation_is_found_whole(text: str, name: str) -> None:
         "Jane Doe works for Dr. Grey.",
         "Jane Doe worked for Meeran and the smugglers",
         "The Company works at Full Capacity.",
+        "Mr. Bauer joined Schneider in the lobby.",
+        "Jane Smith has worked for Gorbachev. Mr. Reed worked for Obama. Ann Lee worked for Thatcher.",
+        "Jane Smith was employed by Rothschild until 1920.",
+        "Angela Merkel was chancellor. Mr. Altmaier worked for Merkel until 2021.",
+        "Angela Merkel was chancellor. Mr. Altmaier works for Merkel.",
+        "Authentication works by OAuth.",
+        "Upload works for PDFs.",
+        "Jane Smith works by Lake Geneva.",
+        "Ms. Adler joined Pilates on Monday.",
+        "John Smith joined Catholicism.",
+        "John Smith joined the Resistance in 1942.",
+        "Road works at Chiswick, expected until June.",
     ],
 )
 def test_words_that_look_like_an_organisation_are_none(text: str) -> None:
     assert names(text, "Organization") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Jane Doe works at Initech.", "Initech"),
+        ("Jane Doe worked at Initech until May.", "Initech"),
+        ("Ada Lindqvist works for Tarnwell Instruments", "Tarnwell Instruments"),
+        ("Jane Smith worked for Tarnwell Instruments.", "Tarnwell Instruments"),
+        ("Jane Smith has joined Globex as a chemist.", "Globex"),
+        ("Jane Doe joined Globex in May 2024.", "Globex"),
+        ("Jane Doe joined Globex in 2024.", "Globex"),
+        ("Jane Doe joined Globex on 1 May 2024.", "Globex"),
+        ("Jane Smith is employed by the Ostmere Harbour Works.", "Ostmere Harbour Works"),
+    ],
+)
+def test_an_organisation_is_found_by_who_works_there(text: str, name: str) -> None:
+    assert names(text, "Organization") == [name]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +104,8 @@ def test_words_that_look_like_an_organisation_are_none(text: str) -> None:
         ("met James O'Connor2, who", "James O'Connor"),
         ("The CEO, Satoru Iwata, presented", "Satoru Iwata"),
         ("Xelan Torvik, president of the club", "Xelan Torvik"),
+        ("Xelan Torvik works for Initech.", "Xelan Torvik"),
+        ("Xelan Torvik was employed at a London bank.", "Xelan Torvik"),
         ("From: Xelan Torvik <x@example.org>", "Xelan Torvik"),
         ("Best regards,\nMallori", "Mallori"),
     ],
@@ -96,6 +128,10 @@ def test_a_person_is_found_without_the_title(text: str, name: str) -> None:
         "From: Sales Team <sales@example.org>",
         "Thank you,\nThe Billing Team",
         "Die schöne Frau hat einen Kaffee",
+        "Azure Vault resides in the cloud.",
+        "Kafka Connect worked as a bridge. Kafka Connect works at scale.",
+        "Turbo Pascal was born in 1983.",
+        "Delta Blues was born in Mississippi.",
     ],
 )
 def test_words_that_look_like_a_person_are_none(text: str) -> None:
