@@ -101,9 +101,11 @@ class Steps:
         return _going_on(result, going)
 
     async def cleanup(self, step: StepInput) -> StepResult:
-        """Remove what was staged."""
-        for ingestion_id in map(UUID, step.ingestion_ids):
+        """Remove what was staged, unless another run needs it: one that lost its claim comes here as well."""
+        wanted = list(map(UUID, step.ingestion_ids))
+        for ingestion_id in wanted:
             self._drafts.drop(ingestion_id, UUID(step.claim))
+        for ingestion_id in await self._over(wanted):
             await self._drafts.unstage(ingestion_id)
         return StepResult(going_on=step.ingestion_ids)
 
@@ -340,10 +342,14 @@ class Steps:
         for draft in drafts:
             if current.get(draft.ingestion.document_id) == draft.content_hash:
                 draft.unchanged = True
-                await self._record.ingestions.finish(draft.id, IngestionState.UNCHANGED, claim=draft.claim)
+                ended = await self._record.ingestions.finish(
+                    draft.id, IngestionState.UNCHANGED, claim=draft.claim
+                )
                 self._drafts.drop(draft.id, draft.claim)
-                await self._drop_upload(draft)
-                self._progress.publish([draft.id])
+                # Else it is another run's by now, which needs what came with it.
+                if ended:
+                    await self._drop_upload(draft)
+                    self._progress.publish([draft.id])
 
     async def _embed(self, drafts: Sequence[Draft]) -> None:
         """Vectors of all chunks of the drafts in one go. Without an embedder at hand the record notes that they are owed."""
@@ -382,16 +388,18 @@ class Steps:
                 await self._drop_upload(draft)
 
     async def _drop_left_over(self, ingestion_ids: Collection[UUID]) -> None:
-        """Of those that are searchable already: a run that was killed after its commit could not."""
-        if ingestion_ids:
-            for one in await self._record.ingestions.get(list(ingestion_ids)):
-                if (
-                    one.state.finished
-                    and one.state not in RETRYABLE
-                    and request_of(one, None).upload is not None
-                ):
-                    with suppress(ApexError):
-                        await self._staging.delete(one.id)
+        """Of those that are over already: a run that was killed after its commit could not."""
+        for ingestion_id in await self._over(ingestion_ids):
+            with suppress(ApexError):
+                await self._staging.delete(ingestion_id)
+
+    async def _over(self, ingestion_ids: Collection[UUID]) -> list[UUID]:
+        """Those that nobody comes for any more: searchable, overtaken, or forgotten."""
+        if not ingestion_ids:
+            return []
+        known = await self._record.ingestions.get(list(ingestion_ids))
+        wait = {one.id for one in known if not one.state.finished or one.state in RETRYABLE}
+        return [one for one in ingestion_ids if one not in wait]
 
     async def _drop_upload(self, draft: Draft) -> None:
         """Remove what a request brought, now that the record has it. What this misses goes when its time is over."""

@@ -16,6 +16,7 @@ from apex_mcp.errors import Code, Conflict
 from apex_mcp.ingestion.contract import RollbackInput, StepInput
 from apex_mcp.models import EntityInput, IndexFilter, IngestionState, Lane
 from tests.e2e.apps import CALLER, app_without_worker, ended, remember, working
+from tests.ingestion.documents import make_docx
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +137,27 @@ async def test_a_cancelled_member_leaves_its_group_and_the_others_become_searcha
     views = await app.memory.get_ingestions(CALLER, ingestion_ids=[UUID(one) for one in step.ingestion_ids])
     assert [view.state for view in views] == ["ready", "cancelled", "ready"]
     assert sorted(await texts(app, "lovage", namespace)) == ["Lovage note 0.", "Lovage note 2."]
+
+
+async def test_a_run_that_lost_its_ingestion_leaves_what_is_staged_to_the_next_one(
+    app: App, namespace: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "note.docx"
+    path.write_bytes(make_docx([("", "The herb lovage.")]))
+    view = await _file(app, path, namespace)
+    claim, _ = await app.record.outbox.claim(
+        owner="test", lane=Lane.OWN, bulk=False, limit=1, lease_seconds=600
+    )
+    step = StepInput(ingestion_ids=[str(view.ingestion_id)], claim=str(claim))
+    assert (await app.steps.parse(step)).going_on == step.ingestion_ids
+    assert await app.record.outbox.release([view.ingestion_id], claim=claim)
+    await app.steps.cleanup(step)
+    assert await app.staging.get(view.ingestion_id, "raw")
+    async with working(app):
+        (done,) = await ended(app, [view])
+    assert done.state is IngestionState.READY
+    await app.steps.cleanup(step)
+    assert await app.staging.get(view.ingestion_id, "raw") is None
 
 
 async def test_an_ingestion_that_was_cancelled_while_it_ran_can_be_retried(app: App, namespace: str) -> None:
