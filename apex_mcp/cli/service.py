@@ -99,7 +99,7 @@ def _stop_orphans(output: Output) -> None:
         words = f"not running; ended what a daemon that was killed had left running: {' and '.join(ended)}"
     else:
         words = "not running"
-    output.show({"stopped": False, "orphans_ended": ended or []}, lambda: words)
+    output.show({"stopped": False, "orphans_ended": ended}, lambda: words)
 
 
 @reports_errors

@@ -139,7 +139,7 @@ class Door:
             )
         content = text.encode()
         digest = hashlib.sha256(content).hexdigest()
-        said_at = _utc(given.document_time).astimezone(UTC) if given.document_time else None
+        said_at = _in_utc(given.document_time) if given.document_time else None
         key = _key(given.key) or ids.text_key(digest, said_at)
         return IngestionRequest(
             **_checked(given, [digest]),
@@ -277,6 +277,13 @@ def _unfit(what: str, why: str) -> InputError:
 
 def _utc(time_: datetime) -> datetime:
     return time_ if time_.tzinfo else time_.replace(tzinfo=UTC)
+
+
+def _in_utc(time_: datetime) -> datetime:
+    try:
+        return _utc(time_).astimezone(UTC)
+    except OverflowError:
+        raise _unfit("document_time", "is before the first year, or after the last") from None
 
 
 def _fingerprint(content: Sequence[str], beside: dict[str, Any]) -> str:

@@ -214,7 +214,9 @@ class CurrentIndex:
         )
 
     async def _before_it_is_made(self, use: IndexUse) -> None:
-        if use.made is not None and not self.keeping:
+        # The mark may have been given since this index was opened.
+        made = self.use.made if use.name == self.use.name else use.made
+        if made is not None and not self.keeping:
             raise _apart()
         await self._record.index_log.note_loss(use.name)
 

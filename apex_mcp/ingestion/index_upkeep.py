@@ -208,7 +208,8 @@ class IndexUpkeep:
             if forgotten and self._leavings is not None:
                 await self._leavings.remove(forgotten)
             forgettings = [purge.forgetting_id for purge in forgotten if purge.forgetting_id is not None]
-            if forgettings and await self._record.index_fillings.give_up_beside(forgettings):
+            if forgettings:
+                await self._record.index_fillings.give_up_beside(forgettings)
                 await self._tidy()
             with faults.around("record.purge_rows"):
                 await self._record.purges.delete_rows(version_ids)

@@ -261,7 +261,7 @@ class IndexKeeper:
         )
 
     async def purge_run(self, document_id: UUID, ingestion_id: UUID, claim: UUID) -> None:
-        """Remove what a run of an ingestion wrote without committing it; once more later, should a paused step wake up."""
+        """Remove what a run of an ingestion wrote without committing it; and again later, should a paused step wake up."""
         version_id = ids.version_id(document_id, ingestion_id, claim)
         try:
             if (purge := await self._record.purges.tombstone(version_id, ingestion_id)) is not None:

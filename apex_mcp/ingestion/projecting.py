@@ -71,7 +71,7 @@ class Projector:
                 await self._expect_vectors(page)
                 with faults.around("graph.write"):
                     await self._writer.write(page, token=token, turn=turn)
-            await self._queue.done(changes)
+            await self._queue.done(changes, token)
         return await self._queue.has_work()
 
     async def _begin(self) -> tuple[str, int]:

@@ -47,7 +47,7 @@ async def test_names_that_a_model_found_get_vectors_after_the_fact_and_after_a_s
     wanted = {name.lower() for name in NAMES}
     await record.graph_queue.begin("a graph")
     while (page := await record.graph_queue.take(100)).seqs:
-        await record.graph_queue.done(page)
+        await record.graph_queue.done(page, "graph")
     async with embedder_of(16) as before, embedder_of(24) as after:
         async with process(conninfo, server, before) as keeper, running(keeper):
 

@@ -627,8 +627,11 @@ async def test_nothing_is_removed_before_the_graph_was_told_however_often_that_i
     assert await waits() == (True, False)
     await record.graph_queue.begin("another")
     assert await waits() == (True, False)
+    # By whoever was at it before it was begun anew.
+    await record.graph_queue.done(await record.graph_queue.take(1000), "graph")
+    assert await waits() == (True, False)
     while (page := await record.graph_queue.take(1)).seqs:
-        await record.graph_queue.done(page)
+        await record.graph_queue.done(page, "another")
     assert await waits() == (False, True)
 
 

@@ -297,7 +297,7 @@ async def test_a_server_that_is_away_is_named_and_the_record_answers(record: Rec
     client = connect(f"bolt://127.0.0.1:{free_port()}", "neo4j", "secret")
     best = BestGraph(RecordGraph(record.reader), record.graph_queue, Neo4jGraph(client, UUID(int=1)))
     await record.graph_queue.begin("graph")
-    await record.graph_queue.done(await record.graph_queue.take(10))
+    await record.graph_queue.done(await record.graph_queue.take(10), "graph")
     try:
         assert await best.find_names("default", "ann", limit=5) == ([], [DEGRADED])
         # Also while something waits for it: what it would not be asked for anyway, it could not answer either.

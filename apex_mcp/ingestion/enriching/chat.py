@@ -51,6 +51,7 @@ _UNLIMITED_FOR_GOOD = 2
 # In UTF-8, whatever the language.
 _BYTES_PER_TOKEN = 4
 
+_log = logging.getLogger(__name__)
 
 # These would write prompts, and with them content, at DEBUG, and addresses at INFO.
 for _name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
@@ -147,7 +148,7 @@ class ChatEndpoint:
         )
 
     def estimate(self, model: str, question: Question) -> Usage:
-        """What a request may cost at most, as far as can be told before it."""
+        """What a request is likely to cost, as far as can be told before it."""
         return self._estimate(self._request(model, question, self._format, self._left_out[model]), question)
 
     async def close(self) -> None:
@@ -189,8 +190,13 @@ class ChatEndpoint:
             else:
                 self._format = max(self._format, form)
                 self._left_out[model] |= left_out
-                self._unlimited[model] = self._unlimited[model] + 1 if limit is None else 0
+                self._note_limit(model, used=limit is not None)
                 return answered
+
+    def _note_limit(self, model: str, *, used: bool) -> None:
+        self._unlimited[model] = 0 if used else self._unlimited[model] + 1
+        if self._unlimited[model] == _UNLIMITED_FOR_GOOD:
+            _log.info("the endpoint is asked without a limit of the answer from now on")
 
     def _request(self, model: str, question: Question, form: int, left_out: set[str]) -> dict[str, Any]:
         system = question.system
@@ -215,16 +221,23 @@ class ChatEndpoint:
     async def _send(
         self, request: dict[str, Any], estimate: Usage, meter: Meter, limit: str | None
     ) -> tuple[ChatCompletion, Usage]:
-        reserved = await meter.begin(estimate, _TIMES_AS_LONG * estimate.tokens_out + self._thought_tokens)
-        if limit is not None:
-            request = {**request, limit: reserved.tokens_out}
-        began, cost = 0.0, Usage()
+        async with self._slots:
+            if self._rate_limit is not None:
+                await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
+            # Not before: a process that is killed has spent what was reserved.
+            reserved = await meter.begin(
+                estimate, _TIMES_AS_LONG * estimate.tokens_out + self._thought_tokens
+            )
+            if limit is not None:
+                request = {**request, limit: reserved.tokens_out}
+            return await self._paid(request, estimate, reserved, meter)
+
+    async def _paid(
+        self, request: dict[str, Any], estimate: Usage, reserved: Usage, meter: Meter
+    ) -> tuple[ChatCompletion, Usage]:
+        began, cost = time.monotonic(), replace(estimate, seconds=0)
         try:
-            async with self._slots:
-                if self._rate_limit is not None:
-                    await self._rate_limit.wait_turn("llm", per_minute=self._requests_per_minute)
-                began, cost = time.monotonic(), replace(estimate, seconds=0)
-                answer = await self._answer(request)
+            answer = await self._answer(request)
             cost = _cost(answer, reserved)
             return answer, replace(cost, seconds=time.monotonic() - began)
         except TimeoutError:

@@ -125,6 +125,9 @@ def _telling_words(name: str) -> list[str]:
 
 
 def _terms(folded: str) -> list[_Term]:
+    """Quantities in one spelling: "20%", "2,000", "3:00 PM"."""
+    for pattern, spelling in _QUANTITIES:
+        folded = pattern.sub(spelling, folded)
     found = list(_NUMBER_OR_WORD.finditer(folded))
     texts = [_UNITS.get(match.group(), match.group()) for match in found]
     beside = [folded[one.end() : other.start()] in (" ", "-") for one, other in pairwise(found)]
@@ -149,9 +152,6 @@ def _windows(terms: list[_Term], width: int) -> Iterator[list[_Term]]:
 
 
 def _folded(text: str) -> str:
-    """In small letters, without accents and quotes, and quantities in one spelling: "20%", "2,000", "3:00 PM"."""
+    """In small letters, without accents and quotes."""
     apart = unicodedata.normalize("NFKD", normalise_name(re.sub(r"['\u2019]s\b", "", text)))
-    plain = "".join(letter for letter in apart if not unicodedata.combining(letter))
-    for pattern, spelling in _QUANTITIES:
-        plain = pattern.sub(spelling, plain)
-    return plain
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))

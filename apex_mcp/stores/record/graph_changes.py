@@ -65,6 +65,12 @@ FORGETTING_WAITS: LiteralString = (
     "EXISTS (SELECT 1 FROM graph_changes g WHERE g.namespace = '' AND g.kind = 'forgetting' AND g.id = f.id)"
 )
 
+# A mark says that everything before it was told: of an index that was begun anew meanwhile that is not so.
+_DONE: LiteralString = """
+DELETE FROM graph_changes WHERE seq = ANY(%(seqs)s)
+AND (kind <> 'forgetting' OR EXISTS (SELECT 1 FROM identity WHERE graph = %(token)s))
+"""
+
 _NOTE_ALL: LiteralString = f"""
 INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT namespace, kind, id, predicate, object_id FROM (
@@ -211,10 +217,10 @@ class GraphQueue:
                 (changes.entities if row["kind"] == "entity" else changes.chunks).append(row["id"])
         return page
 
-    async def done(self, page: GraphChanges) -> None:
-        """The index was told of these; what changed again meanwhile has rows of its own."""
+    async def done(self, page: GraphChanges, token: str) -> None:
+        """The index of this name was told of these; what changed again meanwhile has rows of its own."""
         async with self._database.connection() as connection:
-            await connection.execute("DELETE FROM graph_changes WHERE seq = ANY(%s)", (page.seqs,))
+            await connection.execute(_DONE, {"seqs": page.seqs, "token": token})
 
     async def waiting(self) -> int:
         """Number of changes that wait."""

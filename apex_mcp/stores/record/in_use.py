@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import LiteralString
 
-from apex_mcp.errors import Unavailable
+from apex_mcp.errors import ApexError, Unavailable
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.session_lock import session_lock
 
@@ -53,7 +53,7 @@ async def end_whenever_unused(
     """End it, until cancelled, also when all that worked with it are gone for good: else things would wait for it for ever."""
     while True:
         await asyncio.sleep(look_seconds)
-        with suppress(Unavailable):
+        with suppress(ApexError):
             await end_unused(conninfo, what, end)
 
 

@@ -7,7 +7,7 @@ from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp.stores.record.database import Database
-from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.record.index_log import NO_FILLING, IndexUse
 
 # One whose log was cut, or counts the transactions of another cluster, cannot be gone on with.
 _BEGUN: LiteralString = """
@@ -21,9 +21,7 @@ UPDATE identity SET filling_index = %s, filling_embedder = %s, filling_start = p
 RETURNING filling_index AS name, filling_embedder AS embedder, filling_start::text AS start, filling_since AS since
 """
 
-_CLEAR: LiteralString = """
-UPDATE identity SET filling_index = NULL, filling_embedder = NULL, filling_start = NULL, filling_since = NULL
-"""
+_CLEAR: LiteralString = f"UPDATE identity SET {NO_FILLING}"
 _END: LiteralString = f"{_CLEAR} WHERE filling_index = %s"
 _GIVE_UP_BESIDE: LiteralString = f"""
 {_CLEAR} WHERE filling_index <> index_name AND filling_since < coalesce(
@@ -42,7 +40,10 @@ class Filling:
 
 
 class IndexFillings:
-    """The one filling that may be under way, or was interrupted. Begun and ended by whoever holds `REBUILDING`."""
+    """The one filling that may be under way, or was interrupted. Begun by whoever holds `REBUILDING`.
+
+    One that is under way goes on when it is ended here: it only cannot be gone on with.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -49,6 +49,10 @@ _DROP_OTHER_LENGTHS: tuple[LiteralString, ...] = (
 )
 
 _TRY_SHARE: LiteralString = f"SELECT pg_try_advisory_xact_lock_shared(hashtext('{_IN_USE}')) AS shared"
+# Of `identity`, too.
+NO_FILLING: LiteralString = (
+    "filling_index = NULL, filling_embedder = NULL, filling_start = NULL, filling_since = NULL"
+)
 # Of `identity`; what `IndexUse.of` reads.
 USE_COLUMNS: LiteralString = "index_name, embedder, index_whole, index_losses, index_made"
 _USE: LiteralString = f"SELECT {USE_COLUMNS} FROM identity"
@@ -207,8 +211,7 @@ class IndexLog:
             for statement in _DROP_OTHER_LENGTHS:
                 await connection.execute(statement, {"embedder": use.embedder, "dimension": dimension})
         await connection.execute(
-            "UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, filling_index = NULL, "
-            "filling_embedder = NULL, filling_start = NULL, filling_since = NULL",
+            f"UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, {NO_FILLING}",
             (use.name, use.embedder, use.whole, use.made),
         )
 

@@ -7,14 +7,15 @@ from uuid import UUID, uuid4
 
 from apex_mcp.stores.record.database import Database
 from apex_mcp.stores.record.forgetting import ForgetStore, Selection
+from apex_mcp.stores.record.index_log import NO_FILLING
 from apex_mcp.stores.record.tombstones import ForgetKey, Kind, Tombstone, TombstoneStore, digest
 
 _PAGE = 500
 
 # Positions count another cluster's transactions, so the index begins anew under a name that nobody has used.
-_INDEXES: LiteralString = """
+_INDEXES: LiteralString = f"""
 UPDATE identity SET index_name = %s, index_made = NULL, index_whole = false, log_begins = NULL, graph = NULL,
-    filling_index = NULL, filling_embedder = NULL, filling_start = NULL, filling_since = NULL
+    {NO_FILLING}
 """
 
 _DOCUMENTS: LiteralString = """
