@@ -29,6 +29,8 @@ _UNFLUSHED_SECONDS = 30.0
 _AFTER_FAILURE_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
 _TIDY_SECONDS = 60.0
+# Removing old indexes takes the lock of whoever fills one, for a moment.
+TIDYING_SECONDS = 3.0
 _IDLE_TIDY_SECONDS = 3600.0
 TAKEOVER_SECONDS = 3.0
 # A new index takes over when so few versions changed since it was last brought up to date; commits fail meanwhile.
@@ -245,9 +247,7 @@ class IndexUpkeep:
                 tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
                 tasks.create_task(self._purge_whenever_due())
                 tasks.create_task(_repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
-                tasks.create_task(
-                    _repeat(self._tidy, _TIDY_SECONDS if self._home.shared else _IDLE_TIDY_SECONDS)
-                )
+                tasks.create_task(self._tidy_now_and_then())
         finally:
             self._current.keeping = False
 
@@ -300,6 +300,12 @@ class IndexUpkeep:
             await self.purge(due)
         return bool(due)
 
+    async def _tidy_now_and_then(self) -> None:
+        """Not at first: mending tidies up as well, and may have to make a new index."""
+        while True:
+            await asyncio.sleep(_TIDY_SECONDS if self._home.shared else _IDLE_TIDY_SECONDS)
+            await guarded(self._tidy())
+
     async def _tidy(self) -> None:
         """Remove indexes that are not in use, unless one is being filled, or was and may be gone on with."""
         async with self._record.index_log.alone(REBUILDING) as alone:
@@ -324,7 +330,7 @@ class IndexUpkeep:
 
     async def _rebuild(self) -> bool:
         """Fill an index that is empty, or make another one in the place of one that cannot be trusted."""
-        async with self._record.index_log.alone(REBUILDING) as alone:
+        async with self._record.index_log.alone(REBUILDING, wait_seconds=TIDYING_SECONDS) as alone:
             if not alone:
                 return False
             await self._current.refresh()

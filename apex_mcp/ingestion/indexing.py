@@ -23,7 +23,7 @@ from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder
-from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, IndexUpkeep
+from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, TIDYING_SECONDS, IndexUpkeep
 from apex_mcp.ingestion.leavings import Leavings
 from apex_mcp.ingestion.owed_vectors import OwedVectors
 from apex_mcp.models import IndexPoint
@@ -40,7 +40,6 @@ from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
 ResultT = TypeVar("ResultT", CommitResult, ImportResult)
 
 _WRITTEN_AGAIN_AT_ONCE = 20
-_TIDYING_SECONDS = 3.0
 # Between the tries of a commit while another index takes over.
 _COMMIT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 
@@ -363,8 +362,7 @@ class IndexKeeper:
 
     @asynccontextmanager
     async def _alone_rebuilding(self) -> AsyncGenerator[None]:
-        # Removing old indexes takes the same lock, for a moment.
-        async with self._record.index_log.alone(REBUILDING, wait_seconds=_TIDYING_SECONDS) as alone:
+        async with self._record.index_log.alone(REBUILDING, wait_seconds=TIDYING_SECONDS) as alone:
             if not alone:
                 raise Conflict(
                     "the index is being rebuilt already",
