@@ -54,7 +54,7 @@ def _compensation(module: Any) -> None:
     async def nothing(self: Any, purges: Sequence[Any]) -> None:
         await self._record.purges.passed([one.version_id for one in purges], again_after_seconds=[3600])
 
-    async def retire_only(self: Any, version_ids: Sequence[Any]) -> None:
+    async def retire_only(self: Any, version_ids: Sequence[Any], *, but: Sequence[Any] = ()) -> None:
         await self._index.retire((await self._log.standing(version_ids)).retired)
 
     module.IndexUpkeep.purge = nothing
