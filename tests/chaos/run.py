@@ -91,11 +91,12 @@ async def run_chaos(
         outcome.settled_seconds = timeline.now() - harmless
     say(f"{timeline.now():7.1f} s  looking at every document")
     await _look_at_all(checker, model)
+    say(f"{timeline.now():7.1f} s  looking into every store")
+    model.violations += await check_stores(system, model, seconds=settle_seconds)
+    # Last: what an index has not flushed goes with it, and with that what a run may have left there.
     say(f"{timeline.now():7.1f} s  killing everything once more")
     outcome.everything_again = await _searchable_again(system, open_caller, model)
     await system.at_rest()
-    say(f"{timeline.now():7.1f} s  looking into every store")
-    model.violations += await check_stores(system, model, seconds=settle_seconds)
     timeline.find_recoveries()
     outcome.seconds = timeline.now()
     return outcome
