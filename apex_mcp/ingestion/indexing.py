@@ -147,8 +147,10 @@ class IndexKeeper:
         if not use.whole:
             return "the index is being rebuilt from the record: some passages are not found yet"
         vectors = self.vectors
-        # Where others use it too, the process that keeps it says so in the record.
-        if not self._home.shared and self._current.whole != vectors.generation and vectors.position():
+        # Where others use it too, the process that keeps it says so in the record. One without a position is new, unless its
+        # engine died.
+        known = vectors.position() is not None or vectors.generation > 0
+        if not self._home.shared and self._current.whole != vectors.generation and known:
             return "the index is catching up with the record after a failure: some passages are not found yet"
         return None
 

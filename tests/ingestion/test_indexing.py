@@ -158,6 +158,22 @@ async def test_an_index_whose_files_are_gone_says_so_from_the_first_search_on(
     await keeper.close()
 
 
+async def test_an_index_whose_files_went_under_its_engine_says_so_as_soon_as_that_is_gone(
+    record: Record, tmp_path: Path
+) -> None:
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
+    async with running(keeper):
+        await remember(record, keeper, "a", "The heron.")
+        await eventually(lambda: keeper.vectors.position() is not None)
+    kill_engine(tmp_path)
+    for folder in await asyncio.to_thread(lambda: list(tmp_path.glob("index*"))):
+        shutil.rmtree(folder)
+    await eventually(lambda: answers(keeper))
+    assert await found(keeper, "heron") == 0
+    assert keeper.lacks(await record.index_log.in_use()) is not None
+    await keeper.vectors.close()
+
+
 async def test_a_version_whose_points_were_lost_before_its_commit_is_written_again_after_it(
     record: Record, tmp_path: Path
 ) -> None:
