@@ -16,7 +16,7 @@ _VERSIONS_AT_ONCE = 20
 
 
 class IndexFilling:
-    """One index's filling. Made by `begin` or `go_on`.
+    """One index's filling. Made by `begin`.
 
     Attributes:
         start: the position from which on changes are to be replayed to it once it has every version.
@@ -33,29 +33,26 @@ class IndexFilling:
 
     @classmethod
     async def begin(
-        cls, record: Record, vectors: KeptIndex, use: IndexUse, *, generation: int
+        cls, record: Record, vectors: KeptIndex, use: IndexUse, begun: Filling | None, *, generation: int
     ) -> "IndexFilling":
-        """Begin it. With `REBUILDING` held.
+        """Begin it, or go on with one of this index that was interrupted. With `REBUILDING` held.
+
+        That one goes on from its own start also where nothing was noted: the index may hold what was removed by now.
 
         Args:
             record: PostgreSQL.
-            vectors: the index: the one in use, or an empty one.
+            vectors: the index: the one in use, an empty one, or the one that was begun.
             use: its name, and whose vectors it is given.
+            begun: the filling that was interrupted, read since `REBUILDING` is held.
             generation: of the index: what is written from now on counts as long as it lasts.
 
         Raises:
             Unavailable: the record does not answer.
         """
-        begun = await record.index_fillings.begin(use)
-        return cls(record, vectors, start=begun.start, generation=generation, after=None)
-
-    @classmethod
-    def go_on(cls, record: Record, vectors: KeptIndex, begun: Filling, *, generation: int) -> "IndexFilling":
-        """Go on with one that was interrupted, of this index. With `REBUILDING` held since it was read.
-
-        From its own start also where nothing was noted: the index may hold what was removed by now.
-        """
-        after = vectors.filled(begun.start)
+        if begun is not None and begun.name == use.name:
+            after = vectors.filled(begun.start)
+        else:
+            begun, after = await record.index_fillings.begin(use), None
         return cls(record, vectors, start=begun.start, generation=generation, after=after)
 
     async def write(self, replay: Replay) -> AsyncGenerator[int]:

@@ -171,11 +171,7 @@ class IndexUpkeep:
             generation = await fresh.ready()
             use = replace(use, made=fresh.made)
             replay = Replay(log, fresh, embedder, current.rewriting)
-            filling = (
-                IndexFilling.go_on(self._record, fresh, begun, generation=generation)
-                if begun
-                else await IndexFilling.begin(self._record, fresh, use, generation=generation)
-            )
+            filling = await IndexFilling.begin(self._record, fresh, use, begun, generation=generation)
             async for done in filling.write(replay):
                 yield done
             start = filling.start
@@ -356,11 +352,7 @@ class IndexUpkeep:
         generation = await current.settled()
         with current.writing():
             begun = await record.index_fillings.begun()
-            filling = (
-                IndexFilling.go_on(record, vectors, begun, generation=generation)
-                if begun and begun.name == current.use.name
-                else await IndexFilling.begin(record, vectors, current.use, generation=generation)
-            )
+            filling = await IndexFilling.begin(record, vectors, current.use, begun, generation=generation)
             async for _ in filling.write(replay):
                 pass
             start, _ = await replay.changes(filling.start)
