@@ -41,7 +41,7 @@ lint: install-dev
 	$(BIN)/pyright
 
 test: install-dev
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup --max-worker-restart 1
 
 bench: install-dev
 	$(BIN)/python -m benchmarks
@@ -57,7 +57,7 @@ faults: install-dev
 	$(BIN)/pytest -m faults -n $(PYTEST_WORKERS) --dist loadgroup tests/faults tests/chaos
 
 properties: install-dev
-	HYPOTHESIS_PROFILE=slow $(BIN)/pytest tests/properties
+	HYPOTHESIS_PROFILE=slow $(BIN)/pytest -o faulthandler_timeout=0 tests/properties
 
 # Compatible versions that the tests ran with, for every Python and platform, without any address.
 constraints:

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import threading
 from datetime import datetime
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ _ONE_AT_A_TIME = (
     frozenset(["COSTS", "PRICE_IS"]),
     frozenset(["REPORTS_TO"]),
 )
+# Python 3.11 counts the depth of all threads' syntax trees as one (gh-106905) and fails where two are made at once.
+_PARSING = threading.Lock()
 
 
 def answer(prompt: str) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def answer(prompt: str) -> dict[str, Any]:
             ]
         }
     if (messages := _block(prompt, "CURRENT MESSAGES")) is not None:
-        types: list[dict[str, Any]] = ast.literal_eval(_block(prompt, "ENTITY TYPES") or "[]")
+        with _PARSING:
+            types: list[dict[str, Any]] = ast.literal_eval(_block(prompt, "ENTITY TYPES") or "[]")
         return _extraction(messages, {one["entity_type_name"]: one["entity_type_id"] for one in types})
     return {"answer": "ready"}
 

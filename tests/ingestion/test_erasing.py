@@ -88,6 +88,11 @@ class Memory:
         await self.keeper.flush()
 
 
+def _pieces(version_id: UUID) -> tuple[str, str]:
+    """Long parts of an id, one of which is to be read also where LZ4 refers to earlier bytes for some of it."""
+    return str(version_id)[:8], str(version_id)[-12:]
+
+
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -149,13 +154,13 @@ async def test_no_file_of_the_data_folder_holds_what_was_forgotten_once_it_was_e
     before = memory.holding(CANARY, f"{CANARY}-end")
     assert any(name.startswith("postgres/base/") for name in before), before
     assert any(name.startswith("postgres/pg_wal/") for name in before), before
-    assert any(name.startswith("vectors/") for name in memory.holding(str(version_id)))
+    assert any(name.startswith("vectors/") for name in memory.holding(*_pieces(version_id)))
     await memory.forget(version_id)
     await memory.checkpoint()
     assert memory.holding(CANARY) != []
     assert await memory.eraser().run(now=True) == 1
     assert memory.holding(CANARY) == []
-    assert [name for name in memory.holding(str(version_id)) if name.startswith("vectors/")] == []
+    assert [name for name in memory.holding(*_pieces(version_id)) if name.startswith("vectors/")] == []
     assert await memory.keeper.vectors.count() == 20
     assert len(await notes.visible_texts(memory.record)) == 20
     assert (await memory.record.erasures.open()).number == 0
