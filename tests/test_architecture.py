@@ -14,7 +14,7 @@ PACKAGES = {"apex_mcp": REPOSITORY / "apex_mcp", "apex_worker": REPOSITORY / "wo
 
 # From the bottom up. A module may import what stands in its own layer and in those below; the longest name counts.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("apex_mcp", "apex_mcp.errors", "apex_mcp.models", "apex_mcp.ids", "apex_mcp.times", "apex_mcp.batches",
+    ("apex_mcp", "apex_mcp.errors", "apex_mcp.models", "apex_mcp.ids", "apex_mcp.times", "apex_mcp.batches", "apex_mcp.wording",
      "apex_mcp.settings", "apex_mcp.config_file", "apex_mcp.caller", "apex_mcp.views", "apex_mcp.paging",
      "apex_mcp.child_process", "apex_mcp.faults", "apex_mcp.left_overs", "apex_mcp.logs", "apex_mcp.signals",
      "apex_mcp.addresses"),

@@ -12,6 +12,7 @@ from apex_mcp.cli.daemon import daemon, is_absent
 from apex_mcp.cli.output import AsJson, Output, reports_errors
 from apex_mcp.errors import ApexError
 from apex_mcp.views import ExportView, ImportView
+from apex_mcp.wording import byte_size, counted
 
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
@@ -61,15 +62,15 @@ def export(
 
 def _exported(made: ExportView) -> str:
     lines = [
-        f"{_number(made.documents, 'document')} ({_number(made.versions, 'version')}) of "
-        f"{', '.join(made.namespaces) or 'no memory'} in {made.path}, {made.bytes / 1e6:.1f} MB"
+        f"{counted(made.documents, 'document')} ({counted(made.versions, 'version')}) of "
+        f"{', '.join(made.namespaces) or 'no memory'} in {made.path}, {byte_size(made.bytes)}"
     ]
     if made.originals is not None:
         lines.append(
-            f"{_number(made.originals, 'original file')}, {made.originals_missing} not there or changed"
+            f"{counted(made.originals, 'original file')}, {made.originals_missing} not there or changed"
         )
     if made.pending_ingestions:
-        lines.append(f"{_number(made.pending_ingestions, 'ingestion')} not over yet, and not in it")
+        lines.append(f"{counted(made.pending_ingestions, 'ingestion')} not over yet, and not in it")
     return "\n".join(lines)
 
 
@@ -100,14 +101,14 @@ def _imported(result: ImportView) -> str:
     counts = [f"{number} {_FATES[fate]}" for fate, number in result.documents.items() if number]
     lines = [
         f"documents into {', '.join(result.namespaces) or 'no memory'}: {', '.join(counts) or 'none'} "
-        f"({_number(result.versions, 'version')} stored)"
+        f"({counted(result.versions, 'version')} stored)"
     ]
     if result.versions and not result.times_kept:
         lines.append(
             "this memory held something already: for `known_at`, what was imported is known from now on"
         )
     if result.waiting_for_vectors:
-        lines.append(f"{_number(result.waiting_for_vectors, 'passage')} wait for their vectors")
+        lines.append(f"{counted(result.waiting_for_vectors, 'passage')} wait for their vectors")
     return "\n".join(lines)
 
 
@@ -124,14 +125,12 @@ def backup(
     try:
         with daemon(output) as client, _bar(output) as advance:
             for size in client.stream("backup", path=str(path), force=force):
-                advance(f"backing up: {size / 1e6:.0f} MB", 0, 0)
+                advance(f"backing up: {byte_size(size)}", 0, 0)
     except KeyboardInterrupt:
         output.note("interrupted: no backup was made")
         raise typer.Exit(130) from None
     made = {"path": str(path), "bytes": size}
-    output.show(
-        made, lambda: f"{path}, {size / 1e6:.1f} MB; without secrets and indexes, which are made anew"
-    )
+    output.show(made, lambda: f"{path}, {byte_size(size)}; without secrets and indexes, which are made anew")
 
 
 @reports_errors
@@ -189,10 +188,6 @@ def _end_daemon(output: Output) -> None:
     except ApexError as error:
         if not is_absent(error):
             raise
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from apex_mcp.views import (
     Source,
     StatsView,
 )
+from apex_mcp.wording import byte_size, counted
 
 _ID_COLUMNS = frozenset({"id", "document", "ingestion"})
 
@@ -238,7 +239,7 @@ _WITHOUT_UNIT = {
 
 def _readable(name: str, value: Any) -> str:
     if name.endswith("_bytes"):
-        return f"{value / 1e6:.0f} MB" if value < 1e9 else f"{value / 1e9:.1f} GB"
+        return byte_size(value)
     if name.endswith("_seconds"):
         return duration(value)
     if name.endswith("_ms"):
@@ -254,11 +255,6 @@ def duration(seconds: float) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
     first = next((place for place, (count, _) in enumerate(parts) if count), 3)
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """A number with its noun: `1 entity`, `2 entities`."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def fields(data: Mapping[str, Any]) -> RenderableType:

@@ -22,6 +22,7 @@ from apex_mcp.views import (
     Source,
     StatsView,
 )
+from apex_mcp.wording import counted
 
 _EXCERPT_CHARS = 160
 _FACTS_SHOWN = 12
@@ -72,13 +73,13 @@ def _counts(view: IngestionView) -> str:
     if view.state is not IngestionState.READY:
         return ""
     parts = [f"version {view.version}"] if view.version is not None else []
-    counted = (
-        ("chunks", view.chunks),
-        ("pages", view.pages),
-        ("entities", view.entities),
-        ("facts", view.facts),
+    counts = (
+        (view.chunks, "chunk", "chunks"),
+        (view.pages, "page", "pages"),
+        (view.entities, "entity", "entities"),
+        (view.facts, "fact", "facts"),
     )
-    parts.extend(f"{count} {name}" for name, count in counted if count)
+    parts.extend(counted(count, one, many) for count, one, many in counts if count)
     return f" ({', '.join(parts)})" if parts else ""
 
 
@@ -161,13 +162,13 @@ def entities(view: EntityList) -> str:
 
 def _entity(view: EntityView) -> Iterable[str]:
     aliases = f", also {', '.join(view.aliases)}" if view.aliases else ""
-    yield f"{view.name} ({view.type}{aliases}), {view.mentions} mentions, entity {view.entity_id}"
+    yield f"{view.name} ({view.type}{aliases}), {counted(view.mentions, 'mention')}, entity {view.entity_id}"
     for other in view.merged_from:
         yield f"  the same as {other.name} (by {other.reason}), entity {other.entity_id}"
     for fact in view.facts[:_FACTS_SHOWN]:
         yield f"- {_fact(fact)}"
     if len(view.facts) > _FACTS_SHOWN:
-        yield f"- and {len(view.facts) - _FACTS_SHOWN} more facts"
+        yield f"- and {counted(len(view.facts) - _FACTS_SHOWN, 'more fact')}"
     if view.sources:
         yield f"  sources: {'; '.join(dict.fromkeys(_source(source) for source in view.sources))}"
 
@@ -221,17 +222,21 @@ def forgetting(view: ForgetView) -> str:
     head = "Forgotten from" if view.forgotten else "Nothing is forgotten yet. This would go from"
     lines = [f"{head} namespace {view.namespace}:"]
     if view.documents:
-        counts = f"{view.documents} documents, {view.versions} versions, {view.passages} passages"
+        counts = ", ".join((
+            counted(view.documents, "document"),
+            counted(view.versions, "version"),
+            counted(view.passages, "passage"),
+        ))
         lines += [f"- {counts}:", *(f"  {_named(one)}" for one in view.first_documents)]
     if view.ingestions_cancelled:
-        lines.append(f"- {view.ingestions_cancelled} unfinished ingestions")
-    lines += _some(view.entities, "entities", view.first_entities)
-    lines += _some(view.facts, "facts", view.first_facts)
+        lines.append(f"- {counted(view.ingestions_cancelled, 'unfinished ingestion')}")
+    lines += _some(view.entities, "entity", "entities", view.first_entities)
+    lines += _some(view.facts, "fact", "facts", view.first_facts)
     if view.entities_shared or view.facts_shared:
         kept = f": {', '.join(view.first_entities_shared)}" if view.first_entities_shared else ""
         lines.append(
-            f"Other documents name them, too, so these stay: {view.entities_shared} entities, "
-            f"{view.facts_shared} facts{kept}"
+            "Other documents name them, too, so these stay: "
+            f"{counted(view.entities_shared, 'entity', 'entities')}, {counted(view.facts_shared, 'fact')}{kept}"
         )
     if view.mentioned_in:
         lines.append(
@@ -257,9 +262,9 @@ def _named(one: ForgottenDocument) -> str:
     return f"{one.title or one.key} | document {one.document_id}"
 
 
-def _some(count: int, what: str, first: Sequence[str]) -> list[str]:
+def _some(count: int, one: str, many: str, first: Sequence[str]) -> list[str]:
     more = ", ..." if count > len(first) else ""
-    return [f"- {count} {what}: {', '.join(first)}{more}"] if count else []
+    return [f"- {counted(count, one, many)}: {', '.join(first)}{more}"] if count else []
 
 
 def stats(view: StatsView) -> str:
@@ -269,8 +274,14 @@ def stats(view: StatsView) -> str:
     )
     lines = [
         f"apex-mcp {view.version}, namespace {view.namespace} (all: {', '.join(view.namespaces) or 'none'})",
-        f"{view.documents} documents, {view.versions} versions, {view.chunks} chunks, "
-        f"{view.entities} entities, {view.facts} facts; ingestions: {running}",
+        ", ".join((
+            counted(view.documents, "document"),
+            counted(view.versions, "version"),
+            counted(view.chunks, "chunk"),
+            counted(view.entities, "entity", "entities"),
+            counted(view.facts, "fact"),
+        ))
+        + f"; ingestions: {running}",
         *_enrichments(view),
         "stores: " + ", ".join(_store(store.name, store.state, store.detail) for store in view.stores),
         f"embedder: {view.embedder}",

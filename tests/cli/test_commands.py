@@ -529,7 +529,7 @@ def test_status_is_for_people() -> None:
     assert [" ".join(line.split()) for line in capture.get().splitlines()] == [
         "pid 7",
         "uptime 1 h 2 min",
-        "memory 150 MB",
+        "memory 150.0 MB",
         "data 2.4 GB",
         "longest pause 12.5 ms",
         "service state pid memory",

@@ -290,7 +290,7 @@ async def test_resources_show_documents_entities_and_ingestions(open_client: Ope
             [content] = (await client.read_resource(uri)).contents
             texts.append(content.model_dump()["text"])
     assert ">>>Ada <<<leads sales." in texts[0]
-    assert "Ada (person), 1 mentions" in texts[1]
+    assert "Ada (person), 1 mention" in texts[1]
     assert texts[2].startswith("ready: note")
 
 
@@ -327,7 +327,7 @@ async def test_forgetting_tells_first_what_would_go_and_does_it_once_it_is_confi
         assert data_of(would)["forgotten"] is False
         assert len(notebook.texts) == 1
         assert "Tea | document " in text_of(would)
-        assert "stay: 1 entities, 0 facts: ACME" in text_of(would)
+        assert "stay: 1 entity, 0 facts: ACME" in text_of(would)
         assert "backup monday.tar" in text_of(would)
         assert text_of(would).endswith("confirm=true.")
         done = await client.call_tool("forget", {**target, "confirm": True})

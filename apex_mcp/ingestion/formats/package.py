@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from apex_mcp.errors import Code, InputError
 from apex_mcp.ingestion.formats.reading import malformed, password_protected
+from apex_mcp.wording import byte_size
 
 # Real documents stay far below: XML shrinks to a tenth or a twentieth, 3,000 pages unpack to some 100 MB.
 _MAX_UNPACKED_BYTES = 1_000_000_000
@@ -40,7 +41,7 @@ class Package:
         bomb = unpacked > _FREE_UNPACKED_BYTES and unpacked > _MAX_RATIO * len(data)
         if bomb or unpacked > _MAX_UNPACKED_BYTES or len(members) > _MAX_MEMBERS:
             raise InputError(
-                f"{label} of {_size(len(data))} would unpack to {_size(unpacked)} in {len(members)} parts",
+                f"{label} of {byte_size(len(data))} would unpack to {byte_size(unpacked)} in {len(members)} parts",
                 code=Code.TOO_LARGE,
                 unchanged="nothing was stored; nothing was unpacked",
                 next_step="split the document, or export it as PDF",
@@ -106,7 +107,3 @@ def resolve(folder: str, target: str) -> str:
     """The member that a relative address means."""
     path = unquote(target.partition("#")[0])
     return posixpath.normpath(path.lstrip("/") if path.startswith("/") else posixpath.join(folder, path))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
