@@ -1,89 +1,47 @@
 """Whether a text holds a name: what a model names that stands nowhere in what it read is not the text's."""
 
-import re
-import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 from apex_mcp.ids import core_name, normalise_name
 from apex_mcp.ingestion.enriching.names import PERSON, person_words
+from apex_mcp.ingestion.enriching.terms import SMALL, Term, is_word, telling, terms_of
 
-_WORD = re.compile(r"[^\W_]+")
-_NUMBER_OR_WORD = re.compile(r"(?P<number>(?<!\d[.,])\d+(?:[.,]\d+)*)|[^\W\d_][^\W_]*")
-_SMALL = frozenset(
-    "a an the of and for in on at to by s de la le der die das und von für et du des el los y".split()
-)
-# Of shorter words an ending is too much of the word.
-_INFLECTED = 5
-_ENDING = 2
-_QUANTITIES = (
-    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<=\d):00(?!\d)"), ""),
-    (re.compile(r"(?<=\d) ?%|\bper cent\b|\bpct\b"), " percent"),
-    (re.compile(r"(?<=\d)(?:st|nd|rd|th)\b"), ""),
-    (re.compile(r"(?<=\d) (?:of|de)\b"), ""),
-    (re.compile(r"(?<=\d)(?=[^\W\d_])"), " "),
-)
-_UNITS = {
-    spelling: spellings.split()[0]
-    for spellings in (
-        "kilogram kilograms kg",
-        "kilometer kilometers kilometre kilometres km",
-        "meter meters metre metres m",
-        "mile miles mi",
-        "hour hours h",
-        "minute minutes min",
-    )
-    for spelling in spellings.split()
-}
-# A value's words stand beside each other, but for some small ones.
+# The words of a value or of a description stand beside each other, but for some.
 _MOST_BETWEEN = 3
-# Scripts that write no spaces between words come behind these.
-_FIRST_WITHOUT_SPACES = "\u0e00"
-
-
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A number or word, with the words right before and right behind it; "" where something else stands there."""
-
-    text: str
-    is_number: bool
-    before: str
-    behind: str
-
-    def stands_as(self, other: "_Term") -> bool:
-        """Whether a value's term is the other, of a text."""
-        if not self.is_number:
-            return _is(self.text, other.text)
-        beside = (other.before, other.behind)
-        return self.text == other.text and (not self.behind or any(_is(self.behind, one) for one in beside))
+_MOST_COORDINATED = 6
+_AND = frozenset("and or und oder et ou y o e".split())
 
 
 class Grounding:
-    """The words of passages, each with the title of their document.
+    """The words of passages, each with the title of their document and its headings.
 
     Args:
-        texts: the passages.
-        above: the document's title.
+        texts: each passage, and what stands above it.
         known_names: names that earlier passages gave: these may be cut to their last word.
     """
 
-    def __init__(self, texts: Sequence[str], *, above: str = "", known_names: Sequence[str] = ()) -> None:
-        self._texts = [_folded(f"{above}\n{text}") for text in texts]
-        self._words = [frozenset(_WORD.findall(text)) for text in self._texts]
+    def __init__(self, texts: Sequence[tuple[str, str]], *, known_names: Sequence[str] = ()) -> None:
+        self._given = texts
         self._known = frozenset(map(normalise_name, known_names))
 
     def holds(self, name: str, type_: str) -> bool:
-        """Whether one passage has all words of the name, in any order and inflected; of a person's, the last one."""
-        words = _telling_words(core_name(name))
+        """Whether one passage names it, in any order and inflected; what stands above may give a part of the name.
+
+        Of a person the last name is enough, but for a given name that the passage has elsewhere only.
+        """
+        words = telling(terms_of(core_name(name)))
+        if normalise_name(name) in self._known:
+            return any(text.places_of(words[-1]) for pair in self._texts for text in pair)
         if type_ == PERSON and len(person := person_words(name)) > 1:
-            words = _WORD.findall(_folded(person[-1])) or words
-        elif normalise_name(name) in self._known:
-            words = words[-1:]
-        return bool(words) and any(
-            all(self._has(place, word) for word in words) for place in range(len(self._texts))
+            return self._holds_person(*telling(terms_of(f"{person[0]} {person[-1]}")))
+        written = telling(terms_of(name))
+        most = 0 if all(term.is_capital or term.readings for term in written) else _MOST_BETWEEN
+        return any(
+            above.has_run(spelled, most) or body.has_run(spelled, most, above.runs(spelled, most))
+            for spelled in (words, written)
+            for above, body in self._texts
         )
 
     def says(self, value: str) -> bool:
@@ -91,67 +49,132 @@ class Grounding:
 
         Numbers stand there whole, each beside the word that the value has right behind it ("3 May", "May 3").
         """
-        terms = _terms(_folded(value))
-        terms = [term for term in terms if term.text not in _SMALL] or terms
-        return bool(terms) and any(
-            all(any(term.stands_as(other) for other in window) for term in terms)
-            for text in self._terms
-            for window in _windows(text, len(terms) + _MOST_BETWEEN)
-        )
+        terms = telling(terms_of(value))
+        return bool(terms) and any(text.has_near(terms) for pair in self._texts for text in pair)
+
+    def _holds_person(self, given: Term, *last: Term) -> bool:
+        for above, body in self._texts:
+            for text in (above, body):
+                if not all(text.places_of(term) for term in last):
+                    continue
+                if not text.places_of(given) or text.has_run([given, *last], 0, is_person=True):
+                    return True
+        return False
 
     @cached_property
-    def _terms(self) -> list[list[_Term]]:
-        return [_terms(text) for text in self._texts]
-
-    def _has(self, place: int, word: str) -> bool:
-        words = self._words[place]
-        return word in words or any(_is(word, other) for other in words)
+    def _texts(self) -> list[tuple["_Text", "_Text"]]:
+        above = {above: _Text(above) for above, _ in self._given}
+        return [(above[over], _Text(text)) for over, text in self._given]
 
 
-def _is(word: str, other: str) -> bool:
-    """Whether a word of a name is one of a text, inflected or not."""
-    if word == other:
-        return True
-    if max(word) >= _FIRST_WITHOUT_SPACES:
-        return word in other
-    if len(word) < _INFLECTED or not word.isalpha():
-        return other == f"{word}s" or (len(word) > 2 and other == word.removesuffix("s"))
-    return other.startswith(word[:-_ENDING]) and len(other) <= len(word) + _ENDING
+class _Text:
+    def __init__(self, text: str) -> None:
+        self._terms = terms_of(text)
+        self._words: dict[str, list[int]] = defaultdict(list)
+        self._numbers: dict[str, list[int]] = defaultdict(list)
+        for at, term in enumerate(self._terms):
+            if not term.readings:
+                self._words[term.text].append(at)
+            for reading in term.readings:
+                self._numbers[reading.value].append(at)
+        self._found: dict[Term, list[int]] = {}
 
+    def places_of(self, term: Term) -> list[int]:
+        """Where a term of a name or a value stands."""
+        if term not in self._found:
+            self._found[term] = self._numbered(term) if term.readings else self._worded(term.text)
+        return self._found[term]
 
-def _telling_words(name: str) -> list[str]:
-    words = _WORD.findall(_folded(name))
-    return [word for word in words if word not in _SMALL] or words
+    def has_near(self, terms: Sequence[Term]) -> bool:
+        """Whether all terms stand within a few words more than they are."""
+        marks = self._marks(terms)
+        if len({which for _, which in marks}) < len(terms):
+            return False
+        last: dict[int, int] = {}
+        for at, which in marks:
+            last[which] = at
+            if len(last) == len(terms) and at - min(last.values()) < len(terms) + _MOST_BETWEEN:
+                return True
+        return False
 
-
-def _terms(folded: str) -> list[_Term]:
-    """Quantities in one spelling: "20%", "2,000", "3:00 PM"."""
-    for pattern, spelling in _QUANTITIES:
-        folded = pattern.sub(spelling, folded)
-    found = list(_NUMBER_OR_WORD.finditer(folded))
-    texts = [_UNITS.get(match.group(), match.group()) for match in found]
-    beside = [folded[one.end() : other.start()] in (" ", "-") for one, other in pairwise(found)]
-    words = [
-        "" if match["number"] or text in _SMALL else text for match, text in zip(found, texts, strict=True)
-    ]
-    return [
-        _Term(
-            text=text,
-            is_number=bool(found[at]["number"]),
-            before=words[at - 1] if at and beside[at - 1] else "",
-            behind=words[at + 1] if at < len(beside) and beside[at] else "",
+    def has_run(
+        self,
+        terms: Sequence[Term],
+        most: int,
+        elsewhere: Sequence[frozenset[int]] = (),
+        *,
+        is_person: bool = False,
+    ) -> bool:
+        """Whether all terms stand together, but for those that one run elsewhere has."""
+        missing = [frozenset(range(len(terms))) - run for run in (frozenset[int](), *elsewhere)]
+        return bool(terms) and any(
+            one <= run for run in self.runs(terms, most, is_person=is_person) for one in missing
         )
-        for at, text in enumerate(texts)
-    ]
 
+    def runs(self, terms: Sequence[Term], most: int, *, is_person: bool = False) -> list[frozenset[int]]:
+        """Which terms stand together, for each place where some do."""
+        return list(dict.fromkeys(self._runs(terms, most, is_person)))
 
-def _windows(terms: list[_Term], width: int) -> Iterator[list[_Term]]:
-    """All runs of `width` terms, or the whole where it is shorter."""
-    for start in range(max(1, len(terms) - width + 1)):
-        yield terms[start : start + width]
+    def _runs(self, terms: Sequence[Term], most: int, is_person: bool) -> Iterator[frozenset[int]]:
+        run: set[int] = set()
+        before = None
+        for mark in self._marks(terms):
+            if before and not self._joined(before, mark, terms, most, is_person):
+                yield frozenset(run)
+                run = set()
+            run.add(mark[1])
+            before = mark
+        if run:
+            yield frozenset(run)
 
+    def _joined(
+        self,
+        first: tuple[int, int],
+        second: tuple[int, int],
+        terms: Sequence[Term],
+        most: int,
+        is_person: bool,
+    ) -> bool:
+        """Whether two words of a name stand in the text as words of one name."""
+        (start, one), (end, other) = first, second
+        between = self._terms[start + 1 : min(end, start + 2 + _MOST_COORDINATED)]
+        if len(between) > _MOST_COORDINATED:
+            return False
+        foreign = [term for term in between if term.text not in SMALL and term.text not in _AND]
+        if most and not (terms[one].readings or terms[other].readings):
+            return len(foreign) <= most
+        gaps = [term.gap for term in self._terms[start + 1 : end + 1]]
+        if any(self._ends_sentence(at) for at in range(start + 1, end + 1)):
+            return False
+        has_and = any(term.text in _AND for term in between) or any(gap.strip() in ("&", "/") for gap in gaps)
+        if not has_and and not any("," in gap for gap in gaps):
+            # "Johann Sebastian Bach" is a Johann Bach.
+            return not foreign or (is_person and len(foreign) == 1 and foreign[0].is_capital)
+        if one > other:
+            return is_person and not between
+        if not foreign:
+            return True
+        # "Ada and Jonas Lindqvist", "Contracts 117 and 118"
+        behind_first = between[0].text in _AND or gaps[0].strip() in (",", "&", "/")
+        before_second = between[-1].text in _AND or gaps[-1].strip() in ("&", "/")
+        return has_and and (behind_first or (before_second and bool(terms[other].readings)))
 
-def _folded(text: str) -> str:
-    """In small letters, without accents and quotes."""
-    apart = unicodedata.normalize("NFKD", normalise_name(re.sub(r"['\u2019]s\b", "", text)))
-    return "".join(letter for letter in apart if not unicodedata.combining(letter))
+    def _ends_sentence(self, at: int) -> bool:
+        """Whether a sentence ends before a term: a dot behind three letters may belong to an abbreviation."""
+        term, before = self._terms[at], self._terms[at - 1]
+        return term.is_capital and term.gap[:1] in tuple(".!?;") and len(before.text) > 3
+
+    def _marks(self, terms: Sequence[Term]) -> list[tuple[int, int]]:
+        """Where the terms stand and which they are, in order."""
+        return sorted((at, which) for which, term in enumerate(terms) for at in self.places_of(term))
+
+    def _worded(self, word: str) -> list[int]:
+        return [at for other, places in self._words.items() if is_word(word, other) for at in places]
+
+    def _numbered(self, term: Term) -> list[int]:
+        return [
+            at
+            for reading in term.readings
+            for at in self._numbers.get(reading.value, ())
+            if any(reading.stands_as(other) for other in self._terms[at].readings)
+        ]

@@ -12,6 +12,20 @@ _ANYTHING = "Thing"
 _TITLES = frozenset(
     "mr mrs ms miss dr prof professor sir madam herr frau dipl ing monsieur madame mme mlle m señor señora sr sra".split()
 )
+_ARTICLES = frozenset(
+    "the a an its our your their his her this that der die das ein eine unser unsere le la les l el los las".split()
+)
+_KINDS = frozenset(
+    "agency applicant association authority bank board borrower branch bureau buyer carrier chair chairman chairwoman "
+    "church city client college commission committee company consortium contract contractor corporation council court customer "
+    "department developer director distributor employee employer firm foundation fund government group guarantor holder hospital "
+    "institute institution insurer investor issuer landlord lender lessee lessor licensee licensor manager manufacturer ministry "
+    "operator organisation organization owner parent partner party plaintiff defendant president producer product project "
+    "provider publisher purchaser recipient retailer school secretary seller shareholder society state subcontractor subsidiary "
+    "supplier team tenant town trust trustee union university vendor agreement ceo cfo coo cto managing executive chief officer "
+    "bezirk firma gesellschaft auftraggeber auftragnehmer käufer verkäufer mieter vermieter kunde lieferant "
+    "société banque fournisseur acheteur vendeur client empresa banco proveedor cliente".split()
+)
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _NUMBER = re.compile(r"\d+")
 
@@ -45,3 +59,13 @@ def person_words(name: str) -> list[str]:
     last, comma, first = normalise_name(name).partition(",")
     words = _WORD.findall(f"{first} {last}" if comma else last)
     return [word for word in words if word not in _TITLES]
+
+
+def says_only_what_kind(name: str) -> bool:
+    """Whether others of its kind are called so too: "the Bank", "our company", "Supplier"."""
+    words = _WORD.findall(name)
+    has_article = bool(words) and words[0].casefold() in _ARTICLES
+    return all(
+        normalise_name(word) in _KINDS or (has_article and word.islower())
+        for word in words[1 if has_article else 0 :]
+    )

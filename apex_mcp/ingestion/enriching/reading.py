@@ -12,8 +12,10 @@ from typing import Any, cast
 
 from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.enriching.grounding import Grounding
+from apex_mcp.ingestion.enriching.names import says_only_what_kind
 from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.enriching.protocol import Passage, PassageGroup
+from apex_mcp.ingestion.enriching.times import SaidTimes
 from apex_mcp.ingestion.extraction.dates import find_dates, says_without_year
 from apex_mcp.ingestion.extraction.money import find_money
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
@@ -31,6 +33,7 @@ _NO_NAMES = frozenset(
     "thing".split()
 )
 _MIDNIGHT = re.compile(r"(?<=-\d\d)T00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?$")
+_MONTH = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])")
 _NUMBER_GOES_ON = re.compile(r"(?<=\d[.,])(?=\d)|(?<=\d)(?=[.,]\d)")
 _DATE = re.compile(
     r"\d{4}(?:-\d\d){0,2}(?:T[\d:.Z+-]+)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
@@ -85,19 +88,19 @@ def read_ended(answer: Mapping[str, Any], olders: Sequence[int]) -> list[tuple[i
 class _Reader:
     def __init__(self, group: PassageGroup, ontology: Ontology) -> None:
         self._ontology = ontology
-        self._places = _Places(group.passages)
+        self._places = _Places(group.title, group.passages)
         self._year = group.reference_time.year if group.reference_time else None
         self._said = (
             group.title,
             *(said for passage in group.passages for said in (*passage.heading_path, passage.text)),
         )
+        self._times = SaidTimes(self._said, group.reference_time)
         self._grounding = Grounding(
-            [" ".join((*passage.heading_path, passage.text)) for passage in group.passages],
-            above=group.title,
+            [("\n".join((group.title, *passage.heading_path)), passage.text) for passage in group.passages],
             known_names=group.known_names,
         )
         self._ungrounded: dict[str, _Entity] = {}
-        self._dropped_facts = 0
+        self._dropped = 0
         self._entities: dict[str, _Entity] = {}
         self._by_alias: dict[str, str] = {}
         self._facts: dict[tuple[object, ...], ExtractedFact] = {}
@@ -120,12 +123,7 @@ class _Reader:
     def drop_ungrounded(self) -> None:
         """Leave out what the passages do not name: a model was talked into it, or knows it from elsewhere."""
         for key, entity in list(self._entities.items()):
-            # An alias was taken only where a passage has it.
-            if not (
-                entity.aliases
-                or self._places.naming(entity.name)
-                or self._grounding.holds(entity.name, entity.type)
-            ):
+            if not self._is_grounded(entity):
                 self._ungrounded[key] = self._entities.pop(key)
 
     def take_fact(self, item: Mapping[str, Any]) -> None:
@@ -137,7 +135,7 @@ class _Reader:
         if self._ontology.turned(relation):
             ends.reverse()
         if any(normalise_name(_amount(end) or end) in self._ungrounded for end in ends):
-            self._dropped_facts += 1
+            self._dropped += 1
             return
         subject, target = self._named(ends[0]), self._named(ends[1])
         predicate = self._ontology.predicate_of(relation) or self._stated(sentence, *ends)
@@ -148,7 +146,7 @@ class _Reader:
         if subject is None or not predicate:
             return
         if not (target or value):
-            self._dropped_facts += self._may_be_value(ends[1], predicate)
+            self._dropped += self._may_be_value(ends[1], predicate)
             return
         indices = item.get("episode_indices")
         ordinal = self._places.of_fact(
@@ -162,7 +160,7 @@ class _Reader:
         subject.ordinals.add(ordinal)
         if target:
             target.ordinals.add(ordinal)
-        valid_at, invalid_at = _time(item.get("valid_at")), _time(item.get("invalid_at"))
+        valid_at, invalid_at = self._time(item.get("valid_at")), self._time(item.get("invalid_at"))
         if valid_at and invalid_at and invalid_at <= valid_at:
             invalid_at = None
         fact = ExtractedFact(
@@ -193,15 +191,45 @@ class _Reader:
         return Extraction(
             entities=tuple(entities),
             facts=tuple(self._facts.values()),
-            ungrounded=len(self._ungrounded) + self._dropped_facts,
+            ungrounded=len(self._ungrounded) + self._dropped,
         )
 
     def _add_alias(self, entity: _Entity, key: str, alias: str) -> None:
-        """An alias that the passages hold: others are what a model knows, or thinks to know."""
+        """An alias that the passages hold: others are what a model knows, or thinks to know.
+
+        One that says only what kind of thing it is ("the Bank") means it in this answer alone.
+        """
         spelled = normalise_name(alias)
-        if spelled != key and _names_something(spelled) and self._places.naming(alias):
+        if spelled == key or not _names_something(spelled) or not self._places.naming(alias):
+            return
+        self._by_alias.setdefault(spelled, key)
+        if not says_only_what_kind(alias):
             entity.aliases.setdefault(spelled, alias)
-            self._by_alias.setdefault(spelled, key)
+
+    def _is_grounded(self, entity: _Entity) -> bool:
+        if entity.type == _AMOUNT:
+            return self._says(entity.name)
+        # An alias was taken only where a passage has it. "5 million" stands in "$5 million" too, and is not said there.
+        named = entity.aliases or (not entity.name[:1].isdigit() and self._places.naming(entity.name))
+        return bool(named) or self._grounding.holds(entity.name, entity.type)
+
+    def _says(self, value: str) -> bool:
+        """Whether the passages say a quantity, a date, a role or a state, spelled in any way."""
+        if _amount(value):
+            return self._places.has_value(value)
+        if date := _date(value):
+            return self._places.has_value(date) or any(
+                says_without_year(text, date, self._year) for text in self._said
+            )
+        return self._grounding.says(value)
+
+    def _time(self, given: Any) -> datetime | None:
+        """A time that the passages give."""
+        time = _time(given)
+        if time is None or self._times.hold(time):
+            return time
+        self._dropped += 1
+        return None
 
     def _named(self, name: str) -> _Entity | None:
         key = normalise_name(_amount(name) or name)
@@ -214,24 +242,11 @@ class _Reader:
         """
         if not self._may_be_value(text, predicate):
             return ""
-        amount, plain = _amount(text), _MIDNIGHT.sub("", text)
-        value = amount or plain
-        held = self._places.naming(value) or (
-            not amount and (self._grounding.says(value) or self._says_without_its_year(value))
-        )
-        return value if held else ""
+        value = _amount(text) or _MIDNIGHT.sub("", text)
+        return value if self._says(value) else ""
 
     def _may_be_value(self, text: str, predicate: str) -> bool:
         return predicate in self._ontology.of_anything or re.search(r"\d", text) is not None
-
-    def _says_without_its_year(self, value: str) -> bool:
-        """Whether a date of the document's own year stands there without it: "3 May 2024" or "2024-05-03" as "3 May"."""
-        found = list(find_dates(value))
-        if len(found) != 1 or found[0].surface != value or found[0].since is None:
-            return False
-        return found[0].since.year == self._year and any(
-            says_without_year(text, found[0].name) for text in self._said
-        )
 
     def _type(self, item: Mapping[str, Any], name: str) -> str:
         number = item.get("entity_type_id")
@@ -261,18 +276,14 @@ class _Reader:
 class _Places:
     """Which passage names what."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, title: str, passages: Sequence[Passage]) -> None:
         self._ordinals = [passage.ordinal for passage in passages]
         self._texts = [
             normalise_name(f"{' '.join(passage.heading_path)}\n{passage.text}") for passage in passages
         ]
         self._words = [frozenset(re.findall(r"\w+", text)) for text in self._texts]
-        self._values = [
-            frozenset(
-                normalise_name(one.name) for find in (find_money, find_dates) for one in find(passage.text)
-            )
-            for passage in passages
-        ]
+        self._values = [_values("\n".join((*passage.heading_path, passage.text))) for passage in passages]
+        self._all_values = _values(title).union(*self._values)
         self._found: dict[str, frozenset[int]] = {}
 
     @property
@@ -282,6 +293,10 @@ class _Places:
     def naming(self, *names: str) -> set[int]:
         """Ordinals of the passages that hold one of the names."""
         return {self._ordinals[position] for name in names for position in self._positions(name)}
+
+    def has_value(self, name: str) -> bool:
+        """Whether an amount of money or a date stands there, under the name that all its spellings share."""
+        return normalise_name(name) in self._all_values
 
     def of_fact(
         self, sentence: str, subject: Sequence[str], target: Sequence[str], indices: Sequence[int]
@@ -364,6 +379,23 @@ def _amount(name: str) -> str:
     """An amount of money under the name that all its spellings share; "" where the name is more or less than one."""
     found = list(find_money(name))
     return found[0].name if len(found) == 1 and (found[0].start, found[0].end) == (0, len(name)) else ""
+
+
+def _date(value: str) -> str:
+    """A date under the name that all its spellings share; "" where the value is more or less than one."""
+    if _MONTH.fullmatch(value):
+        return value
+    found = list(find_dates(value))
+    return found[0].name if len(found) == 1 and found[0].surface == value and found[0].since else ""
+
+
+def _values(text: str) -> frozenset[str]:
+    """The amounts and dates of a text; of a day its month too, and of certain dollars that they are dollars."""
+    names = {one.name for one in find_money(text)}
+    names |= {f"${name[4:]}" for name in names if name.startswith("USD ")}
+    for one in find_dates(text):
+        names |= {one.name, one.name[:7]}
+    return frozenset(map(normalise_name, names))
 
 
 def _without_subject(sentence: str, subject: str) -> str:

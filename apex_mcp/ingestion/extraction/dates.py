@@ -46,10 +46,19 @@ _AFTER_YEAR = re.compile(
     r"|[年년] ?(?P<m3>\d{1,2})[月월](?: ?(?P<d3>\d{1,2})[日일])?"
 )
 _ORDINAL = r"(?:st|nd|rd|th|er|º|\.)?"
-# Neither "May 7, 2019", "May 7-9, 2019", "7 de mayo de 2019" nor "May 1,500".
-_NO_YEAR = (
-    r"(?![\w'’]|[.,]?\d|,? ['’]?\d|(?: ?(?:[-–&]|to|and) ?\d{1,2}+)?[.,]?(?: (?:of|del?))? ['’]?\d{4}(?!\d))"
+# Neither "May 7, 2019", "7 de mayo de 2019" nor "May 1,500".
+_NO_YEAR = r"(?![\w'’]|[.,]?\d|,? ['’]?\d|[.,]?(?: (?:of|del?))? ['’]?\d{4}(?!\d))"
+# "April Jones" and "August Strindberg" are no months, nor is "last May" certainly this year's.
+_IN_MONTH = (
+    r"(?:\b(?i:in|during|im|en|au mois de|late|early|mid|end of)[ -]"
+    r"|\b(?i:of|by|since|until|till|from|through|seit|bis|ab|depuis|desde|hasta) (?=\w++(?! [A-Z][a-z])))"
 )
+_OTHER = r"(?:last|next|previous|following|prior|preceding|letzt\w*|nächst\w*|vorig\w*|derni[eè]re?|prochaine?|pasado|próximo)"
+_OTHER_YEAR = re.compile(
+    rf"\b{_OTHER} (?:fiscal )?(?:year|jahr\w*)|\b(?:year|année|año) (?:before|after|earlier|later|ago|{_OTHER})",
+    re.IGNORECASE,
+)
+_SENTENCE_ENDS = re.compile(r"(?:(?<=[^\W\d_]{2}[.!?])|(?<=\d{4}[.!?]))\s+(?=[A-Z])|\n\s*\n")
 _QUARTER_WORDS = {"first": 1, "second": 2, "third": 3, "fourth": 4}
 _WINDOW = 34
 
@@ -92,20 +101,44 @@ def find_dates(text: str) -> Iterator[Mention]:
                 yield mention
 
 
-def says_without_year(text: str, name: str) -> bool:
-    """Whether a text has a day, month or quarter, named as `find_dates` does, and no year with it ("May 7", "7. Mai")."""
-    part, _, day = name[5:].partition("-")
+def says_without_year(text: str, name: str, own_year: int | None) -> bool:
+    """Whether a text has a date, named as `find_dates` does, without its year ("May 7", "7. Mai").
+
+    The year is the one that its sentence names elsewhere ("from 3 May to 4 June 2023"), else the document's own.
+    """
+    year, part, day = int(name[:4]), *name[5:].partition("-")[::2]
+    dated = re.compile(rf"(?<!\w)(?<!\d[.,])(?P<said>{_spelled(part, day)}){_NO_YEAR}(?! {_OTHER}\b)")
+    other = re.compile(rf"\b{_OTHER} $", re.IGNORECASE)
+    for sentence in _SENTENCE_ENDS.split(text):
+        plain = " ".join(sentence.split())
+        if not any(
+            not other.search(plain[max(0, said.start() - 12) : said.start()])
+            for said in dated.finditer(plain)
+        ):
+            continue
+        years = {int(one.group()) for one in _YEAR.finditer(plain) if one.group() < "2200"}
+        if years <= {year} and (years or year == own_year) and not _OTHER_YEAR.search(plain):
+            return True
+    return False
+
+
+def months_in(text: str) -> set[int]:
+    """The months that a text names by word."""
+    return {_MONTHS[month] for month in re.findall(rf"(?<![^\W\d_])(?:{_MONTH})(?![^\W_])", text)}
+
+
+def _spelled(part: str, day: str) -> str:
+    """How a day, a month or a quarter is written without its year."""
     if part.startswith("Q"):
-        spelled = part
-    else:
-        months = [month for month, number in _MONTHS.items() if number == int(part)]
-        if day:
-            month = "|".join(months)
-            spelled = rf"(?:{month})\.? {int(day)}{_ORDINAL}|{int(day)}{_ORDINAL}(?: (?:of|de))? (?:{month})"
-        else:
-            month = "|".join(month for month in months if month[0].isupper())
-            spelled = rf"(?:{month})(?:\.? \d{{1,2}}{_ORDINAL})?"
-    return re.search(rf"(?<!\w)(?<!\d[.,])(?:{spelled}){_NO_YEAR}", " ".join(text.split())) is not None
+        return part
+    months = [month for month, number in _MONTHS.items() if number == int(part)]
+    if day:
+        month = "|".join(months)
+        return rf"(?:{month})\.? {int(day)}{_ORDINAL}|{int(day)}{_ORDINAL}(?: (?:of|de))? (?:{month})"
+    month = "|".join(month for month in months if month[0].isupper())
+    return (
+        rf"{_IN_MONTH}(?:{month})|(?:{month})\.? \d{{1,2}}{_ORDINAL}|\d{{1,2}}{_ORDINAL} (?:of )?(?:{month})"
+    )
 
 
 def _year_first(text: str, match: re.Match[str]) -> Mention | None:

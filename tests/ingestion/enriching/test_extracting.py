@@ -135,7 +135,7 @@ async def test_types_that_nobody_knows_become_known_ones(server: OpenAIServer, h
 def answered(*edges: dict[str, Any], entities: list[dict[str, Any]] | None = None) -> list[ExtractedFact]:
     """Facts read from an answer on one passage."""
     named = [{"name": name, "entity_type_id": 1} for name in ("Initech", "Globex", "Jane Doe", "Acme")]
-    text = "Jane Doe, Initech, Globex and Acme. Head of sales, revenue of $5.2 million. On June 24, 1998, and on 3 May."
+    text = "Jane Doe, Initech, Globex and Acme. Head of sales, revenue of $5.2 million. On June 24, 1998. Then on 3 May."
     text += " Fees rose by 20% at 3 pm, for 2,000 units. A route leads past house 66 and the old mill to Acme's holdings."
     text += " It moved up 5 points and has 12 members."
     passages = (Passage(ordinal=0, text=text),)
@@ -272,6 +272,262 @@ def test_a_value_may_have_another_spelling_of_its_unit_or_day(text: str, value: 
     assert kept(text, value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It sold 3,000 units in 12 shops.", "12 units"),
+        ("It sold 3,000 units in 12 shops.", "000 units"),
+        ("It has 1.5 million users.", "1.5 billion users"),
+        ("It has 1.5m users.", "1.5 users"),
+        ("It has 5 million users.", "5"),
+        ("It costs $50 million.", "$50"),
+        ("It costs $5.2M.", "5.2"),
+        ("It earns GBP5m.", "5 meters"),
+        ("It is at 12:30.", "12"),
+        ("It is 3/4 full.", "3"),
+        ("It grew by -5%.", "5%"),
+        ("It lost 5 percent.", "5"),
+        ("Winds of 5 km/h.", "5 km"),
+        ("It weighs 5 kg boxes.", "5 boxes"),
+        ("Revenue of 5.2 million dollars, debt of 3 billion euros.", "€5.2 billion"),
+    ],
+)
+def test_neither_a_part_of_an_amount_nor_parts_of_two_are_kept(text: str, value: str) -> None:
+    assert not kept(text, value)
+    assert not named(text, value, "Amount")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It has 1.5 million users.", "1,500,000 users"),
+        ("It has 1,500,000 users.", "1.5 million users"),
+        ("It has 1.500.000 users.", "1,500,000 users"),
+        ("It has 1 500 000 users.", "1500000 users"),
+        ("It has 1.5m users.", "1.5 million users"),
+        ("It has 1.5 million users.", "1.5m users"),
+        ("It has 5k users.", "5,000 users"),
+        ("It has 10 large ships.", "10 ships"),
+        ("It is 1,80 m tall.", "1.80 m"),
+        ("It runs at 80 km/h.", "80 kilometers per hour"),
+        ("It costs USD 1.5m.", "$1.5 million"),
+        ("It costs 50 dollars a month.", "$50 a month"),
+        ("It fell by \u22125%.", "-5%"),
+        ("It is at 12:30.", "12:30"),
+    ],
+)
+def test_an_amount_may_be_written_in_another_way(text: str, value: str) -> None:
+    assert kept(text, value)
+    assert named(text, value, "Amount")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It ends on Dec. 31, 2024.", "31 December 2024"),
+        ("It ends on 31/12/2024.", "31 December 2024"),
+        ("It ends on 31.12.2024.", "2024-12-31"),
+        ("It ends on 2024-12-31.", "December 31, 2024"),
+        ("Es endet am 31. Dezember 2024.", "31 December 2024"),
+        ("It was founded in March 2001.", "2001-03"),
+        ("It ran from 3 May until 4 June 2019.", "3 May 2019"),
+        ("In 2023, on 3 May, it met.", "2023-05-03"),
+        ("It ends in December.", "2024-12"),
+        ("In May Initech opened a shop.", "May 2024"),
+        ("We grew in 2019. It opens on 3 May.", "2024-05-03"),
+    ],
+)
+def test_a_date_is_kept_whose_year_stands_in_its_sentence_or_is_the_document_s(text: str, value: str) -> None:
+    assert kept(text, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("In 2023, on 3 May, it met.", "2024-05-03"),
+        ("It met on 3 May in 2023.", "2024-05-03"),
+        ("It met on 3 May (2023).", "2024-05-03"),
+        ("It met on 3 May, year 2023.", "2024-05-03"),
+        ("It met from 3 May until 4 June 2023.", "2024-05-03"),
+        ("It met on 3 May/4 June 2023.", "2024-05-03"),
+        ("Between March and June 2019 it met.", "March 2024"),
+        ("Mar-Jun 2019", "March 2024"),
+        ("Q1 and Q2 2019", "2024-Q1"),
+        ("It met on 3 May last year.", "2024-05-03"),
+        ("It met on 3 May next.", "2024-05-03"),
+        ("It met on 3 May of the previous year.", "2024-05-03"),
+        ("It met on 3 May, the year before.", "2024-05-03"),
+        ("It met last May.", "May 2024"),
+        ("April Jones met us.", "April 2024"),
+        ("It was drawn by June Smith.", "June 2024"),
+        ("June was here.", "June 2024"),
+        ("A play of August Strindberg.", "August 2024"),
+        ("The Jan van Eyck picture.", "January 2024"),
+        ("It met on 2024-03-05.", "2024-05-03"),
+        ("It ran from 3 May 2023 to 4 May 2024.", "3 May 2024"),
+    ],
+)
+def test_a_date_of_another_year_is_not_one_of_the_document_s(text: str, value: str) -> None:
+    assert not kept(text, value)
+
+
+def named(text: str, name: str, type_: str, title: str = "", known: tuple[str, ...] = ()) -> bool:
+    """Whether an entity is kept."""
+    asked = PassageGroup(title=title, passages=(Passage(ordinal=0, text=text),), known_names=known)
+    answer = {"extracted_entities": [{"name": name, "entity_type": type_}], "edges": []}
+    return read_extraction(answer, asked, default_ontology()).entities != ()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "type_"),
+    [
+        ("Jane Smith met Bob Doe.", "Jane Doe", "Person"),
+        ("Jane Smith met Bob Doe.", "Bob Smith", "Person"),
+        ("Deutsche Telekom and Commerz Bank", "Deutsche Bank", "Organization"),
+        ("Contract 2024-117 and Contract 2023-200.", "Contract 2024-200", "Contract"),
+        ("iPhone 15 and Galaxy 24.", "iPhone 24", "Product"),
+        ("Paris, Texas and London, Ontario.", "London, Texas", "Place"),
+        (
+            "Bank of America is in New York; the University of Chicago.",
+            "University of America",
+            "Organization",
+        ),
+        ("Meeting on 3 May 2023 with 5 people.", "May 5, 2023 meeting", "Event"),
+        ("It has 5 cats and 20 dogs.", "20 cats", "Topic"),
+        ("We saw Jane. Doe left.", "Jane Doe", "Person"),
+    ],
+)
+def test_a_name_of_words_of_two_names_is_not_kept(text: str, name: str, type_: str) -> None:
+    assert not named(text, name, type_)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "type_"),
+    [
+        ("Dr. Ada and Jonas Lindqvist came.", "Ada Lindqvist", "Person"),
+        ("Lindqvist, Ada", "Ada Lindqvist", "Person"),
+        ("Dr. Lindqvist came.", "Ada Lindqvist", "Person"),
+        ("Johann Sebastian Bach wrote it.", "Johann Bach", "Person"),
+        ("Jane M. Doe wrote it.", "Jane Doe", "Person"),
+        ("Deutsche and Commerz Bank", "Deutsche Bank", "Organization"),
+        ("Initech's offices", "Initech Inc.", "Organization"),
+        ("Initech Inc. sells pens", "Initech GmbH & Co. KG", "Organization"),
+        ("the 20th Century Studios film", "20th Century Studios, Inc.", "Organization"),
+        ("the Chicago University", "University of Chicago", "Organization"),
+        ("Contract No. 2024-117", "Contract 2024-117", "Contract"),
+        ("Contracts 117 and 118", "Contract 118", "Contract"),
+        ("the iPhone 15 and 16", "iPhone 16", "Product"),
+        ("Paris, Texas", "Paris, Texas", "Place"),
+        ("monitoring of the harbour environment", "harbour environment monitoring", "Topic"),
+        ("the launch, in spring, of Falcon", "Falcon launch", "Event"),
+        ("Made by 3M Company", "3M", "Organization"),
+        ("Renewal of Contract 117", "First Renewal of Contract 117", "Document"),
+    ],
+)
+def test_a_name_is_kept_however_its_words_stand_together(text: str, name: str, type_: str) -> None:
+    assert named(text, name, type_, title="First Renewal")
+
+
+def test_a_name_that_earlier_passages_gave_may_be_cut_to_its_last_word() -> None:
+    assert named("Jane Smith met Ms Doe.", "Jane Doe", "Person", known=("Jane Doe",))
+
+
+@pytest.mark.parametrize(
+    "alias", ["the Bank", "The Bank", "our company", "Bank", "the chief executive officer"]
+)
+def test_an_alias_that_says_only_what_kind_of_thing_it_is_holds_in_one_answer_only(alias: str) -> None:
+    text = f"Initech Ltd, {alias}, employs Jane Doe."
+    asked = PassageGroup(title="", passages=(Passage(ordinal=0, text=text),))
+    entities = [{"name": "Initech Ltd", "entity_type_id": 1, "aliases": [alias]}]
+    entities.append({"name": "Jane Doe", "entity_type_id": 0})
+    entities.append({"name": "Evil Corp", "entity_type_id": 1, "aliases": [alias]})
+    answer = {"extracted_entities": entities, "edges": [edge("Jane Doe", "WORKS_AT", alias)]}
+    found = read_extraction(answer, asked, default_ontology())
+    assert [(entity.name, entity.aliases) for entity in found.entities] == [
+        ("Initech Ltd", ()),
+        ("Jane Doe", ()),
+    ]
+    assert triples(found) == {("Jane Doe", "works_at", "Initech Ltd")}
+
+
+@pytest.mark.parametrize("alias", ["The Beatles", "the Fed", "Initech Bank", "initech", "AC"])
+def test_an_alias_that_names_one_thing_is_kept(alias: str) -> None:
+    asked = PassageGroup(title="", passages=(Passage(ordinal=0, text=f"Initech Ltd, or {alias}, sells."),))
+    entities = [{"name": "Initech Ltd", "entity_type_id": 1, "aliases": [alias]}]
+    [entity] = read_extraction({"extracted_entities": entities}, asked, default_ontology()).entities
+    assert entity.aliases == (alias,)
+
+
+def times(
+    text: str, valid_at: Any, invalid_at: Any = None, *, own: datetime | None = None
+) -> tuple[Any, Any]:
+    """The times of a fact that a model read in a text."""
+    asked = PassageGroup(title="", passages=(Passage(ordinal=0, text=text),), reference_time=own)
+    named = [{"name": "Jane Doe", "entity_type_id": 0}, {"name": "Initech", "entity_type_id": 1}]
+    told = edge("Jane Doe", "WORKS_AT", "Initech", valid_at=valid_at, invalid_at=invalid_at)
+    found = read_extraction({"extracted_entities": named, "edges": [told]}, asked, default_ontology())
+    [fact] = found.facts
+    given = [time for time in (valid_at, invalid_at) if isinstance(time, str) and time[:4].isdigit()]
+    kept = [time for time in (fact.valid_at, fact.invalid_at) if time]
+    assert found.ungrounded in (len(given) - len(kept), 0)
+    return fact.valid_at, fact.invalid_at
+
+
+JUNE = datetime(2024, 6, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("Jane Doe works at Initech.", "1987-03-04"),
+        ("Jane Doe works at Initech.", "2020-01-01"),
+        ("Jane Doe works at Initech.", "2024-06-12"),
+        ("Jane Doe works at Initech.", "2024-06-01"),
+        ("The report of 2024: Jane Doe works at Initech.", "2024-06-12"),
+        ("Jane Doe, 42, works at Initech, with 1,987 others.", "1987-01-01"),
+        ("In May Jane Doe joined Initech.", "2019-05-01"),
+        ("In May Jane Doe joined Initech.", "2024-03-01"),
+        ("Jane Doe joined Initech in May 2019.", "2019-08-01"),
+        ("Last week Jane Doe joined Initech.", "2020-06-05"),
+        ("Three years ago Jane Doe joined Initech.", "2017-06-12"),
+    ],
+)
+def test_a_time_that_the_passages_do_not_give_is_left_out_and_counted(text: str, time: str) -> None:
+    assert times(text, time, own=JUNE) == (None, None)
+    assert times(text, None, time, own=JUNE) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("Jane Doe works at Initech since 4 March 1987.", "1987-03-04"),
+        ("Jane Doe works at Initech since 1987.", "1987-01-01"),
+        ("Jane Doe joined Initech on 03/04/87.", "1987-03-04"),
+        ("Jane Doe joined Initech in the first quarter of 2019.", "2019-01-01"),
+        ("Jane Doe joined Initech in summer 2019.", "2019-06-01"),
+        ("In 2023 Jane Doe moved: in May she joined Initech.", "2023-05-01"),
+        ("Jane Doe left Initech at the end of 2019.", "2019-12-31"),
+        ("Jane Doe was at Initech until 2019.", "2020-01-01"),
+        ("Jane Doe was at Initech until 31 May 2019.", "2019-06-01"),
+        ("In May Jane Doe joined Initech.", "2024-05-01"),
+        ("Last October Jane Doe joined Initech.", "2023-10-01"),
+        ("Yesterday Jane Doe joined Initech.", "2024-06-11"),
+        ("Today Jane Doe joined Initech.", "2024-06-12"),
+        ("Ostmere, 12 June: Jane Doe joined Initech.", "2024-06-12"),
+        ("Last week Jane Doe joined Initech.", "2024-06-05"),
+        ("Three years ago Jane Doe joined Initech.", "2021-06-12"),
+        ("Jane Doe joined Initech in 2001 and left two years later.", "2003-01-01"),
+        ("From May 2019 Jane Doe works at Initech for 18 months.", "2020-11-01"),
+        ("Jane Doe joined Initech in 2023/24.", "2024-01-01"),
+        ("Jane Doe ist seit 3. März 2019 bei Initech.", "2019-03-03"),
+        ("Jane Doe pracuje w Initech od 3 maja 2019.", "2019-05-03"),
+        ("2019年5月3日 Jane Doe joined Initech.", "2019-05-03"),
+    ],
+)
+def test_a_time_is_kept_that_stands_there_or_follows_from_what_does(text: str, time: str) -> None:
+    assert times(text, time, own=JUNE)[0] == datetime.fromisoformat(f"{time}T00:00:00+00:00")
+
+
 def test_a_relation_from_the_object_s_side_changes_places() -> None:
     [fact] = answered(edge("Initech", "EMPLOYS", "Jane Doe"))
     assert (fact.subject, fact.predicate, fact.object) == ("Jane Doe", "works_at", "Initech")
@@ -317,8 +573,7 @@ def test_objects_that_are_no_entities_are_values_where_they_can_be() -> None:
     ],
 )
 def test_times_are_read_strictly(given: Any, read: datetime | None) -> None:
-    [fact] = answered(edge("Jane Doe", "WORKS_AT", "Initech", valid_at=given))
-    assert fact.valid_at == read
+    assert times("Jane Doe works at Initech since 1 May 2024.", given)[0] == read
 
 
 def test_a_fact_that_ends_before_it_begins_has_no_end() -> None:

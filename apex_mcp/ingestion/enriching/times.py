@@ -1,0 +1,106 @@
+"""Which times passages can give a fact: what a model writes besides, it made up or copied from the document's own."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from apex_mcp.ingestion.extraction.dates import months_in
+
+# "Last May" and "in ten months" are as far from the document's own time.
+_NEAR = timedelta(days=400)
+_DAY = timedelta(days=1)
+_YEAR = re.compile(r"(?<!\d)(?P<year>\d{3,4})(?:[-/\u2013](?P<short>\d\d))?(?!\d)")
+_SHORT_YEAR = re.compile(
+    r"['\u2019](\d\d)(?!\d)|\bFY ?(\d\d)(?!\d)|(?<![\d./-])\d{1,2}[./-]\d{1,2}[./-](\d\d)(?!\d)",
+    re.IGNORECASE,
+)
+_NUMERIC_MONTH = re.compile(
+    r"[12]\d{3}[-./年] ?(\d{1,2})(?!\d)|(?<![\d./-])(\d{1,2})[/.-](\d{1,2})(?:[/.-]\d{2,4}|(?<=/\d)|(?<=/\d\d))|(\d{1,2})[月월]"
+)
+_DAY_WORD_YEAR = re.compile(r"(?<![\d.,])(\d{1,2})\.? (?:\w{1,3} )?[^\W\d_]+,? (\d{4})(?!\d)")
+_NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
+_SPAN = re.compile(
+    rf"\b(?P<number>\d{{1,2}}|an?|{'|'.join(_NUMBERS)})[ -](?:\w+ )?(?P<unit>year|month|decade|centur)",
+    re.IGNORECASE,
+)
+_OTHER_YEAR = re.compile(
+    r"\byears? (?:before|after|earlier|later)|\b(?:next|following|previous|preceding) year", re.I
+)
+_NOW = (
+    r"\b(?:today|tonight|now|immediately|hereby|currently|this (?:morning|afternoon|evening|day)|"
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|(?:mon|diens|donners|frei|sams|sonn)tag|mittwoch|"
+    r"lundi|mardi|mercredi|jeudi|vendredi|samedi|dimanche|lunes|martes|miércoles|jueves|viernes|sábado|domingo|"
+    r"heute|jetzt|sofort|aujourd|maintenant|hoy|ahora)"
+)
+# Letters of scripts whose months and days are not known by word.
+_OTHER_SCRIPT = r"[\u0370-\u1dff\u3040-\ud7ff]"
+_AT_PRESENT = re.compile(rf"{_NOW}|{_OTHER_SCRIPT}", re.IGNORECASE)
+_RELATIVE = re.compile(
+    rf"{_NOW}|{_OTHER_SCRIPT}|\b(?:yesterday|tomorrow|recently|ago|last|next|since|previous(?:ly)?|following|later|earlier|"
+    r"coming|upcoming|(?:days?|weeks?|months?|years?|quarters?|half|spring|summer|autumn|fall|winter|early|mid|late|end|q[1-4]|h[12])\b|"
+    r"gestern|morgen|seit|letzt\w*|nächst\w*|vorig\w*|kommend\w*|tage?n?\b|woche|monat|quartal|halbjahr|jahr|frühjahr|sommer|"
+    r"herbst|anfang|mitte|ende\b|hier\b|demain|depuis|derni[eè]re?|prochaine?|semaine|mois|trimestre|année|printemps|été\b|automne|"
+    r"hiver|début|fin\b|ayer|mañana|desde|pasad[oa]|próxim[oa]|semana|mes\b|año|primavera|verano|otoño|invierno)",
+    re.IGNORECASE,
+)
+
+
+class SaidTimes:
+    """The years, months and other words of time in passages.
+
+    Args:
+        texts: the passages, with their title and headings.
+        own: the document's own time, against which "last May" is resolved.
+    """
+
+    def __init__(self, texts: Sequence[str], own: datetime | None) -> None:
+        text = " ".join("\n".join(texts).split())
+        self._own = own
+        self._years = _years(text, own)
+        self._months = months_in(text) | {
+            int(one) for found in _NUMERIC_MONTH.findall(text) for one in found if one and int(one) <= 12
+        }
+        self._days = {(int(day), int(year)) for day, year in _DAY_WORD_YEAR.findall(text)}
+        self._numbers = {int(number) for number in re.findall(r"(?<!\d)\d{1,2}(?!\d)", text)}
+        self._is_relative = _RELATIVE.search(text) is not None
+        self._is_present = _AT_PRESENT.search(text) is not None
+
+    def hold(self, at: datetime) -> bool:
+        """Whether the passages say a time, or say something from which it follows; the end of a day, month or year too."""
+        if self._own and at.date() == self._own.date():
+            # A model that has no time likes to give this one.
+            return self._is_present or (at.month in self._months and at.day in self._numbers)
+        return self._say(at) or self._say(at - _DAY)
+
+    def _say(self, at: datetime) -> bool:
+        if at.year in self._years and (
+            (at.month, at.day) in ((1, 1), (12, 31)) or (at.day, at.year) in self._days
+        ):
+            return True
+        is_near = self._own is not None and abs(at - self._own) <= _NEAR
+        return (is_near or at.year in self._years) and (at.month in self._months or self._is_relative)
+
+
+def _years(text: str, own: datetime | None) -> set[int]:
+    """Years that stand in a text, and those that it counts from them or from its own ("three years ago")."""
+    years: set[int] = set()
+    for match in _YEAR.finditer(text):
+        years.add(int(match["year"]))
+        if match["short"]:
+            years.add(int(match["year"]) // 100 * 100 + int(match["short"]))
+    for found in _SHORT_YEAR.findall(text):
+        short = int("".join(found))
+        years |= {1900 + short, 2000 + short}
+    anchors = {*years, own.year} if own else years
+    spans = {1} if _OTHER_YEAR.search(text) else set[int]()
+    for match in _SPAN.finditer(text):
+        spans |= _span(match["number"].lower(), match["unit"].lower())
+    return years | {anchor + sign * span for anchor in anchors for span in spans for sign in (-1, 1)}
+
+
+def _span(number: str, unit: str) -> set[int]:
+    """How many years that may be: 18 months are one or two."""
+    count = int(number) if number.isdecimal() else _NUMBERS.index(number) + 1 if number in _NUMBERS else 1
+    if unit == "month":
+        return {count // 12, -(-count // 12)}
+    return {count * {"year": 1, "decade": 10, "centur": 100}[unit]}
