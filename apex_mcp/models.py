@@ -245,7 +245,7 @@ class Extraction:
     """What was extracted from one document; every name in `facts` is in `entities` too, or is a plain value.
 
     Attributes:
-        ungrounded: number of entities and facts that a model gave and the text does not hold; they are left out.
+        ungrounded: number of entities, facts and times of facts that a model gave and the text does not hold; they are left out.
     """
 
     entities: tuple[ExtractedEntity, ...] = ()

@@ -90,7 +90,7 @@ def _left_out(usage: dict[str, float]) -> list[str]:
         )
     if ungrounded := usage.get("ungrounded", 0):
         said.append(
-            f"{ungrounded} {'entity or fact' if ungrounded == 1 else 'entities and facts'} that the model gave "
+            f"{ungrounded} {'entity, fact or time' if ungrounded == 1 else 'entities, facts and times'} that the model gave "
             f"{'is' if ungrounded == 1 else 'are'} not in the text, and not kept"
         )
     return said

@@ -14,7 +14,8 @@ from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.enriching.grounding import Grounding
 from apex_mcp.ingestion.enriching.names import says_only_what_kind
 from apex_mcp.ingestion.enriching.ontology import Ontology
-from apex_mcp.ingestion.enriching.protocol import Passage, PassageGroup
+from apex_mcp.ingestion.enriching.passage_names import PassageNames
+from apex_mcp.ingestion.enriching.protocol import PassageGroup
 from apex_mcp.ingestion.enriching.times import SaidTimes
 from apex_mcp.ingestion.extraction.dates import find_dates, says_without_year
 from apex_mcp.ingestion.extraction.money import find_money
@@ -34,7 +35,6 @@ _NO_NAMES = frozenset(
 )
 _MIDNIGHT = re.compile(r"(?<=-\d\d)T00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?$")
 _MONTH = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])")
-_NUMBER_GOES_ON = re.compile(r"(?<=\d[.,])(?=\d)|(?<=\d)(?=[.,]\d)")
 _DATE = re.compile(
     r"\d{4}(?:-\d\d){0,2}(?:T[\d:.Z+-]+)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
     r"|(?:\d{1,2} )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?: \d{1,2},?)?(?: \d{4})?|q[1-4] \d{4}",
@@ -88,7 +88,7 @@ def read_ended(answer: Mapping[str, Any], olders: Sequence[int]) -> list[tuple[i
 class _Reader:
     def __init__(self, group: PassageGroup, ontology: Ontology) -> None:
         self._ontology = ontology
-        self._places = _Places(group.title, group.passages)
+        self._names = PassageNames(group.title, group.passages)
         self._year = group.reference_time.year if group.reference_time else None
         self._said = (
             group.title,
@@ -149,7 +149,7 @@ class _Reader:
             self._dropped += self._may_be_value(ends[1], predicate)
             return
         indices = item.get("episode_indices")
-        ordinal = self._places.of_fact(
+        ordinal = self._names.of_fact(
             sentence,
             (subject.name, *subject.aliases.values()),
             (target.name, *target.aliases.values()) if target else (ends[1],),
@@ -182,9 +182,9 @@ class _Reader:
                 type=entity.type,
                 aliases=tuple(entity.aliases.values())[:_MOST_ALIASES],
                 chunks=tuple(
-                    sorted(entity.ordinals | self._places.naming(entity.name, *entity.aliases.values()))
+                    sorted(entity.ordinals | self._names.naming(entity.name, *entity.aliases.values()))
                 )
-                or self._places.first,
+                or self._names.first,
             )
             for entity in self._entities.values()
         ]
@@ -200,7 +200,7 @@ class _Reader:
         One that says only what kind of thing it is ("the Bank") means it in this answer alone.
         """
         spelled = normalise_name(alias)
-        if spelled == key or not _names_something(spelled) or not self._places.naming(alias):
+        if spelled == key or not _names_something(spelled) or not self._names.naming(alias):
             return
         self._by_alias.setdefault(spelled, key)
         if not says_only_what_kind(alias):
@@ -210,15 +210,15 @@ class _Reader:
         if entity.type == _AMOUNT:
             return self._says(entity.name)
         # An alias was taken only where a passage has it. "5 million" stands in "$5 million" too, and is not said there.
-        named = entity.aliases or (not entity.name[:1].isdigit() and self._places.naming(entity.name))
+        named = entity.aliases or (not entity.name[:1].isdigit() and self._names.naming(entity.name))
         return bool(named) or self._grounding.holds(entity.name, entity.type)
 
     def _says(self, value: str) -> bool:
         """Whether the passages say a quantity, a date, a role or a state, spelled in any way."""
         if _amount(value):
-            return self._places.has_value(value)
+            return self._names.has_value(value)
         if date := _date(value):
-            return self._places.has_value(date) or any(
+            return self._names.has_value(date) or any(
                 says_without_year(text, date, self._year) for text in self._said
             )
         return self._grounding.says(value)
@@ -273,70 +273,6 @@ class _Reader:
         return ""
 
 
-class _Places:
-    """Which passage names what."""
-
-    def __init__(self, title: str, passages: Sequence[Passage]) -> None:
-        self._ordinals = [passage.ordinal for passage in passages]
-        self._texts = [
-            normalise_name(f"{' '.join(passage.heading_path)}\n{passage.text}") for passage in passages
-        ]
-        self._words = [frozenset(re.findall(r"\w+", text)) for text in self._texts]
-        self._values = [_values("\n".join((*passage.heading_path, passage.text))) for passage in passages]
-        self._all_values = _values(title).union(*self._values)
-        self._found: dict[str, frozenset[int]] = {}
-
-    @property
-    def first(self) -> tuple[int, ...]:
-        return tuple(self._ordinals[:1])
-
-    def naming(self, *names: str) -> set[int]:
-        """Ordinals of the passages that hold one of the names."""
-        return {self._ordinals[position] for name in names for position in self._positions(name)}
-
-    def has_value(self, name: str) -> bool:
-        """Whether an amount of money or a date stands there, under the name that all its spellings share."""
-        return normalise_name(name) in self._all_values
-
-    def of_fact(
-        self, sentence: str, subject: Sequence[str], target: Sequence[str], indices: Sequence[int]
-    ) -> int:
-        """The passage that states a fact: that names most of it; of equals the one that the model gave, then the first."""
-        words = set(re.findall(r"\w+", normalise_name(sentence)))
-        sides = [frozenset[int]().union(*map(self._positions, names)) for names in (subject, target)]
-
-        def fit(position: int) -> tuple[int, int, int, int]:
-            named = sum(position in side for side in sides)
-            said = int(position in indices)
-            # The model's own word weighs as much as a name, for it may have read "she" rightly.
-            return named + said, named, len(words & self._words[position]), -position
-
-        return self._ordinals[max(range(len(self._ordinals)), key=fit)]
-
-    def _positions(self, name: str) -> frozenset[int]:
-        """The positions of the passages that hold a name, spelled in any way."""
-        if name not in self._found:
-            spelled = normalise_name(name)
-            self._found[name] = frozenset(
-                position
-                for position, text in enumerate(self._texts)
-                if spelled in self._values[position] or _stands_in(text, spelled)
-            )
-        return self._found[name]
-
-
-def _stands_in(text: str, name: str) -> bool:
-    """Whether a text holds a name as whole words and numbers."""
-    start = text.find(name) if name else -1
-    while start >= 0:
-        end = start + len(name)
-        cut = text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()
-        if not (cut or _NUMBER_GOES_ON.match(text, start) or _NUMBER_GOES_ON.match(text, end)):
-            return True
-        start = text.find(name, start + 1)
-    return False
-
-
 def _items(given: Any) -> list[Mapping[str, Any]]:
     if not isinstance(given, list):
         return []
@@ -387,15 +323,6 @@ def _date(value: str) -> str:
         return value
     found = list(find_dates(value))
     return found[0].name if len(found) == 1 and found[0].surface == value and found[0].since else ""
-
-
-def _values(text: str) -> frozenset[str]:
-    """The amounts and dates of a text; of a day its month too, and of certain dollars that they are dollars."""
-    names = {one.name for one in find_money(text)}
-    names |= {f"${name[4:]}" for name in names if name.startswith("USD ")}
-    for one in find_dates(text):
-        names |= {one.name, one.name[:7]}
-    return frozenset(map(normalise_name, names))
 
 
 def _without_subject(sentence: str, subject: str) -> str:
