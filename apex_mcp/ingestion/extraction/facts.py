@@ -5,17 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from apex_mcp.ingestion.extraction.certainty import (
+    AFTER_AMOUNT,
+    AFTER_OBJECT,
+    belongs_to_another,
+    is_in_doubt,
+)
 from apex_mcp.ingestion.extraction.locate import sentence_around
 from apex_mcp.ingestion.extraction.mentions import Kind, Mention
-from apex_mcp.ingestion.extraction.patterns import (
-    AFTER_OBJECT,
-    EVENTS,
-    PATTERNS,
-    ROLES,
-    TIMELESS,
-    UNCERTAIN,
-    Pattern,
-)
+from apex_mcp.ingestion.extraction.patterns import EVENTS, PATTERNS, ROLES, TIMELESS, Pattern
 from apex_mcp.ingestion.extraction.roles import ROLE, predicates
 from apex_mcp.ingestion.extraction.subjects import Shown
 
@@ -75,9 +73,12 @@ class _Facts:
     def alone(self, mention: Mention) -> Iterator[Statement]:
         """Facts whose object is a plain value: the year of a founding, a role without its organisation."""
         text = self._text
-        if mention.kind is Kind.ORGANIZATION and (
-            founded := _FOUNDED_YEAR.match(text, self._behind_bracket(mention))
-        ):
+        founded = (
+            _FOUNDED_YEAR.match(text, self._behind_bracket(mention))
+            if mention.kind is Kind.ORGANIZATION
+            else None
+        )
+        if founded and not belongs_to_another(text, mention.start, founded.group()):
             since = _year(founded)
             yield from self._stated(
                 mention, "founded_in", None, founded.end(), value=founded["year"], valid_at=since
@@ -104,7 +105,7 @@ class _Facts:
         for pattern in patterns:
             match = pattern.between.fullmatch(between)
             if match:
-                if second.kind is not Kind.ORGANIZATION or self._ends_here(second):
+                if self._ends_here(second) and not belongs_to_another(self._text, first.start, between):
                     names = [pattern.predicate] if pattern.predicate else predicates(match["roles"])
                     yield from self._matched(i, pattern, names)
                 return
@@ -170,7 +171,11 @@ class _Facts:
         return mention if mention and mention.kind is Kind.DATE else None
 
     def _ends_here(self, target: Mention) -> bool:
-        """Whether the object is this organisation, and not something of it."""
+        """Whether the second of two mentions is this one, and not something of it, and this amount, not one above or below."""
+        if target.kind is Kind.AMOUNT:
+            return AFTER_AMOUNT.match(self._text, target.end) is not None
+        if target.kind not in (Kind.ORGANIZATION, Kind.PLACE):
+            return not self._text.startswith(("'s ", "’s "), target.end)
         end = self._behind_bracket(target)
         sentence_ends = self._text[end - 1] == "." and self._text[end : end + 2].strip().isupper()
         return sentence_ends or AFTER_OBJECT.match(self._text, end) is not None
@@ -203,9 +208,9 @@ class _Facts:
         """The statement, unless its sentence puts it in doubt."""
         text = self._text
         start = min(subject.start, target.start) if target else subject.start
-        sentence_start, sentence_end = sentence_around(text, start, end)
-        sentence = " ".join(text[sentence_start:sentence_end].split())
-        if sentence.endswith("?") or UNCERTAIN.search(text, sentence_start, end):
+        around = sentence_around(text, start, end)
+        sentence = " ".join(text[slice(*around)].split())
+        if sentence.endswith("?") or is_in_doubt(text, around, end):
             return
         yield Statement(
             subject=subject,

@@ -108,15 +108,3 @@ PATTERNS: dict[tuple[Kind, Kind], tuple[Pattern, ...]] = {
 EVENTS = frozenset(["left", "acquired", "merged_with", "partnered_with", "founded", "raised"])
 # Beside these a date in the sentence tells nothing of when they were true.
 TIMELESS = frozenset(["has_email", "headquartered_in", "valid_until"])
-
-# What must follow an organisation that is an object: "acquired Bosch's sensor division" says nothing of Bosch itself.
-AFTER_OBJECT = re.compile(
-    r"[ \n]?\(|[.,;:)\n!\"”]|$| (?:on|in|for|from|at|during|last|this|to|and|as|under|through|after|before|with|who|which|that"
-    r"|since|is|was|while|where|but|effective|earlier|later|by|until|because|when)\b"
-)
-# What a sentence puts in doubt is no fact ("May" with a capital is a month).
-UNCERTAIN = re.compile(
-    r"\b(?:[Ii]f|[Ww]hether|[Ww]ould|[Cc]ould|[Mm]ight|may|[Nn]ot|[Nn]ever|[Dd]enie[sd]|[Rr]umou?r\w*|[Aa]llege\w*|[Rr]eportedly|[Ss]uppose\w*"
-    r"|[Ii]magine|[Cc]laim\w*|[Ff]alse\w*|[Uu]nless|[Pp]lanned|[Pp]roposed|[Hh]ypothetical\w*|[Ff]or example|[Ff]ormer"
-    r"|[Ff]ormerly|[Ee]x)\b|e\.g\.|n['’]t\b"
-)
