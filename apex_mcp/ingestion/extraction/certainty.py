@@ -54,11 +54,16 @@ def belongs_to_another(text: str, start: int, told: str) -> bool:
     """Whether `told`, which stands behind the name at `start`, is told of something else: "the mother of Jane Doe"."""
     if _GOES_ON.match(told):
         return True
-    if _EXPLAINS.match(told):
+    if explains(told):
         return False
     before = _BELONGS_TO.search(text, max(0, start - _LONGEST_BEFORE), start)
     # "We met with Jane Doe, who is CEO of ..." is clear; of "the mother of Jane Doe, who is ..." it may be either.
     return before is not None and (before["of"] is not None or not told.startswith(","))
+
+
+def explains(told: str) -> bool:
+    """Whether `told` does no more than explain the name before it: ", CEO of"."""
+    return _EXPLAINS.match(told) is not None
 
 
 def is_in_doubt(text: str, sentence: tuple[int, int], end: int) -> bool:

@@ -9,6 +9,7 @@ from apex_mcp.ingestion.extraction.certainty import (
     AFTER_AMOUNT,
     AFTER_OBJECT,
     belongs_to_another,
+    explains,
     is_in_doubt,
 )
 from apex_mcp.ingestion.extraction.locate import sentence_around
@@ -20,20 +21,25 @@ from apex_mcp.ingestion.extraction.subjects import Shown
 _LONGEST_BETWEEN = 120
 # "ACME Corporation (NYSE: ACME)", or the end of such a bracket where the short name is the mention.
 _BRACKET = re.compile(r" ?\([\"“”'‘]?[\w& .:-]{1,40}[\"“”'’]?\)|[\"”'’]?\)")
-_DATE_AFTER = re.compile(
-    r",? (?:(?:back )?(?:on|in|since|from|as of|starting|effective(?: as of| from)?|for|during) )(?:the )?"
-)
 _AS_ROLE = re.compile(rf" as (?:its |the |an? |their )?(?:new )?{ROLES}")
-_UNTIL = re.compile(r" (?:to|until|till|through) (?:the )?")
-_YEAR_AFTER = re.compile(r",? (?:on|in|since|from|as of) (?P<year>1\d{3}|20\d\d)(?![\w,.-]*\d)")
-_YEAR_BEFORE = re.compile(r"(?:^|[.\n] ?|\s)In (?P<year>1\d{3}|20\d\d),? $")
+_YEAR = r"(?P<year>1\d{3}|20\d\d)(?![\w-]|[,.]?\d)"
+_AT_YEAR = re.compile(_YEAR)
+_YEAR_BEFORE = re.compile(rf"(?:^|[.\n] ?|\s)In {_YEAR},? $")
+_SINCE = re.compile(
+    r"(?P<comma>,)?\s(?:back )?(?P<word>on|in|since|from|as of|starting|effective(?: as of| from)?|for|during)\s(?:the )?"
+)
+_UNTIL = re.compile(
+    r"\s(?:to|until|till|through)\s(?:the )?|,? (?:and|but) (?:left|resigned|retired|quit)(?: it| there)? (?:in|on) "
+)
+# "(2001-2005)" behind an organisation.
+_YEARS = re.compile(r" ?\((?P<since>1\d{3}|20\d\d) ?[-–—] ?(?P<until>1\d{3}|20\d\d)?\)")
+_STILL = re.compile(r"\s(?:to|until|till) (?:the )?(?:present|date|now|today)\b")
+_ENDED = re.compile(r",?\s(?:until|till|(?:and|but|then) (?:has )?(?:left|resigned|retired|quit))\b")
 _DATE_BEFORE = re.compile(r"(?:^|[\s(\"“*-])(?:[Oo]n|[Ii]n|[Ee]ffective|[Ss]ince|[Aa]s of) (?:the )?$")
 _PRICE_FROM = re.compile(
     r"(?: (?:per|a) (?:month|year|unit|seat|user|kg|piece))?,? (?:(?:starting|effective) )?(?:from|as of|on|since) (?:the )?"
 )
-_FOUNDED_YEAR = re.compile(
-    r",? (?:which )?(?:was )?(?:founded|established|incorporated) in (?P<year>1\d{3}|20\d\d)(?![\w-])"
-)
+_FOUNDED_YEAR = re.compile(rf",? (?:which )?(?:was )?(?:founded|established|incorporated) in {_YEAR}")
 _ROLE_BEFORE = re.compile(
     rf"(?:[Tt]he|[Oo]ur|[Ii]ts|[Mm]y|[Tt]heir) (?P<role>{ROLE}), (?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?$"
 )
@@ -79,7 +85,7 @@ class _Facts:
             else None
         )
         if founded and not belongs_to_another(text, mention.start, founded.group()):
-            since = _year(founded)
+            since = _start(founded["year"])
             yield from self._stated(
                 mention, "founded_in", None, founded.end(), value=founded["year"], valid_at=since
             )
@@ -107,12 +113,14 @@ class _Facts:
             if match:
                 if self._ends_here(second) and not belongs_to_another(self._text, first.start, between):
                     names = [pattern.predicate] if pattern.predicate else predicates(match["roles"])
-                    yield from self._matched(i, pattern, names)
+                    yield from self._matched(i, pattern, names, apart=explains(between))
                 return
 
     def shown(self, fact: Shown) -> Iterator[Statement]:
         """A fact that shows its subject, with the date beside it."""
         valid_at = fact.object.since
+        if fact.predicate == "priced_at" and not self._is_price(fact.object):
+            return
         following = self._positions[fact.object.start] + 1
         if fact.predicate == "priced_at" and following < len(self._mentions):
             date = self._mentions[following]
@@ -120,10 +128,13 @@ class _Facts:
                 valid_at = date.since
         yield from self._stated(fact.subject, fact.predicate, fact.object, fact.object.end, valid_at=valid_at)
 
-    def _matched(self, i: int, pattern: Pattern, names: list[str]) -> Iterator[Statement]:
+    def _matched(self, i: int, pattern: Pattern, names: list[str], *, apart: bool) -> Iterator[Statement]:
         first, second = self._mentions[i], self._mentions[i + 1]
         subject, target = (second, first) if pattern.swapped else (first, second)
-        valid_at, invalid_at = (second.since, None) if second.kind is Kind.DATE else self._time(i)
+        time = (second.since, None) if second.kind is Kind.DATE else self._time(i, apart=apart)
+        if time is None:
+            return
+        valid_at, invalid_at = time
         if pattern.ended and invalid_at is None:
             return
         if pattern.predicate == "works_at" and (role := _AS_ROLE.match(self._text, second.end)):
@@ -138,37 +149,52 @@ class _Facts:
                 invalid_at=None if name in EVENTS else invalid_at,
             )
 
-    def _time(self, i: int) -> tuple[datetime | None, datetime | None]:
-        """When the fact of mentions `i` and `i + 1` began and ended, where a date stands right beside it."""
-        text, first, second = self._text, self._mentions[i], self._mentions[i + 1]
-        end = second.end
-        if role := _AS_ROLE.match(text, end):
-            end = role.end()
-        after = self._date(i + 2)
-        if (
-            after
-            and 0 <= after.start - end <= _LONGEST_BETWEEN
-            and _DATE_AFTER.fullmatch(text[end : after.start].replace("\n", " "))
-        ):
-            until = self._date(i + 3)
-            ends = until and _UNTIL.fullmatch(self._between(after, until))
-            return after.since, until.since if until and ends else None
-        if year := _YEAR_AFTER.match(text, end) or _YEAR_AFTER.match(text, second.end):
-            return _year(year), None
-        before = self._date(i - 1) if i else None
+    def _time(self, i: int, *, apart: bool) -> tuple[datetime | None, datetime | None] | None:
+        """When the fact of mentions `i` and `i + 1` began and ended, by a date beside it; None where it ended at no known time.
+
+        What stands apart ("Jane Doe, CEO of Initech, resigned in May") takes no date from the sentence around it.
+        """
+        text, second = self._text, self._mentions[i + 1]
+        if years := _YEARS.match(text, second.end):
+            return _start(years["since"]), _start(years["until"]) if years["until"] else None
+        role = _AS_ROLE.match(text, second.end)
+        for end in (role.end(), second.end) if role else (second.end,):
+            since, until = None, None
+            after = _SINCE.match(text, end)
+            if after and not (apart and after["comma"]) and (date := self._date_at(after.end())):
+                if apart and after["word"] in ("in", "during", "for"):
+                    return None
+                if not apart or after["word"] != "on":
+                    since, end = date
+            if (after := _UNTIL.match(text, end)) and (date := self._date_at(after.end())):
+                until, end = date
+            elif _ENDED.match(text, end) and not _STILL.match(text, end):
+                return None
+            if since or until:
+                return since, until
+        return (None if apart else self._since_before(i)), None
+
+    def _since_before(self, i: int) -> datetime | None:
+        """The date right before mention `i`: "On 2 April 2024, Acme Corp. acquired"."""
+        text, first = self._text, self._mentions[i]
+        before = self._mentions[i - 1] if i else None
         if (
             before
+            and before.kind is Kind.DATE
             and self._between(before, first) in (", ", " ")
             and _DATE_BEFORE.search(text, max(0, before.start - 12), before.start)
         ):
-            return before.since, None
-        if year := _YEAR_BEFORE.search(text, max(0, first.start - 12), first.start):
-            return _year(year), None
-        return None, None
+            return before.since
+        year = _YEAR_BEFORE.search(text, max(0, first.start - 12), first.start)
+        return _start(year["year"]) if year else None
 
-    def _date(self, i: int) -> Mention | None:
-        mention = self._mentions[i] if i < len(self._mentions) else None
-        return mention if mention and mention.kind is Kind.DATE else None
+    def _date_at(self, position: int) -> tuple[datetime | None, int] | None:
+        """The time of the date or year that begins at `position`, and where it ends."""
+        number = self._positions.get(position)
+        if number is not None and self._mentions[number].kind is Kind.DATE:
+            return self._mentions[number].since, self._mentions[number].end
+        year = _AT_YEAR.match(self._text, position)
+        return (_start(year["year"]), year.end()) if year else None
 
     def _ends_here(self, target: Mention) -> bool:
         """Whether the second of two mentions is this one, and not something of it, and this amount, not one above or below."""
@@ -179,6 +205,10 @@ class _Facts:
         end = self._behind_bracket(target)
         sentence_ends = self._text[end - 1] == "." and self._text[end : end + 2].strip().isupper()
         return sentence_ends or AFTER_OBJECT.match(self._text, end) is not None
+
+    def _is_price(self, amount: Mention) -> bool:
+        """Whether the amount is the whole price: not "$49 to $99", nor what it costs "to repair" something."""
+        return self._ends_here(amount) and not self._text.startswith(" to ", amount.end)
 
     def _behind_bracket(self, mention: Mention) -> int:
         """End of a mention with the bracket that explains it: "ACME Corporation (NYSE: ACME)"."""
@@ -224,5 +254,5 @@ class _Facts:
         )
 
 
-def _year(match: re.Match[str]) -> datetime:
-    return datetime(int(match["year"]), 1, 1, tzinfo=UTC)
+def _start(year: str) -> datetime:
+    return datetime(int(year), 1, 1, tzinfo=UTC)

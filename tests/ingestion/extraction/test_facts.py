@@ -56,6 +56,19 @@ def test_a_sentence_that_says_it_plainly_gives_the_fact(text: str, fact: tuple[s
         "Acme Corp. grew. Beta Ltd. shrank.",
         "John Smith\n\nCEO of Acme Corp.",
         "Shipping costs $5. It costs $5. The Hotel Bellini costs $140.",
+        "The price of the Widget Pro is $49 lower than last year.",
+        "The price of the Widget Pro is $49 to $99.",
+        "The rise in the price of the Widget Pro is $49.",
+        "The Widget Pro costs $49 less than the Widget Max.",
+        "The Widget Pro costs $49 to repair.",
+        "The repair of the Widget Pro costs $49.",
+        "The case for the Widget Pro costs $49.",
+        "Repairing the Widget Pro costs $49.",
+        "Losing Jane Doe costs $49 million.",
+        "Acme Corp. raised $5 billion concerns.",
+        "Acme Corp. raised $5 million of its goal.",
+        "Acme Corp. reported revenue of $5 million less than last year.",
+        "Acme Corp.'s revenue was $5 million below target.",
     ],
 )
 def test_doubt_denial_and_distance_give_no_fact(text: str) -> None:
@@ -170,13 +183,57 @@ def test_a_fact_is_valid_from_the_date_beside_it(text: str, valid_at: datetime |
     assert only_fact(text).valid_at == valid_at
 
 
-def test_a_role_that_ended_has_the_time_between() -> None:
-    fact = only_fact("Susan Whitfield served as CFO of Acme Corp. from January 2018 to March 2022.")
-    assert (fact.predicate, fact.valid_at, fact.invalid_at) == (
-        "cfo_of",
-        datetime(2018, 1, 1, tzinfo=UTC),
-        datetime(2022, 3, 1, tzinfo=UTC),
-    )
+@pytest.mark.parametrize(
+    ("text", "since", "until"),
+    [
+        ("Jane Doe served as CFO of Acme Corp. from January 2018 to March 2022.", (2018, 1, 1), (2022, 3, 1)),
+        ("Jane Doe was CEO of Acme Corp. from 2001 to 2005.", (2001, 1, 1), (2005, 1, 1)),
+        ("Jane Doe was the CEO of Acme Corp. until 2005.", None, (2005, 1, 1)),
+        ("Jane Doe, CEO of Acme Corp. until 2005, spoke.", None, (2005, 1, 1)),
+        ("Jane Doe, CEO of Acme Corp. from 2001 to 2005, spoke.", (2001, 1, 1), (2005, 1, 1)),
+        ("Jane Doe, CEO of Acme Corp. (2001-2005), spoke.", (2001, 1, 1), (2005, 1, 1)),
+        ("Jane Doe worked at Initech until May 2021.", None, (2021, 5, 1)),
+        ("Jane Doe works at Initech until 1 May 2021.", None, (2021, 5, 1)),
+        ("Jane Doe joined Acme Corp. in May 2019 and left in June 2021.", (2019, 5, 1), (2021, 6, 1)),
+        ("Jane Doe has worked at Initech from May 2015 until now.", (2015, 5, 1), None),
+        ("Jane Doe, CEO of Acme Corp. since 2019, spoke.", (2019, 1, 1), None),
+        ("Acme Corp. is headquartered in Berlin until 2010.", None, (2010, 1, 1)),
+    ],
+)
+def test_what_ended_has_the_time_between(
+    text: str, since: tuple[int, int, int] | None, until: tuple[int, int, int] | None
+) -> None:
+    fact = only_fact(text)
+    assert fact.valid_at == (since and datetime(*since, tzinfo=UTC))
+    assert fact.invalid_at == (until and datetime(*until, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Jane Doe works at Initech till she retires.",
+        "Jane Doe joined Acme Corp. in May 2019 but left soon.",
+        "Jane Doe was CEO of Acme Corp. in 2001.",
+        "Jane Doe, president of Acme Corp. in 1990, spoke.",
+        "Until 2019 Jane Doe works at Initech.",
+        "The Widget Pro costs $49 until 1 May 2024.",
+    ],
+)
+def test_what_ended_at_no_known_time_is_no_fact(text: str) -> None:
+    assert facts(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Jane Doe replaced Bob Smith, CEO of Acme Corp., in May 2024.",
+        "In May 2024, Bob Smith, CEO of Acme Corp., resigned.",
+        "On 3 May 2024 Acme Corp.'s CEO Bob Smith resigned.",
+    ],
+)
+def test_a_role_that_only_explains_a_name_takes_no_date_of_what_happened(text: str) -> None:
+    fact = only_fact(text)
+    assert (fact.subject, fact.predicate, fact.valid_at) == ("Bob Smith", "ceo_of", None)
 
 
 def test_joining_in_a_role_gives_both_facts_with_the_date() -> None:
