@@ -5,7 +5,7 @@ import re
 from apex_mcp.ingestion.extraction.roles import ROLE
 
 _LONGEST_BEFORE = 80
-_MARKUP = r"[*_\"“]{0,3}"
+MARKUP = r"[*_\"“\[]{0,3}"
 _ARTICLE = "(?:the|an?|our|its|his|her|their|my|your)"
 _IN = (
     "in|into|to|for|with|without|by|from|at|on|over|under|than|like|unlike|except|besides|about|against|behind|between|among"
@@ -14,7 +14,7 @@ _IN = (
 # "The mother of Jane Doe lives in Paris" tells of the mother, "repairing the Widget Pro costs $49" of the repair.
 _BELONGS_TO = re.compile(
     rf"\b(?:(?P<of>(?<![Aa]s )[Oo]f\s(?!course )(?:[^,;:()\n]{{1,40}} and )?(?:{_ARTICLE}\s)?(?:[a-z-]+ |C[A-Z]O ){{0,2}})"
-    rf"|(?i:{_IN})\s(?:{_ARTICLE}\s)?|[A-Za-z]+ing {_ARTICLE} |(?i:until|till) [^.,;\n]{{1,30}},? ){_MARKUP}$"
+    rf"|(?i:{_IN})\s(?:{_ARTICLE}\s)?|[A-Za-z]+ing {_ARTICLE} |(?i:until|till) [^.,;\n]{{1,30}},? ){MARKUP}$"
 )
 # What explains the name before it ("Jane Doe, CEO of", "Jane Doe <jane@...", "ACME's CEO"), whatever stands before that.
 _EXPLAINS = re.compile(rf" ?[<(\[]|['’]|,? (?:the |an? )?(?:current |new )?{ROLE}|, an? ")
@@ -25,7 +25,7 @@ _AFTER = (
     "on|in|for|from|at|during|last|this|and|as|through|after|before|with|who|which|that|since|while|where|but|effective"
     "|by|because|when"
 )
-_STOPS = r"[ \n]?\(|[.,;:)\n!\"”*\]]|$| [–—-] "
+_STOPS = r"[ \n]?\(|[.,;:)\n!\"”*_\]]|$| [–—-] "
 # What must follow an organisation or a place that is an object: "acquired Bosch's sensor division" says nothing of Bosch itself.
 AFTER_OBJECT = re.compile(rf"{_STOPS}| (?:{_AFTER}|to|under|is|was|earlier|later|until|till)\b")
 # The same for an amount: "costs $49 less than", "$49 to $99", "revenue was $5 million below" state none.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from apex_mcp.ingestion.extraction import lexicon
 from apex_mcp.ingestion.extraction.certainty import (
     AFTER_AMOUNT,
     AFTER_OBJECT,
@@ -14,7 +15,7 @@ from apex_mcp.ingestion.extraction.certainty import (
 )
 from apex_mcp.ingestion.extraction.locate import sentence_around
 from apex_mcp.ingestion.extraction.mentions import Kind, Mention
-from apex_mcp.ingestion.extraction.patterns import EVENTS, PATTERNS, ROLES, TIMELESS, Pattern
+from apex_mcp.ingestion.extraction.patterns import EVENTS, NO_WORK, PATTERNS, ROLES, TIMELESS, Pattern
 from apex_mcp.ingestion.extraction.roles import ROLE, predicates
 from apex_mcp.ingestion.extraction.subjects import Shown
 
@@ -35,6 +36,8 @@ _UNTIL = re.compile(
 _YEARS = re.compile(r" ?\((?P<since>1\d{3}|20\d\d) ?[-–—] ?(?P<until>1\d{3}|20\d\d)?\)")
 _STILL = re.compile(r"\s(?:to|until|till) (?:the )?(?:present|date|now|today)\b")
 _ENDED = re.compile(r",?\s(?:until|till|(?:and|but|then) (?:has )?(?:left|resigned|retired|quit))\b")
+# A link or quotes that begin behind a word: "works at [Initech](...)".
+_OPENING = re.compile(r"(?<=[a-z] )[\[\"“]$")
 _DATE_BEFORE = re.compile(r"(?:^|[\s(\"“*-])(?:[Oo]n|[Ii]n|[Ee]ffective|[Ss]ince|[Aa]s of) (?:the )?$")
 _PRICE_FROM = re.compile(
     r"(?: (?:per|a) (?:month|year|unit|seat|user|kg|piece))?,? (?:(?:starting|effective) )?(?:from|as of|on|since) (?:the )?"
@@ -111,7 +114,11 @@ class _Facts:
         for pattern in patterns:
             match = pattern.between.fullmatch(between)
             if match:
-                if self._ends_here(second) and not belongs_to_another(self._text, first.start, between):
+                if (
+                    self._ends_here(second)
+                    and not belongs_to_another(self._text, first.start, between)
+                    and not (pattern.unless and self._is_other(pattern.unless, second))
+                ):
                     names = [pattern.predicate] if pattern.predicate else predicates(match["roles"])
                     yield from self._matched(i, pattern, names, apart=explains(between))
                 return
@@ -171,7 +178,7 @@ class _Facts:
             elif _ENDED.match(text, end) and not _STILL.match(text, end):
                 return None
             if since or until:
-                return since, until
+                return (since, until) if not (since and until) or since < until else None
         return (None if apart else self._since_before(i)), None
 
     def _since_before(self, i: int) -> datetime | None:
@@ -206,6 +213,13 @@ class _Facts:
         sentence_ends = self._text[end - 1] == "." and self._text[end : end + 2].strip().isupper()
         return sentence_ends or AFTER_OBJECT.match(self._text, end) is not None
 
+    def _is_other(self, unless: re.Pattern[str], target: Mention) -> bool:
+        """Whether what follows says that somebody joined or left for another thing than work; many join what they use."""
+        used = target.name in lexicon.entries("joined_by_users") and unless is NO_WORK
+        return unless.match(self._text, target.end) is not None or (
+            used and not self._text.startswith(" as ", target.end)
+        )
+
     def _is_price(self, amount: Mention) -> bool:
         """Whether the amount is the whole price: not "$49 to $99", nor what it costs "to repair" something."""
         return self._ends_here(amount) and not self._text.startswith(" to ", amount.end)
@@ -222,7 +236,8 @@ class _Facts:
             start = first.end
         if second.start - start > _LONGEST_BETWEEN or "\n\n" in self._text[start : second.start]:
             return "\x00"
-        return re.sub(r"\s*\n\s*", " ", self._text[start : second.start])
+        between = re.sub(r"\s*\n\s*", " ", self._text[start : second.start]).strip("*_")
+        return _OPENING.sub("", between)
 
     def _stated(
         self,

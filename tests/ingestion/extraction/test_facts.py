@@ -35,6 +35,17 @@ from tests.ingestion.extraction.documents import extraction, facts, only_fact
         ),
         ("The price of the Widget Pro is $49.", ("Widget Pro", "priced_at", "$49")),
         ("The Widget Pro costs $49 a month.", ("Widget Pro", "priced_at", "$49")),
+        ("The Widget Pro costs $49/month.", ("Widget Pro", "priced_at", "$49")),
+        ("Acme Corp. raised $5 million to build a plant.", ("Acme Corp.", "raised", "$5 million")),
+        ("Jane Smith works at Initech and lives in a boat.", ("Jane Smith", "works_at", "Initech")),
+        ("Jane Smith currently works at Initech.", ("Jane Smith", "works_at", "Initech")),
+        ("Jane Smith, who works at Initech, spoke.", ("Jane Smith", "works_at", "Initech")),
+        ("Jane Smith is a software engineer at Initech.", ("Jane Smith", "works_at", "Initech")),
+        ("**Jane Smith** works at **Initech**.", ("Jane Smith", "works_at", "Initech")),
+        ("Jane Smith works at Initech (Berlin).", ("Jane Smith", "works_at", "Initech")),
+        ("Jane Smith works at “Initech”.", ("Jane Smith", "works_at", "Initech")),
+        ("Jane Smith joined Acme Corp. and became its CFO.", ("Jane Smith", "works_at", "Acme Corp.")),
+        ("Jane Smith joined Google as lead engineer.", ("Jane Smith", "works_at", "Google")),
     ],
 )
 def test_a_sentence_that_says_it_plainly_gives_the_fact(text: str, fact: tuple[str, str, str]) -> None:
@@ -158,6 +169,25 @@ def test_words_of_doubt_anywhere_in_the_sentence_leave_no_fact(said: str) -> Non
     ],
 )
 def test_so_do_a_deal_that_failed_an_office_declined_and_half_a_place(text: str) -> None:
+    assert facts(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Jane Smith joined Google as a guest.",
+        "Jane Smith joined Google as plaintiff.",
+        "Jane Smith joined Acme Corp. as it collapsed.",
+        "Jane Smith joined Acme Corp. for lunch on 3 May 2024.",
+        "Jane Smith joined Acme Corp. in condemning the war.",
+        "Jane Smith joined Acme Corp. and Beta Ltd. in a lawsuit.",
+        "Jane Smith joined Facebook in 2009.",
+        "Jane Smith left Acme Corp. on Monday for a lunch.",
+        "Jane Smith works with Google.",
+        "Jane Smith is a guest at Google.",
+    ],
+)
+def test_who_comes_for_another_thing_than_work_does_not_work_there(text: str) -> None:
     assert facts(text) == []
 
 
