@@ -27,15 +27,22 @@ _YEAR = r"(?P<year>1\d{3}|20\d\d)(?![\w-]|[,.]?\d)"
 _AT_YEAR = re.compile(_YEAR)
 _YEAR_BEFORE = re.compile(rf"(?:^|[.\n] ?|\s)In {_YEAR},? $")
 _SINCE = re.compile(
-    r"(?P<comma>,)?\s(?:back )?(?P<word>on|in|since|from|as of|starting|effective(?: as of| from)?|for|during)\s(?:the )?"
+    r",?\s(?:back )?(?:on|in|since|from|as of|starting|effective(?: as of| from)?|for|during)\s(?:the )?"
 )
 _UNTIL = re.compile(
     r"\s(?:to|until|till|through)\s(?:the )?|,? (?:and|but) (?:left|resigned|retired|quit)(?: it| there)? (?:in|on) "
 )
 # "(2001-2005)" behind an organisation.
 _YEARS = re.compile(r" ?\((?P<since>1\d{3}|20\d\d) ?[-–—] ?(?P<until>1\d{3}|20\d\d)?\)")
-_STILL = re.compile(r"\s(?:to|until|till) (?:the )?(?:present|date|now|today)\b")
-_ENDED = re.compile(r",?\s(?:until|till|(?:and|but|then) (?:has )?(?:left|resigned|retired|quit))\b")
+# That something ended, said without a date beside it, within a few words.
+_ENDED = re.compile(
+    r"[^.\n]{0,60}?\b(?:(?:until|till)(?! now| today| the present)|leaving|(?:and|but|then|s?he|they) (?:was |were |has |later )?"
+    r"(?:left|let go|fired|dismissed|resigned|retired|quit|stayed))\b"
+)
+# Of what explains a name: "CEO of Initech since 2019", "before the war", "in 1990".
+_SINCE_APART = re.compile(r"\s(?:since|from|as of|starting|effective)\s(?:the )?")
+_WAS_THEN = re.compile(r" \(?(?:before|when|while|at the time|then|[^.,;\n]{0,40}?\b(?:until|till))\b")
+_THEN = re.compile(r"\s(?:in|during|for)\s(?:the )?")
 # A link or quotes that begin behind a word: "works at [Initech](...)".
 _OPENING = re.compile(r"(?<=[a-z] )[\[\"“]$")
 _DATE_BEFORE = re.compile(r"(?:^|[\s(\"“*-])(?:[Oo]n|[Ii]n|[Ee]ffective|[Ss]ince|[Aa]s of) (?:the )?$")
@@ -138,11 +145,15 @@ class _Facts:
     def _matched(self, i: int, pattern: Pattern, names: list[str], *, apart: bool) -> Iterator[Statement]:
         first, second = self._mentions[i], self._mentions[i + 1]
         subject, target = (second, first) if pattern.swapped else (first, second)
-        time = (second.since, None) if second.kind is Kind.DATE else self._time(i, apart=apart)
-        if time is None:
-            return
-        valid_at, invalid_at = time
-        if pattern.ended and invalid_at is None:
+        if second.kind is Kind.DATE:
+            since, until = second.since, None
+        else:
+            since, until = self._time(i, apart=apart)
+            if until is None and (
+                pattern.ended or (pattern.predicate not in EVENTS and self._is_over(second.end, apart=apart))
+            ):
+                return
+        if since and until and until <= since:
             return
         if pattern.predicate == "works_at" and (role := _AS_ROLE.match(self._text, second.end)):
             names = [*names, *predicates(role["roles"])]
@@ -152,12 +163,12 @@ class _Facts:
                 name,
                 target,
                 second.end,
-                valid_at=None if name in TIMELESS else valid_at,
-                invalid_at=None if name in EVENTS else invalid_at,
+                valid_at=None if name in TIMELESS else since,
+                invalid_at=None if name in EVENTS else until,
             )
 
-    def _time(self, i: int, *, apart: bool) -> tuple[datetime | None, datetime | None] | None:
-        """When the fact of mentions `i` and `i + 1` began and ended, by a date beside it; None where it ended at no known time.
+    def _time(self, i: int, *, apart: bool) -> tuple[datetime | None, datetime | None]:
+        """When the fact of mentions `i` and `i + 1` began and ended, by a date beside it.
 
         What stands apart ("Jane Doe, CEO of Initech, resigned in May") takes no date from the sentence around it.
         """
@@ -167,19 +178,23 @@ class _Facts:
         role = _AS_ROLE.match(text, second.end)
         for end in (role.end(), second.end) if role else (second.end,):
             since, until = None, None
-            after = _SINCE.match(text, end)
-            if after and not (apart and after["comma"]) and (date := self._date_at(after.end())):
-                if apart and after["word"] in ("in", "during", "for"):
-                    return None
-                if not apart or after["word"] != "on":
-                    since, end = date
+            after = (_SINCE_APART if apart else _SINCE).match(text, end)
+            if after and (date := self._date_at(after.end())):
+                since, end = date
             if (after := _UNTIL.match(text, end)) and (date := self._date_at(after.end())):
-                until, end = date
-            elif _ENDED.match(text, end) and not _STILL.match(text, end):
-                return None
+                until, _ = date
             if since or until:
-                return (since, until) if not (since and until) or since < until else None
+                return since, until
         return (None if apart else self._since_before(i)), None
+
+    def _is_over(self, end: int, *, apart: bool) -> bool:
+        """Whether what follows at `end` says that it is no more, or of what stands apart that it was then."""
+        if not apart:
+            return _ENDED.match(self._text, end) is not None
+        then = _THEN.match(self._text, end)
+        return _WAS_THEN.match(self._text, end) is not None or (
+            then is not None and self._date_at(then.end()) is not None
+        )
 
     def _since_before(self, i: int) -> datetime | None:
         """The date right before mention `i`: "On 2 April 2024, Acme Corp. acquired"."""
@@ -207,8 +222,8 @@ class _Facts:
         """Whether the second of two mentions is this one, and not something of it, and this amount, not one above or below."""
         if target.kind is Kind.AMOUNT:
             return AFTER_AMOUNT.match(self._text, target.end) is not None
-        if target.kind not in (Kind.ORGANIZATION, Kind.PLACE):
-            return not self._text.startswith(("'s ", "’s "), target.end)
+        if target.kind is not Kind.ORGANIZATION:
+            return not self._text.startswith(("'s ", "’s ", " or "), target.end)
         end = self._behind_bracket(target)
         sentence_ends = self._text[end - 1] == "." and self._text[end : end + 2].strip().isupper()
         return sentence_ends or AFTER_OBJECT.match(self._text, end) is not None

@@ -43,12 +43,12 @@ _NAMED = "(?:appointed|named|elected|promoted to)"
 _IN_TOTAL = "(?:total |annual |quarterly |record )?"
 # "joined Initech for a lunch", "left Initech on Monday for a meeting".
 _A_VISIT = re.compile(
-    r"(?: (?:on|in|at) [\w ]{1,20}?)? for (?:an? |the )?(?:\w+ )?"
-    r"(?:lunch|dinner|breakfast|coffee|drinks?|meeting|call|visit|tour|walk|talks?|chat|day|night|party|event)\b"
+    r"(?: (?:on|in|at) [\w ]{1,20}?)? (?:for|at|on) (?:an? |the |\w+ )?(?:\w+ )?"
+    r"(?:stage|podcast|panel|interview|webinar|holidays?|days?|weeks?|months?|years?|lunch|dinner|breakfast|coffee|drinks?|meeting|call|visit|tour|walk|talks?|chat|night|party|event)\b"
 )
 # "joined Initech in condemning", "and Globex in a lawsuit", "as plaintiff", "as it collapsed".
 NO_WORK = re.compile(
-    rf"{_A_VISIT.pattern}| in (?!spring)[a-z]+ing\b| and (?:the )?[A-Z]| (?=as )(?!as of |{AS_WORK})"
+    rf"{_A_VISIT.pattern}| in (?!spring)[a-z]+ing\b|,? (?:and )?(?:the )?[A-Z]| (?=as )(?!as of |{AS_WORK})"
 )
 _PERSON_ORGANIZATION = (
     _p(rf",? (?:is |who is |serves as |has been )?(?:the |an? )?(?:current |new )?{ROLES} (?:of|at|for) (?:the )?"),
@@ -128,6 +128,6 @@ PATTERNS: dict[tuple[Kind, Kind], tuple[Pattern, ...]] = {
 }
 
 # A date beside one of these is when it happened; it is not true until then, and no longer.
-EVENTS = frozenset(["left", "acquired", "merged_with", "partnered_with", "founded", "raised"])
+EVENTS = frozenset(["left", "acquired", "merged_with", "partnered_with", "founded", "raised", "born_in"])
 # Beside these a date in the sentence tells nothing of when they were true.
 TIMELESS = frozenset(["has_email", "headquartered_in", "valid_until"])

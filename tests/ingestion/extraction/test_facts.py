@@ -105,6 +105,10 @@ def test_doubt_denial_and_distance_give_no_fact(text: str) -> None:
         "A rival of Acme Corp. was founded in 1998.",
         "Beta Ltd., a rival of Acme Corp., was founded in 1998.",
         "Beta Ltd., a rival of Acme Corp., is based in Berlin.",
+        "The woman who raised Jane Doe lives in Paris.",
+        "The company that bought Acme Corp. is headquartered in Berlin.",
+        "The lawyer representing Jane Doe works at Google.",
+        "Competitors such as Acme Corp. raised $5 million.",
         "The annex to Contract No. 2024-117 is effective from 1 February 2024.",
     ],
 )
@@ -151,6 +155,9 @@ def test_what_explains_a_name_is_a_fact_about_it_whatever_stands_before(
         "{}, which is false",
         "{} (false)",
         "{} no longer",
+        "{}, I think",
+        "{}, if I remember well",
+        "Draft: {}",
     ],
 )
 def test_words_of_doubt_anywhere_in_the_sentence_leave_no_fact(said: str) -> None:
@@ -182,6 +189,8 @@ def test_so_do_a_deal_that_failed_an_office_declined_and_half_a_place(text: str)
         "Jane Smith joined Acme Corp. in condemning the war.",
         "Jane Smith joined Acme Corp. and Beta Ltd. in a lawsuit.",
         "Jane Smith joined Facebook in 2009.",
+        "Jane Smith joined Acme Corp. on stage on 3 May 2024.",
+        "Jane Smith joined Acme Corp. for a year.",
         "Jane Smith left Acme Corp. on Monday for a lunch.",
         "Jane Smith works with Google.",
         "Jane Smith is a guest at Google.",
@@ -246,6 +255,12 @@ def test_what_ended_has_the_time_between(
         "Jane Doe was CEO of Acme Corp. in 2001.",
         "Jane Doe, president of Acme Corp. in 1990, spoke.",
         "Until 2019 Jane Doe works at Initech.",
+        "Jane Doe joined Acme Corp. in 2019; she left in 2021.",
+        "Jane Doe joined Acme Corp. in 2019 and was fired in 2021.",
+        "Jane Doe has been CEO of Acme Corp. for ten years until 2020.",
+        "Jane Doe, CEO of Acme Corp. (until 2005), spoke.",
+        "Jane Doe, CEO of Acme Corp. before Bob Smith, spoke.",
+        "Jane Doe, CEO of Acme Corp. from 2005 to 2001, spoke.",
         "The Widget Pro costs $49 until 1 May 2024.",
     ],
 )
