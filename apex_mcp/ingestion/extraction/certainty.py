@@ -41,6 +41,7 @@ _UNCERTAIN = re.compile(
     r"(?<![\w.@-])(?:(?i:if|whether|would|could|might|not|never|neither|nor|nobody|no one|nothing|none|no(?![.-])|without|unless"
     r"|hardly|nearly|almost|contrary|wrong\w*|untrue|den(?:y|ies|ied)|doubt\w*|lied?|lies|thinks?|thought|believe[sd]?|guess\w*"
     r"|hope[sd]?|rumou?r\w*|allege\w*|reportedly|suppose\w*|imagine|pretend\w*|assum(?:e|ing)|claim\w*|false\w*"
+    r"|replac(?:es|ed|ing)|succeed(?:s|ed|ing)|ousted|outgoing"
     r"|perhaps|maybe|probably|possibly|likely|apparently|in case|provided that|planned|proposed|hypothetical\w*"
     r"|for example|(?:example|draft|template|fake news)(?=:)|scenario|test data|todo"
     r"|in (?:the|a|this) (?:novel|film|movie|story|play)|former|formerly|ex)|may|Had)(?![\w@])|e\.g\.|n['’]t\b"

@@ -39,9 +39,13 @@ _ENDED = re.compile(
     r"[^.\n]{0,60}?\b(?:(?:until|till)(?! now| today| the present)|leaving|(?:and|but|then|s?he|they) (?:was |were |has |later )?"
     r"(?:left|let go|fired|dismissed|resigned|retired|quit|stayed))\b"
 )
-# Of what explains a name: "CEO of Initech since 2019", "before the war", "in 1990".
+# Of what explains a name: "CEO of Initech since 2019", "before the war", "in 1990", ", resigned".
 _SINCE_APART = re.compile(r"\s(?:since|from|as of|starting|effective)\s(?:the )?")
-_WAS_THEN = re.compile(r" \(?(?:before|when|while|at the time|then|[^.,;\n]{0,40}?\b(?:until|till))\b")
+_WAS_THEN = re.compile(
+    r" \(?(?:before|when|while|at the time|then|[^.,;\n]{0,40}?\b(?:until|till))\b"
+    r"|,? (?:has |have |was |is )?"
+    r"(?:resigned|retired|stepped down|quit|left|fired|dismissed|ousted|replaced|succeeded|dead|died)\b"
+)
 _THEN = re.compile(r"\s(?:in|during|for)\s(?:the )?")
 # A link or quotes that begin behind a word: "works at [Initech](...)".
 _OPENING = re.compile(r"(?<=[a-z] )[\[\"“]$")
@@ -104,10 +108,8 @@ class _Facts:
         role = _ROLE_IN_BRACKETS.match(text, mention.end)
         if role is None and text.startswith(",", mention.end):
             role = _ROLE_BEFORE.search(text, max(0, mention.start - 60), mention.start)
-        if role:
-            yield from self._stated(
-                mention, "holds_role", None, max(mention.end, role.end()), value=role["role"]
-            )
+        if role and not _WAS_THEN.match(text, end := max(mention.end, role.end())):
+            yield from self._stated(mention, "holds_role", None, end, value=role["role"])
 
     def with_next(self, i: int) -> Iterator[Statement]:
         """Facts between mention `i` and the next."""

@@ -27,6 +27,7 @@ _JOINED_TO_WORK = re.compile(
 _ENDS = re.compile(
     r"[.,;:)!\n\]*\"”]| ?\(|$| (?:as|since|from|until|in|on|last|this|when|where|after|before|and (?=[a-z]+s ))\b"
 )
+_END_OF_WORD = re.compile("[ ,]|$")
 _BELIEFS = ("ism", "ity")
 _STREETS = frozenset("street road avenue square lane station".split())
 _MOST_WORDS = 4
@@ -44,6 +45,9 @@ def find_workplaces(
     """
     reader = NameReader(words)
     people_end = {person.end for person in people}
+    beginnings = {
+        one.name[: mark.start()] for one in organizations for mark in _END_OF_WORD.finditer(one.name)
+    }
     last_names = {person.name.split()[-1] for person in people}
     for match in _WORKS_AT.finditer(words.text):
         first = bisect_left(words.start, match.end())
@@ -59,7 +63,7 @@ def find_workplaces(
             continue
         if (match["for_a_name"] or match["perhaps_for_a_person"]) and _may_be_a_person(reader, first, last):
             continue
-        if not any(f"{one.name} ".startswith((f"{surface} ", f"{surface},")) for one in organizations):
+        if surface not in beginnings:
             yield Mention(
                 start=words.start[first],
                 end=words.end[last],

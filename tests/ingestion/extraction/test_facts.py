@@ -255,6 +255,9 @@ def test_what_ended_has_the_time_between(
         "Jane Doe was CEO of Acme Corp. in 2001.",
         "Jane Doe, president of Acme Corp. in 1990, spoke.",
         "Until 2019 Jane Doe works at Initech.",
+        "Jane Doe replaced Bob Smith, CEO of Acme Corp., in May 2024.",
+        "Bob Smith, CEO of Acme Corp., resigned in May 2024.",
+        "The CEO, Bob Smith, has retired.",
         "Jane Doe joined Acme Corp. in 2019; she left in 2021.",
         "Jane Doe joined Acme Corp. in 2019 and was fired in 2021.",
         "Jane Doe has been CEO of Acme Corp. for ten years until 2020.",
@@ -271,9 +274,9 @@ def test_what_ended_at_no_known_time_is_no_fact(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Jane Doe replaced Bob Smith, CEO of Acme Corp., in May 2024.",
-        "In May 2024, Bob Smith, CEO of Acme Corp., resigned.",
-        "On 3 May 2024 Acme Corp.'s CEO Bob Smith resigned.",
+        "Jane Doe met Bob Smith, CEO of Acme Corp., in May 2024.",
+        "In May 2024, Bob Smith, CEO of Acme Corp., spoke.",
+        "On 3 May 2024 Acme Corp.'s CEO Bob Smith spoke.",
     ],
 )
 def test_a_role_that_only_explains_a_name_takes_no_date_of_what_happened(text: str) -> None:
