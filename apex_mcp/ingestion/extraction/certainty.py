@@ -16,7 +16,7 @@ _DID = r"(?:has |had )?(?:[a-z]+(?:ed|s)|bought|sold|met|knows?|hit|led|left)"
 # the Widget Pro costs $49" of the repair.
 _BELONGS_TO = re.compile(
     rf"\b(?:(?P<of>(?<![Aa]s )[Oo]f\s(?!course )(?:[^,;:()\n]{{1,40}} and )?(?:{_ARTICLE}\s)?(?:[a-z-]+\s|C[A-Z]O ){{0,2}})"
-    rf"|(?i:{_IN})\s(?:{_ARTICLE}\s)?|(?:[Ww]ho|[Ww]hoever|which|that)\s{_DID}\s|(?!morning|evening|spring)[A-Za-z]+ing\s"
+    rf"|(?i:{_IN})\s(?:{_ARTICLE}\s)?|(?:[Ww]ho|[Ww]hoever|which|that)\s{_DID}\s|(?!morning|evening|spring)[a-z]+ing\s"
     rf"|(?:[A-Za-z]+ing|[Tt]o [a-z]+) {_ARTICLE} |(?i:until|till) [^.,;\n]{{1,30}},? ){MARKUP}$"
 )
 # What explains the name before it ("Jane Doe, CEO of", "Jane Doe <jane@...", "ACME's CEO"), whatever stands before that.
