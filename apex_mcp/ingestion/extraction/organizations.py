@@ -64,7 +64,7 @@ _LEADING = frozenset(
 _COMPASS = frozenset("new north south east west northern southern eastern western central".split())
 _MOST_WORDS = 6
 # Alone before a legal form they are the end of a longer name that a line break cut.
-_NAME_ENDS = frozenset(
+NAME_ENDS = frozenset(
     (
         "associates holdings holding group partners services solutions systems technologies international industries "
         "enterprises consulting ventures capital management gaming labs company companies public private limited"
@@ -179,7 +179,7 @@ class _Organizations:
         base = words.low[first:i]
         if not base or all(part in FORM_WORDS for part in base) or self._cut_off(first):
             return None
-        if len(base) == 1 and (base[0] in _NAME_ENDS or len(base[0]) == 1):
+        if len(base) == 1 and (base[0] in NAME_ENDS or len(base[0]) == 1):
             return None
         return first
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from apex_mcp.ingestion.extraction.mentions import Kind
-from apex_mcp.ingestion.extraction.roles import ROLE
+from apex_mcp.ingestion.extraction.roles import AS_WORK, JOB, ROLE
 
 ROLES = rf"(?P<roles>{ROLE}(?:(?:,? and |,? & |/)(?:the )?{ROLE})?)"
 
@@ -17,31 +17,54 @@ class Pattern:
         predicate: "" where the role in the text gives it.
         swapped: the second mention is the subject.
         ended: it tells of the past, so it is a fact only with a date of its end.
+        unless: what follows the second mention where this is no fact.
     """
 
     between: re.Pattern[str]
     predicate: str = ""
     swapped: bool = False
     ended: bool = False
+    unless: re.Pattern[str] | None = None
 
 
-def _p(between: str, predicate: str = "", *, swapped: bool = False, ended: bool = False) -> Pattern:
-    return Pattern(re.compile(between), predicate, swapped, ended)
+def _p(
+    between: str,
+    predicate: str = "",
+    *,
+    swapped: bool = False,
+    ended: bool = False,
+    unless: re.Pattern[str] | None = None,
+) -> Pattern:
+    return Pattern(re.compile(between), predicate, swapped, ended, unless)
 
 
 _HAS = "(?:has |have )?"
 _NAMED = "(?:appointed|named|elected|promoted to)"
 _IN_TOTAL = "(?:total |annual |quarterly |record )?"
+# "joined Initech for a lunch", "left Initech on Monday for a meeting".
+_A_VISIT = re.compile(
+    r"(?: (?:on|in|at) [\w ]{1,20}?)? (?:for|at|on) (?:an? |the |\w+ )?(?:\w+ )?"
+    r"(?:stage|podcast|panel|interview|webinar|holidays?|days?|weeks?|months?|years?|lunch|dinner|breakfast|coffee|drinks?|meeting|call|visit|tour|walk|talks?|chat|night|party|event)\b"
+)
+# "joined Initech in condemning", "and Globex in a lawsuit", "as plaintiff", "as it collapsed".
+NO_WORK = re.compile(
+    rf"{_A_VISIT.pattern}| in (?!spring)[a-z]+ing\b|,? (?:and )?(?:the )?[A-Z]| (?=as )(?!as of |{AS_WORK})"
+)
 _PERSON_ORGANIZATION = (
     _p(rf",? (?:is |who is |serves as |has been )?(?:the |an? )?(?:current |new )?{ROLES} (?:of|at|for) (?:the )?"),
     _p(rf" (?:was|has been|is) {_NAMED} (?:as )?(?:the |an? )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
     _p(rf" (?:became|becomes|took over as|takes over as) (?:the )?(?:new )?{ROLES} (?:of|at) (?:the )?"),
     _p(rf" (?:served as|was) (?:the |an? )?{ROLES} (?:of|at|for) (?:the )?", ended=True),
-    _p(rf" {_HAS}joined (?:the )?", "works_at"),
-    _p(rf" {_HAS}(?:left|resigned from|stepped down from|retired from|departed from) (?:the )?", "left"),
+    _p(rf" {_HAS}joined (?:the )?", "works_at", unless=NO_WORK),
+    _p(rf" {_HAS}(?:left|resigned from|stepped down from|retired from|departed from) (?:the )?", "left", unless=_A_VISIT),
     _p(rf" {_HAS}(?:founded|co-founded|cofounded) (?:the )?", "founded"),
-    _p(r" (?:works|is employed|has worked) (?:for|at|by|with) (?:the )?", "works_at"),
-    _p(r" worked (?:for|at|with) (?:the )?", "works_at", ended=True),
+    _p(
+        r"(?:,? who)? (?:(?:(?:currently |now )?works|has worked) (?:for|at)"
+        r"|is (?:currently |now )?employed (?:for|at|by|with)) (?:the )?",
+        "works_at",
+    ),
+    _p(rf",? (?:(?:who )?is )?an? {JOB} at (?:the )?", "works_at"),
+    _p(r" worked (?:for|at) (?:the )?", "works_at", ended=True),
 )  # fmt: skip
 _ORGANIZATION_PERSON = (
     _p(rf"(?:['’]s?)? (?:new )?{ROLES},? ", swapped=True),
@@ -105,18 +128,6 @@ PATTERNS: dict[tuple[Kind, Kind], tuple[Pattern, ...]] = {
 }
 
 # A date beside one of these is when it happened; it is not true until then, and no longer.
-EVENTS = frozenset(["left", "acquired", "merged_with", "partnered_with", "founded", "raised"])
+EVENTS = frozenset(["left", "acquired", "merged_with", "partnered_with", "founded", "raised", "born_in"])
 # Beside these a date in the sentence tells nothing of when they were true.
 TIMELESS = frozenset(["has_email", "headquartered_in", "valid_until"])
-
-# What must follow an organisation that is an object: "acquired Bosch's sensor division" says nothing of Bosch itself.
-AFTER_OBJECT = re.compile(
-    r"[ \n]?\(|[.,;:)\n!\"”]|$| (?:on|in|for|from|at|during|last|this|to|and|as|under|through|after|before|with|who|which|that"
-    r"|since|is|was|while|where|but|effective|earlier|later|by|until|because|when)\b"
-)
-# What a sentence puts in doubt is no fact ("May" with a capital is a month).
-UNCERTAIN = re.compile(
-    r"\b(?:[Ii]f|[Ww]hether|[Ww]ould|[Cc]ould|[Mm]ight|may|[Nn]ot|[Nn]ever|[Dd]enie[sd]|[Rr]umou?r\w*|[Aa]llege\w*|[Rr]eportedly|[Ss]uppose\w*"
-    r"|[Ii]magine|[Cc]laim\w*|[Ff]alse\w*|[Uu]nless|[Pp]lanned|[Pp]roposed|[Hh]ypothetical\w*|[Ff]or example|[Ff]ormer"
-    r"|[Ff]ormerly|[Ee]x)\b|e\.g\.|n['’]t\b"
-)

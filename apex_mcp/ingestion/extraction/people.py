@@ -180,7 +180,10 @@ def _is_certain(reader: NameReader, first: int) -> bool:
     ):
         return False
     return all(
-        reader.is_name_word(k) and words.low[k] not in words.lower_case and not words.word[k].isupper()
+        reader.is_name_word(k)
+        and words.low[k] not in words.lower_case
+        and words.low[k].removesuffix("s") not in reader.common_words
+        and not words.word[k].isupper()
         for k in (first, last)
     )
 

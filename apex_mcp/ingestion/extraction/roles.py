@@ -48,6 +48,17 @@ _DEPARTMENT = (
     r"(?=,? (?:at|of) |,|\.|\n|\)|$)"
 )
 ROLE = rf"(?:{_DEPARTMENT}|{'|'.join(spelling for spelling, _ in _LONGEST_FIRST)})(?![\w-])"
+JOB = (
+    r"(?:(?!retired )[a-z]+ ){0,2}(?:engineer|developer|programmer|scientist|researcher|chemist|physicist|analyst|designer"
+    r"|architect|manager|consultant|accountant|lawyer|nurse|doctor|physician|teacher|lecturer|editor|journalist|reporter|technician|mechanic"
+    r"|salesman|saleswoman|clerk|secretary|receptionist|trainee|apprentice|intern)(?![\w-])"
+)
+# "as CFO", "as lead engineer", "as a buyer", but neither "as a guest" nor "as it collapsed".
+AS_WORK = (
+    rf"as (?:(?:its |the |an? |their )?(?:new )?(?:{ROLE}|{JOB})|(?:an?|the|its|their) (?!(?:[a-z]+ ){{0,2}}(?:guests?|members?"
+    r"|visitors?|users?|customers?|clients?|volunteers?|observers?|plaintiffs?|defendants?|sponsors?|students?|patients?|fans?"
+    r"|speakers?|investors?|shareholders?|partners?|part|result|way|token|sign|favou?r)\b)[a-z])"
+)
 ROLE_PATTERN = re.compile(ROLE)
 _AND = re.compile(r"\s*(?:,? and |,? & |, |/)\s*(?:the )?")
 _EXACT = tuple((re.compile(spelling), slug) for spelling, slug in _LONGEST_FIRST)

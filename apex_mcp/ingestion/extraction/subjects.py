@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from apex_mcp.ingestion.extraction import lexicon
+from apex_mcp.ingestion.extraction.certainty import belongs_to_another
 from apex_mcp.ingestion.extraction.mentions import Kind, Mention
 from apex_mcp.ingestion.extraction.words import UPPER
 
@@ -12,9 +13,10 @@ _WINDOW = 120
 _NO_PRODUCTS = frozenset("hotel restaurant flight room villa museum train apartment house".split())
 _PRODUCT = rf"(?P<product>[{UPPER}][\w&+-]{{1,30}}(?: (?:[{UPPER}][\w&+-]{{0,30}}|\d[\w.]{{0,6}})){{0,4}})"
 _IS = r"(?:is|is now|was set (?:at|to)|has been set (?:at|to)|rises to|increases to|increased to|drops to|changes to|changed to)"
-_PRICE = re.compile(rf"[Pp]rice (?:of|for) (?:the |our |an? )?{_PRODUCT} {_IS} $")
+_PRICE = re.compile(rf"(?P<price>[Pp]rice) (?:of|for) (?:the |our |an? )?{_PRODUCT} {_IS} $")
 _COSTS = re.compile(
-    rf"(?:^|[\n.!?*-] ?|[Tt]he )(?:[Tt]he )?{_PRODUCT} (?:(?:now )?costs|is (?:now )?priced at|sells for|retails for) $"
+    rf"(?:^|[\n.!?*-] ?|[Tt]he )(?:[Tt]he )?(?P<price>{_PRODUCT})"
+    r" (?:(?:now )?costs|is (?:now )?priced at|sells for|retails for) $"
 )
 _THIS_IS_EFFECTIVE = re.compile(
     r"(?P<this>[Tt]his (?:[A-Z]\w+ )?(?:Agreement|Contract|Lease|Policy|Amendment|License|Licence|policy|agreement|contract))"
@@ -49,13 +51,14 @@ def _product_before(text: str, position: int) -> Mention | None:
     at = max(0, position - _WINDOW)
     window = text[at:position]
     found = _PRICE.search(window) or _COSTS.search(window)
-    if not found:
+    if not found or belongs_to_another(text, at + found.start("price"), " costs"):
         return None
     name, function_words = found["product"], lexicon.lowered("function_words")
     known = lexicon.lowered("common_words") | function_words
     parts = name.lower().split()
     if (
         parts[0] in function_words
+        or parts[0].endswith("ing")
         or parts[0] in _NO_PRODUCTS
         or all(part in known or part.isdigit() for part in parts)
     ):

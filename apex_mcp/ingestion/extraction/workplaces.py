@@ -5,22 +5,35 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from apex_mcp.ingestion.extraction import lexicon
+from apex_mcp.ingestion.extraction.certainty import MARKUP
 from apex_mcp.ingestion.extraction.dates import find_dates
 from apex_mcp.ingestion.extraction.mentions import Kind, Mention
+from apex_mcp.ingestion.extraction.organizations import NAME_ENDS
 from apex_mcp.ingestion.extraction.person_names import TITLES, NameReader
+from apex_mcp.ingestion.extraction.roles import AS_WORK, JOB
 from apex_mcp.ingestion.extraction.words import UPPER, Words
 
 _WORKS_AT = re.compile(
-    rf" (?:(?P<joined>(?:has )?joined)"
-    rf"|(?:(?:has )?worked at|works (?:at|for)|(?:is|was) employed at"
-    rf"|(?P<perhaps_for_a_person>(?:has )?worked for|(?:is|was) employed (?:for|by)))(?: the)?) (?=[{UPPER}])"
+    rf" (?:who )?(?:(?P<joined>(?:has )?joined)"
+    rf"|(?:(?:has )?worked at|(?:currently |now )?works at|(?:is|was) (?:currently |now )?employed at|(?:is )?an? {JOB} at"
+    rf"|(?P<for_a_name>(?:currently |now )?works for)"
+    rf"|(?P<perhaps_for_a_person>(?:has )?worked for|(?:is|was) employed (?:for|by)))(?: the)?) {MARKUP}(?=[{UPPER}])"
 )
 # "joined Schneider in the lobby", "joined Zoom" tell of no work.
-_JOINED_TO_WORK = re.compile(r" (?:as |in [12]\d{3}\b|(?:in|on) (?P<date>.{1,40}))")
+_JOINED_TO_WORK = re.compile(
+    rf" (?:(?P<work>{AS_WORK})|in [12]\d{{3}}\b|(?:in|on|as of) (?P<date>.{{1,40}}))"
+)
 # "worked for Meeran and the smugglers" may tell of a person.
-_ENDS = re.compile(r"[.,;:)!\n]|$| (?:as|since|from|until|in|on|last|this|when|where|after|before)\b")
+_ENDS = re.compile(
+    r"[.,;:)!\n\]*\"”]| ?\(|$| (?:as|since|from|until|in|on|last|this|when|where|after|before|and (?=[a-z]+s ))\b"
+)
+_END_OF_WORD = re.compile("[ ,]|$")
+_BELIEFS = ("ism", "ity")
+_STREETS = frozenset("street road avenue square lane station".split())
 _MOST_WORDS = 4
 _SHORTEST = 3
+# Longer words in -s are plurals rather than surnames: Instruments, Robotics.
+_LONGEST_IN_S = 7
 
 
 def find_workplaces(
@@ -32,18 +45,25 @@ def find_workplaces(
     """
     reader = NameReader(words)
     people_end = {person.end for person in people}
+    beginnings = {
+        one.name[: mark.start()] for one in organizations for mark in _END_OF_WORD.finditer(one.name)
+    }
     last_names = {person.name.split()[-1] for person in people}
     for match in _WORKS_AT.finditer(words.text):
         first = bisect_left(words.start, match.end())
-        if match.start() not in people_end or first == len(words) or words.start[first] != match.end():
+        before = words.text[max(0, match.start() - 3) : match.start()]
+        person_end = match.start() - len(before) + len(before.rstrip(",*_"))
+        if person_end not in people_end or first == len(words) or words.start[first] != match.end():
             continue
         last = _last_word(reader, first)
-        if last is None or not _ends(words, last, joined=bool(match["joined"])):
+        if last is None or not _ends(words, first, last, joined=bool(match["joined"])):
             continue
         surface = words.surface(first, last)
         if first == last and (match["perhaps_for_a_person"] or surface in last_names):
             continue
-        if not any(f"{one.name} ".startswith((f"{surface} ", f"{surface},")) for one in organizations):
+        if (match["for_a_name"] or match["perhaps_for_a_person"]) and _may_be_a_person(reader, first, last):
+            continue
+        if surface not in beginnings:
             yield Mention(
                 start=words.start[first],
                 end=words.end[last],
@@ -53,14 +73,28 @@ def find_workplaces(
             )
 
 
-def _ends(words: Words, last: int, *, joined: bool) -> bool:
+def _ends(words: Words, first: int, last: int, *, joined: bool) -> bool:
     """Whether the name ends with word `last`, and what was joined is work by what follows."""
     end = words.end[last]
     if not joined:
         return _ENDS.match(words.text, end) is not None
     follows = _JOINED_TO_WORK.match(words.text, end)
-    return follows is not None and (
-        not follows["date"] or any(date.start == 0 for date in find_dates(follows["date"]))
+    if follows is None or follows["work"]:
+        return follows is not None
+    if words.low[last].endswith(_BELIEFS) or words.surface(first, last) in lexicon.entries("joined_by_users"):
+        return False
+    return not follows["date"] or any(date.start == 0 for date in find_dates(follows["date"]))
+
+
+def _may_be_a_person(reader: NameReader, first: int, last: int) -> bool:
+    """Whether two words may be a given name and a surname: "works for Barack Obama"."""
+    low = reader.words.low[last]
+    return (
+        last == first + 1
+        and all(reader.can_be_name(reader.words.word[k], reader.words.low[k]) for k in (first, last))
+        and low not in reader.named_after | NAME_ENDS
+        and low.removesuffix("s") not in reader.common_words
+        and not (low.endswith("s") and len(low) > _LONGEST_IN_S)
     )
 
 
@@ -82,4 +116,9 @@ def _last_word(reader: NameReader, first: int) -> int | None:
         return None
     if all(word in reader.common_words for word in words.low[first : last + 1]):
         return None
-    return None if words.surface(first, last) in lexicon.entries("places") else last
+    if not alone and words.low[last] in _STREETS:
+        return None
+    surface = words.surface(first, last)
+    return (
+        None if surface in lexicon.entries("places") or surface in lexicon.entries("no_workplaces") else last
+    )

@@ -109,7 +109,13 @@ def test_so_are_two_hundred_kilobytes_of_what_is_looked_at_more_closely(unit: st
 
 @pytest.mark.parametrize(
     "unit",
-    ["Dr. Jane Smith, CEO of Acme Inc., paid $5 on 1 May 2024 in Berlin. ", "Mary Ann ", "Co Inc ", "King "],
+    [
+        "Dr. Jane Smith, CEO of Acme Inc., paid $5 on 1 May 2024 in Berlin. ",
+        "of the mother of Jane Smith and Jane Smith works at Acme Inc. and left until 2005 ",
+        "Mary Ann ",
+        "Co Inc ",
+        "King ",
+    ],
 )
 def test_twice_the_text_makes_twice_the_steps(unit: str) -> None:
     once, twice = (_calls(unit * times) for times in (300, 600))
