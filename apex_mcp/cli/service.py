@@ -73,6 +73,7 @@ def _stats(call: Any, namespace: str | None) -> StatsView | None:
 def stop(as_json: AsJson = False) -> None:
     """Stop the daemon and all that it runs; unfinished ingestions go on when it starts again."""
     output = Output(as_json=as_json)
+    stopped = True
     try:
         # The daemon's advice about settings that differ is this very command.
         with daemon(output, start=False, notices=False) as client:
@@ -80,26 +81,22 @@ def stop(as_json: AsJson = False) -> None:
     except ApexError as error:
         if not is_absent(error):
             raise
-        _stop_orphans(output)
-        return
-    output.show({"stopped": True}, lambda: "stopped")
+        stopped = False
+    # One that was killed, also amid its stopping, leaves what it ran.
+    ended = _end_orphans()
+    words = "stopped" if stopped else "not running"
+    if ended:
+        words += f"; ended what a daemon that was killed had left running: {' and '.join(ended)}"
+    elif ended is None and not stopped:
+        words += ", but some process has the data folder: a daemon that starts or ends, or a restore"
+    output.show({"stopped": stopped, "orphans_ended": ended}, lambda: words)
 
 
-def _stop_orphans(output: Output) -> None:
-    """End what a daemon that was killed left running, and say so."""
+def _end_orphans() -> list[str] | None:
     from apex_mcp.runtime.home import DataFolder
     from apex_mcp.runtime.orphans import end_orphans
 
-    ended = asyncio.run(end_orphans(DataFolder(Path(home_folder()))))
-    if ended is None:
-        words = (
-            "not running, but some process has the data folder: a daemon that starts or ends, or a restore"
-        )
-    elif ended:
-        words = f"not running; ended what a daemon that was killed had left running: {' and '.join(ended)}"
-    else:
-        words = "not running"
-    output.show({"stopped": False, "orphans_ended": ended}, lambda: words)
+    return asyncio.run(end_orphans(DataFolder(Path(home_folder()))))
 
 
 @reports_errors

@@ -1,12 +1,15 @@
 """The operator's commands on a whole memory: maintained through Temporal, verified, spoilt, mended."""
 
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import psutil
 
 from apex_mcp.runtime.home import DataFolder
 from tests.e2e.homes import Home, new_home
+from tests.waiting import eventually
 
 
 def test_a_memory_is_maintained_erased_verified_and_mended_by_the_command_line(home: Home) -> None:
@@ -76,3 +79,25 @@ def test_stop_ends_what_a_killed_daemon_left_running_and_nothing_stored_is_lost(
     assert left == []
     assert home.run("stop").stdout == "not running\n"
     assert "Acme" in home.run("search", "Ann").stdout
+
+
+def test_stop_ends_what_a_daemon_that_is_killed_amid_it_leaves_running(home: Home) -> None:
+    assert home.run("add", "Ann works at Acme.").returncode == 0
+    daemon = home.daemon()
+    postgres = psutil.Process(
+        json.loads(DataFolder(home.path).child_json("postgres").read_text("utf-8"))["pid"]
+    )
+    postgres.suspend()
+    stopping = subprocess.Popen(
+        [home.command, "stop"], env=home.environment, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    log = DataFolder(home.path).log("daemon")
+    anyio.run(eventually, lambda: "stopping (" in log.read_text("utf-8"))
+    daemon.kill()
+    psutil.wait_procs([daemon])
+    postgres.resume()
+    said, _ = stopping.communicate(timeout=60)
+    assert said.startswith("stopped; ended what a daemon that was killed had left running: ")
+    assert "PostgreSQL" in said
+    _, left = psutil.wait_procs(home.processes(), timeout=10)
+    assert left == []
