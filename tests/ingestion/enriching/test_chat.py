@@ -311,8 +311,9 @@ def test_graphiti_reports_nothing_and_reads_no_env_file(tmp_path: Path) -> None:
     assert ran.stdout.split() == ["False", "False", "False"]
 
 
-async def test_an_address_that_is_none_is_refused_at_once() -> None:
-    settings = load_settings(llm="openai", openai_base_url="api.openai.com/v1", openai_api_key=SecretStr(KEY))
+@pytest.mark.parametrize("url", ["api.openai.com/v1", "http://127.0.0.1:99999/v1"])
+async def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
+    settings = load_settings(llm="openai", openai_base_url=url, openai_api_key=SecretStr(KEY))
     with pytest.raises(Rejected) as caught:
         open_extractor(settings)
     assert caught.value.code == Code.SETTINGS_INVALID
