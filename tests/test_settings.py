@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,8 +83,9 @@ def test_no_time_is_longer_than_can_be_counted(
 @pytest.mark.parametrize("name", ["llm_model", "llm_small_model", "openai_embedding_model"])
 @pytest.mark.parametrize("value", ["", " "])
 def test_a_model_has_a_name(name: str, value: str) -> None:
+    given: dict[str, Any] = {name: value}
     with pytest.raises(Rejected) as caught:
-        load_settings(**{name: value})
+        load_settings(**given)
     assert (caught.value.code, caught.value.details) == (Code.SETTINGS_INVALID, {"settings": [name]})
 
 

@@ -97,7 +97,11 @@ async def test_a_graph_that_hangs_is_waited_for_once_in_a_question(tmp_path: Pat
     if lack := lacking():
         pytest.skip(lack)
     with own_server(tmp_path) as neo4j:
-        settings = {"neo4j_uri": neo4j.uri, "neo4j_user": neo4j.user, "neo4j_password": neo4j.password}
+        settings: dict[str, Any] = {
+            "neo4j_uri": neo4j.uri,
+            "neo4j_user": neo4j.user,
+            "neo4j_password": neo4j.password,
+        }
         async with app_without_worker(tmp_path / "home", **settings) as app:
             async with working(app):
                 await tell(app, "Ann", "knows", "Bob")
