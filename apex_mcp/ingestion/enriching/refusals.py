@@ -96,7 +96,7 @@ def model_unavailable(message: str, retry_after_seconds: float | None = None) ->
 def refusal(error: openai.APIStatusError) -> ApexError:
     """The error for an answer that is none, without the provider's message: it may quote text or key."""
     status = error.status_code
-    code = error.code or error.type or ""
+    code = str(error.code or error.type or "")
     said = f"the model's endpoint answered {status}"
     if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code) and code != str(status):
         said += f" ({code})"
