@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -19,6 +19,12 @@ from apex_mcp.errors import Code, Rejected
 
 DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 
+# Beyond a century clocks, databases and Temporal cannot count any more.
+_LONGEST_DAYS = 36_500
+_LONGEST_SECONDS = _LONGEST_DAYS * 86_400
+
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
 
 def default_home() -> Path:
     """The data folder: `APEX_HOME`, else the platform's place for a user's application data."""
@@ -29,7 +35,9 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """Settings of one data folder. Daemon-wide unless the description says 'per client'."""
 
-    model_config = SettingsConfigDict(env_prefix="APEX_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="APEX_", frozen=True, extra="ignore", env_ignore_empty=True, allow_inf_nan=False
+    )
 
     home: Path = Field(
         default_factory=default_home, description="Data folder; everything that is kept is in it."
@@ -56,7 +64,7 @@ class Settings(BaseSettings):
     openai_base_url: str = Field(
         default="https://api.openai.com/v1", description="Address of the OpenAI-compatible endpoint."
     )
-    openai_embedding_model: str = Field(
+    openai_embedding_model: _Name = Field(
         default="text-embedding-3-small", description="Embedding model asked of that endpoint."
     )
     llm: Literal["none", "openai"] = Field(
@@ -64,10 +72,10 @@ class Settings(BaseSettings):
         description="Who extracts entities and facts beside the rules: `openai` asks an OpenAI-compatible endpoint, "
         "local ones included. Text of documents goes there.",
     )
-    llm_model: str = Field(
+    llm_model: _Name = Field(
         default="gpt-5-mini", description="Chat model asked of that endpoint for extraction."
     )
-    llm_small_model: str = Field(
+    llm_small_model: _Name = Field(
         default="gpt-5-nano", description="Chat model for small questions: are these two names one thing?"
     )
     llm_concurrency: int = Field(
@@ -76,7 +84,9 @@ class Settings(BaseSettings):
     llm_requests_per_minute: int = Field(
         default=0, ge=0, description="Requests to the LLM a minute, of all workers together; 0 sets no limit."
     )
-    llm_timeout_seconds: float = Field(default=120, gt=0, description="Longest time one answer may take.")
+    llm_timeout_seconds: float = Field(
+        default=120, gt=0, le=_LONGEST_SECONDS, description="Longest time one answer may take."
+    )
     llm_thought_tokens: int = Field(
         default=16_000,
         ge=0,
@@ -91,6 +101,7 @@ class Settings(BaseSettings):
     llm_max_seconds_per_document: float = Field(
         default=1800,
         gt=0,
+        le=_LONGEST_SECONDS,
         description="Most time that the answers about one document may take, all added up.",
     )
     ontology: Path | None = Field(
@@ -108,9 +119,9 @@ class Settings(BaseSettings):
         default=None,
         description="Neo4j server for the graph (`neo4j://` or `bolt://`); else PostgreSQL holds it.",
     )
-    neo4j_user: str = Field(default="neo4j", description="User of the Neo4j server.")
+    neo4j_user: _Name = Field(default="neo4j", description="User of the Neo4j server.")
     neo4j_password: SecretStr | None = Field(default=None, description="Password of the Neo4j server.")
-    neo4j_database: str = Field(default="neo4j", description="Database on the Neo4j server.")
+    neo4j_database: _Name = Field(default="neo4j", description="Database on the Neo4j server.")
     redis_url: SecretStr | None = Field(
         default=None,
         description="Redis for caches, progress and the LLM's rate limit; else the process keeps them.",
@@ -118,7 +129,7 @@ class Settings(BaseSettings):
     temporal_address: str | None = Field(
         default=None, description="Temporal server to use instead of the bundled one (`host:port`)."
     )
-    temporal_namespace: str = Field(default="default", description="Namespace on that Temporal server.")
+    temporal_namespace: _Name = Field(default="default", description="Namespace on that Temporal server.")
     temporal_tls: bool = Field(default=False, description="Speak TLS with that Temporal server.")
     temporal_tls_ca: Path | None = Field(
         default=None, description="Certificate of its authority, as a PEM file."
@@ -152,6 +163,7 @@ class Settings(BaseSettings):
     idle_stop_seconds: float = Field(
         default=900,
         ge=1,
+        le=_LONGEST_SECONDS,
         description="The daemon stops after this long without a connection or unfinished work.",
     )
     max_file_bytes: int = Field(
@@ -162,7 +174,7 @@ class Settings(BaseSettings):
     )
     max_inline_chars: int = Field(default=4_000_000, ge=1, description="Longest inline text of one call.")
     parse_timeout_seconds: float = Field(
-        default=180, gt=0, description="Longest time one file may be parsed."
+        default=180, gt=0, le=_LONGEST_SECONDS, description="Longest time one file may be parsed."
     )
     parse_memory_mb: int = Field(
         default=1024, ge=64, description="Most memory a parser process may take, in MB."
@@ -175,16 +187,19 @@ class Settings(BaseSettings):
     staging_ttl_seconds: float = Field(
         default=7 * 86400,
         ge=0,
+        le=_LONGEST_SECONDS,
         description="How long a failed ingestion's staged content is kept for a retry.",
     )
     keep_past_days: float | None = Field(
         default=None,
         ge=0,
+        le=_LONGEST_DAYS,
         description="How long versions that were replaced stay readable for `known_at`, in days; not set keeps them for ever.",
     )
     erase_hours: float = Field(
         default=24,
         ge=0,
+        le=24 * _LONGEST_DAYS,
         description="How long after `forget` at most the data folder's files may still hold what was forgotten, in hours, "
         "while the daemon runs.",
     )

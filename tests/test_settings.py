@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from apex_mcp.errors import Code, Rejected
-from apex_mcp.settings import BARE_NAMES, load_server_settings, load_settings
+from apex_mcp.settings import BARE_NAMES, Settings, load_server_settings, load_settings
 
 COMPLETE = {
     "DATABASE_URL": "postgresql://bare@db/apex",
@@ -64,6 +65,28 @@ def test_a_value_that_is_not_valid_is_named_and_not_shown(monkeypatch: pytest.Mo
         load_server_settings()
     assert "APEX_HTTP_PORT" in str(caught.value)
     assert "4711secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e300"])
+@pytest.mark.parametrize(
+    "name", [name for name, field in Settings.model_fields.items() if "float" in str(field.annotation)]
+)
+def test_no_time_is_longer_than_can_be_counted(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"APEX_{name.upper()}", value)
+    with pytest.raises(Rejected) as caught:
+        load_settings()
+    assert (caught.value.code, caught.value.details) == (Code.SETTINGS_INVALID, {"settings": [name]})
+
+
+@pytest.mark.parametrize("name", ["llm_model", "llm_small_model", "openai_embedding_model"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_a_model_has_a_name(name: str, value: str) -> None:
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(Rejected) as caught:
+        load_settings(**given)
+    assert (caught.value.code, caught.value.details) == (Code.SETTINGS_INVALID, {"settings": [name]})
 
 
 @pytest.mark.parametrize(

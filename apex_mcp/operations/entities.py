@@ -54,8 +54,10 @@ class Entities(Operations):
         )
         named: list[UUID] | None = None
         lacks: list[str] = []
+        away = False
         if words and self._graph.on_server and entity_id is None and not type and known_at is None:
             named, lacks = await self._graph.find_names(name, words, limit=limit)
+            away = bool(lacks)
         async with self._record.reader.view(name, known_at=known_at) as view:
             if lack := view.pruned(known_at):
                 lacks = [*lacks, lack]
@@ -79,7 +81,7 @@ class Entities(Operations):
             sources = await view.sources_of(wanted, until=aware(as_of))
         neighbours: list[NeighbourView] = []
         if hops and wanted:
-            neighbours, more = await self._neighbours(name, wanted, hops, aware(as_of), known_at)
+            neighbours, more = await self._neighbours(name, wanted, hops, aware(as_of), known_at, away)
             lacks = list(dict.fromkeys([*lacks, *more]))
         return EntityList(
             namespace=name,
@@ -95,9 +97,10 @@ class Entities(Operations):
         hops: int,
         as_of: datetime | None,
         known_at: datetime | None,
+        away: bool,
     ) -> tuple[list[NeighbourView], list[str]]:
         near, lacks = await self._graph.neighbours(
-            namespace, entity_ids, hops=hops, limit=_NEIGHBOURS, as_of=as_of, known_at=known_at
+            namespace, entity_ids, hops=hops, limit=_NEIGHBOURS, as_of=as_of, known_at=known_at, away=away
         )
         async with self._record.reader.view(namespace, known_at=known_at) as view:
             shown = {row["id"]: row for row in await view.entities_of([one.entity_id for one in near])}

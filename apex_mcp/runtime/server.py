@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
 from typing import Any
 
 import uvicorn
@@ -32,9 +33,10 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 20
 _LOOK_AGAIN_SECONDS = 2.0
-_WATCH_SECONDS = 10.0
+# Together shorter than most callers wait for an ingestion: their first answer says what it waits for.
+_WATCH_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
-_LOOKS_WITHOUT_WORKER = 2
+_LOOKS_WITHOUT_WORKER = 3
 # Temporal remembers who polled for minutes; a poll that is there is renewed at least this often.
 _POLLED_SECONDS = 90.0
 
@@ -203,7 +205,9 @@ async def _watch_temporal(app: App) -> None:
     without_worker = 0
     while True:
         try:
-            answer = await app.temporal_client.workflow_service.describe_task_queue(request)
+            answer = await app.temporal_client.workflow_service.describe_task_queue(
+                request, timeout=timedelta(seconds=_LOOK_SECONDS)
+            )
         except (RPCError, RuntimeError) as error:
             missing = isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
             what = (

@@ -315,6 +315,7 @@ def servers_system(**more: str) -> Generator[ServersSystem]:
         direct = create_database(parts.postgres, "template1")
         stores = Stores(
             parts.postgres,
+            parts.temporal,
             parts.redis,
             make_conninfo(direct, host="127.0.0.1", port=parts.proxies["postgres"].port),
             f"http://127.0.0.1:{parts.proxies['qdrant'].port}",

@@ -40,6 +40,14 @@ class Body:
     """Answer 200 with this body, whatever was asked."""
 
     body: bytes = b'{"data": [{"index": 0, "embed'
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Lead to another path of the same server."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Spoil:
     how: Spoiling
 
 
-Fault = Status | CutConnection | Body | Say | Refuse | Spoil
+Fault = Status | CutConnection | Body | Redirect | Say | Refuse | Spoil
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,14 @@ class OpenAIServer:
         response_formats: what it can be asked for; others are a 400, as of some local servers.
         refused_format: what it says of others; `{format}` is the one that was asked for.
         rejected_parameters: fields of a chat that are a 400, as some models do with `temperature`.
+        refuses_like_fastapi: whether these are a 422 instead, in the form of servers that are built with it.
+        needs_limit: whether a chat that names no longest answer is a 400.
         context_tokens: a chat whose prompt and longest answer are longer is a 400; None lets every length in.
         answer_tokens: a chat that is allowed a longer answer is a 400; None lets every length in.
-        refusal: what these say, with the request's own word for its limit as `{limit}`.
+        refusal: what these say, with the request's own word for its limit as `{limit}`, that itself as `{asked}` and what is
+            allowed as `{most}`.
         thought_tokens: what each answer costs besides its words, as far as the request's limit allows.
+        says_usage: whether answers say what they cost.
         thoughts_in_total: whether thoughts are counted in the total alone, as by some servers.
         latency_seconds: how long each request takes.
         honour_base64: False answers lists of floats whatever is asked, as some servers do.
@@ -106,10 +118,13 @@ class OpenAIServer:
     response_formats: tuple[str, ...] = ("json_schema", "json_object")
     refused_format: str = "response_format '{format}' is not supported"
     rejected_parameters: tuple[str, ...] = ()
+    refuses_like_fastapi: bool = False
+    needs_limit: bool = False
     context_tokens: int | None = None
     answer_tokens: int | None = None
-    refusal: str = "{limit} is too large: this model supports at most 16384 completion tokens"
+    refusal: str = "{limit} is too large: this model supports at most {most} completion tokens"
     thought_tokens: int = 0
+    says_usage: bool = True
     thoughts_in_total: bool = False
     port: int = 0
     latency_seconds: float = 0.0
@@ -216,16 +231,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _meet(self, request: Request, fault: Fault | None) -> None:
         match fault:
             case Status(status, code, retry_after, message):
-                headers = {"Retry-After": retry_after} if retry_after is not None else {}
-                self._answer(status, _error(code, message), headers)
+                self._answer(status, _error(code, message), _when(retry_after))
             case CutConnection():
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")
                 self.end_headers()
                 self.wfile.write(b'{"data": [')
                 self.close_connection = True
-            case Body(content):
-                self._send(200, content, {})
+            case Body(content, retry_after):
+                self._send(200, content, _when(retry_after))
+            case Redirect(path):
+                self._send(307, b"", {"Location": path})
             case Say() | Refuse() | Spoil() | None:
                 self._serve(request, fault)
 
@@ -243,7 +259,10 @@ class _Handler(BaseHTTPRequestHandler):
                 case _:
                     raise _Refused(404, "unknown_url", f"Unknown request URL: POST {request.path}")
         except _Refused as refused:
-            self._answer(refused.status, _error(refused.code, str(refused), refused.param), {})
+            if state.refuses_like_fastapi and refused.param:
+                self._answer(422, _detail(refused.param, request.body), {})
+            else:
+                self._answer(refused.status, _error(refused.code, str(refused), refused.param), {})
 
     def _answer(self, status: int, body: dict[str, Any], headers: dict[str, str]) -> None:
         self._send(status, json.dumps(body).encode("utf-8"), headers)
@@ -301,23 +320,27 @@ def _chat(state: OpenAIServer, body: dict[str, Any], fault: Say | Refuse | Spoil
     if state.context_tokens is not None and tokens_in + (limit or 1) > state.context_tokens:
         raise _Refused(400, "invalid_request_error", "This model's maximum context length is exceeded")
     if state.answer_tokens is not None and limit is not None and limit > state.answer_tokens:
-        raise _Refused(400, "invalid_value", state.refusal.format(limit=word))
+        said = state.refusal.format(limit=word, asked=limit, most=state.answer_tokens)
+        raise _Refused(400, "invalid_value", said)
+    if state.needs_limit and limit is None:
+        raise _Refused(400, "invalid_request_error", f"{word}: Field required")
     tokens_out = state.thought_tokens + words
     if limit is not None and tokens_out > limit:
         words_left = max(0, limit - state.thought_tokens)
         message["content"], finish, tokens_out = (message["content"] or "")[: 4 * words_left], "length", limit
     state.spent(tokens_in, tokens_out)
+    usage = {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": words if state.thoughts_in_total else tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+    }
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
         "model": body["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
-        "usage": {
-            "prompt_tokens": tokens_in,
-            "completion_tokens": words if state.thoughts_in_total else tokens_out,
-            "total_tokens": tokens_in + tokens_out,
-        },
+        **({"usage": usage} if state.says_usage else {}),
     }
 
 
@@ -332,6 +355,15 @@ def _message(prompt: str, fault: Say | Refuse | Spoil | None) -> tuple[dict[str,
         case None:
             given = answer(prompt)
     return {"role": "assistant", "content": json.dumps(given), "refusal": None}, "stop"
+
+
+def _when(retry_after: str | None) -> dict[str, str]:
+    return {"Retry-After": retry_after} if retry_after is not None else {}
+
+
+def _detail(param: str, body: dict[str, Any]) -> dict[str, Any]:
+    said = {"type": "extra_forbidden", "loc": ["body", param], "msg": "Extra inputs are not permitted"}
+    return {"detail": [{**said, "input": body[param]}]}
 
 
 def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:

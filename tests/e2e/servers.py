@@ -54,6 +54,7 @@ class Stores:
     """Addresses of stores that run."""
 
     postgres: EmbeddedPostgres
+    temporal: EmbeddedTemporal
     redis: RedisServer
     database_url: str
     qdrant_url: str
@@ -261,7 +262,8 @@ def running_stores(redis: RedisServer, **more: str) -> Generator[Stores]:
         _await_port(port, qdrant)
         (folder / "staging").mkdir()
         qdrant_url = f"http://127.0.0.1:{port}"
-        yield Stores(postgres, redis, database_url, qdrant_url, address, str(folder / "staging"), more)
+        staging = str(folder / "staging")
+        yield Stores(postgres, temporal, redis, database_url, qdrant_url, address, staging, more)
 
 
 @contextmanager

@@ -108,13 +108,19 @@ async def test_everything_has_an_id_a_type_a_predicate_and_a_source(app: App) ->
 
 @pytest.mark.parametrize(
     "fault",
-    [Status(429, "rate_limit_exceeded", "1"), Status(500), Status(503), CutConnection()],
-    ids=["429", "500", "503", "cut"],
+    [
+        Status(429, "rate_limit_exceeded", "1"),
+        Status(500),
+        Status(503),
+        CutConnection(),
+        Body(b'{"error": {"message": "slow down", "code": 429}}', retry_after="1"),
+    ],
+    ids=["429", "500", "503", "cut", "within"],
 )
 async def test_a_model_that_fails_for_a_while_is_asked_again(
-    app: App, model: OpenAIServer, fault: Fault
+    app: App, model: OpenAIServer, fault: Fault, request: pytest.FixtureRequest
 ) -> None:
-    namespace = f"while-{getattr(fault, 'status', 'cut')}"
+    namespace = f"while-{request.node.callspec.id}"
     model.fail_next(fault, fault, path="/chat/completions")
     view = await remember(app, TEXT, namespace=namespace)
     assert await found(app, "headquartered", namespace) == 1
@@ -349,6 +355,14 @@ async def test_a_document_costs_no_more_than_its_budget_and_goes_on_where_it_was
             assert len(set(bodies)) == len(bodies) - 1, "no group was asked about again"
             for letter in "ABCDEFGHIJ":
                 assert ("works_at", f"Company{letter}") in await facts(app, f"Person{letter} Doe", "default")
+
+
+async def test_the_longest_time_that_may_be_set_can_be_counted(model: OpenAIServer) -> None:
+    century = 36_500 * 86_400
+    with TemporaryDirectory(prefix="apex") as folder:
+        longest = {"llm_max_seconds_per_document": century, "llm_timeout_seconds": century}
+        async with enriching_app(Path(folder) / "home", model, **longest) as app:
+            await enriched(app, TEXT)
 
 
 async def test_parts_without_a_usable_answer_are_told_and_paid_for(model: OpenAIServer) -> None:

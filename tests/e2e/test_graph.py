@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
+import psutil
 import pytest
 
 from apex_mcp.app import App
@@ -13,7 +15,7 @@ from apex_mcp.stores.graph.best import DEGRADED
 from apex_mcp.stores.record.index_log import REBUILDING
 from apex_mcp.views import StoreHealth
 from tests.e2e.apps import CALLER, app_without_worker, remember, working
-from tests.services.neo4j_server import Neo4jServer, free_port
+from tests.services.neo4j_server import Neo4jServer, free_port, lacking, own_server
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("neo4j")]
@@ -89,3 +91,30 @@ async def test_a_graph_that_is_away_holds_up_no_text_and_is_named(tmp_path: Path
         assert graph.state == "down"
         assert graph.detail.startswith("Neo4j does not answer")
         assert "secret" not in graph.detail
+
+
+async def test_a_graph_that_hangs_is_waited_for_once_in_a_question(tmp_path: Path) -> None:
+    if lack := lacking():
+        pytest.skip(lack)
+    with own_server(tmp_path) as neo4j:
+        settings: dict[str, Any] = {
+            "neo4j_uri": neo4j.uri,
+            "neo4j_user": neo4j.user,
+            "neo4j_password": neo4j.password,
+        }
+        async with app_without_worker(tmp_path / "home", **settings) as app:
+            async with working(app):
+                await tell(app, "Ann", "knows", "Bob")
+                await eventually(lambda: up_to_date(app))
+            told = [("Bob", 1, ["Ann knows Bob."])]
+            assert await near(app, "Ann", 1) == (told, [])
+            process = psutil.Process(neo4j.pid)
+            process.suspend()
+            try:
+                with anyio.fail_after(10):
+                    assert await near(app, "Ann", 1) == (told, [DEGRADED])
+                assert await near(app, "Ann", 1) == (told, [DEGRADED])
+                # Neo4j was asked once each time: three times, and it would be left alone.
+                assert app.health.of("graph").state == "degraded"
+            finally:
+                process.resume()

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -179,6 +180,21 @@ async def test_a_call_that_waits_is_answered_while_the_door_closes(site: Site) -
         await eventually(lambda: site.number("SELECT count(*) FROM ingestions") > before)
         assert await anyio.to_thread.run_sync(server.terminate) == 0
     assert [answer["state"] for answer in answers] == ["ready"]
+
+
+@pytest.mark.usefixtures("workers")
+async def test_the_first_answer_after_temporal_hangs_says_what_it_waits_for(site: Site) -> None:
+    namespace = f"n{uuid4().hex}"
+    async with site.session() as client:
+        temporal = psutil.Process(site.stores.temporal.pid)
+        temporal.suspend()
+        try:
+            view = await client.call("add_memory", text="Lovage waits.", namespace=namespace, wait_seconds=20)
+        finally:
+            temporal.resume()
+        assert not view["finished"]
+        assert view["waiting_for"] == "Temporal does not answer"
+        assert (await _ended(client, view))["state"] == "ready"
 
 
 async def test_nobody_comes_in_without_the_token_or_by_another_name(site: Site) -> None:

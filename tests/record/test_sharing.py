@@ -256,12 +256,13 @@ async def test_an_owner_keeps_its_index_and_replaces_that_of_another(record: Rec
     assert await record.index_log.index_name() != name
 
 
-def test_what_is_no_address_is_refused_without_being_shown() -> None:
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", " "])
+def test_what_is_no_address_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(Rejected) as caught:
-        users_conninfo("mysql://u:secret@h/d")
+        users_conninfo(url)
     assert caught.value.code == Code.SETTINGS_INVALID
     assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 def test_an_address_is_shown_without_its_secrets_and_keeps_its_own_limits() -> None:

@@ -330,9 +330,10 @@ async def test_a_wrong_password_and_a_wrong_database_are_refused_by_the_settings
         await client.close()
 
 
-def test_an_address_that_is_none_of_neo4j_is_refused() -> None:
+@pytest.mark.parametrize("uri", ["http://localhost:7474", "bolt://localhost:99999", "bolt://", "localhost"])
+def test_an_address_that_is_none_of_neo4j_is_refused(uri: str) -> None:
     with pytest.raises(Rejected, match="APEX_NEO4J_URI"):
-        connect("http://localhost:7474", "neo4j", "secret")
+        connect(uri, "neo4j", "secret")
 
 
 async def test_commits_while_the_graph_is_written_are_in_it_in_the_end(memory: Memory) -> None:

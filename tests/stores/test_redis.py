@@ -206,14 +206,19 @@ async def test_a_waiter_looks_more_often_while_redis_is_away_and_hears_again_whe
             await eventually(heard)
 
 
-async def test_a_connection_that_hangs_is_noticed(redis_server: RedisServer) -> None:
+async def test_a_connection_that_hangs_is_noticed_and_whoever_waits_looks_at_once(
+    redis_server: RedisServer,
+) -> None:
     async with opened(redis_server.url) as shared:
-        with shared.progress.subscribe(uuid4()):
+        with shared.progress.subscribe(uuid4()) as news:
             await eventually(lambda: shared.progress.look_seconds == LOOK_SECONDS)
+            news.clear()
             process = psutil.Process(redis_server.pid)
             process.suspend()
             try:
-                await eventually(lambda: shared.progress.look_seconds == SHARED_LOOK_SECONDS)
+                with anyio.fail_after(20):
+                    await news.wait()
+                assert shared.progress.look_seconds == SHARED_LOOK_SECONDS
             finally:
                 process.resume()
             await eventually(lambda: shared.progress.look_seconds == LOOK_SECONDS)

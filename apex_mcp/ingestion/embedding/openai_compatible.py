@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from apex_mcp.addresses import is_http
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.ingestion.embedding.protocol import EmbedderState, OnProgress, Readiness
 from apex_mcp.ingestion.retry_after import retry_after_seconds
@@ -222,8 +223,8 @@ def check_base_url(base_url: str) -> None:
         Rejected: it is not an http(s) address (`settings_invalid`).
     """
     try:
-        url = httpx.URL(base_url)
-        good = url.scheme in ("http", "https") and bool(url.host)
+        httpx.URL(base_url)
+        good = is_http(base_url)
     except httpx.InvalidURL:
         good = False
     if not good:

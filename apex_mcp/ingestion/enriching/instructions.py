@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from apex_mcp.ingestion.enriching.chat import Question, count_tokens_of
+from apex_mcp.ingestion.enriching.chat import Question
+from apex_mcp.ingestion.enriching.completions import count_tokens_of
 from apex_mcp.ingestion.enriching.ontology import Ontology, Predicate
 from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, PassageGroup
 

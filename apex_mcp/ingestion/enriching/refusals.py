@@ -1,10 +1,12 @@
 """What an endpoint's refusals mean: in words of ours, for a provider's may quote text or key."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 import openai
+from openai.types.chat import ChatCompletion
 
 from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
 from apex_mcp.ingestion.retry_after import retry_after_seconds
@@ -19,10 +21,20 @@ _ABOUT_LENGTH = re.compile(
     r"context[ _-]?(length|size|window)|maximum context|`inputs` tokens|prompt is too long|too many (input )?tokens",
     re.IGNORECASE,
 )
+# How long an answer may be, whatever it is called.
+_ABOUT_LIMIT = re.compile(r"max_\w*tokens|(output|completion) (tokens|length)|output limit", re.IGNORECASE)
+_LONGEST_BODY = 2_000
 _RETRIED_STATUS = frozenset([408, 409, 425, 429])
 
 _KEY_STEP = "check APEX_OPENAI_API_KEY and what the key may do"
 _NAME_STEP = "check APEX_OPENAI_BASE_URL, APEX_LLM_MODEL and APEX_LLM_SMALL_MODEL"
+_CREDIT_STEP = "the provider's account has no credit left; add some there, then retry_ingestion"
+_LIMIT_STEP = (
+    "set APEX_LLM_THOUGHT_TOKENS so low that an answer with its thoughts is no longer than this model allows"
+)
+_REDIRECT_STEP = (
+    "the endpoint is elsewhere, where nothing is sent by itself: give its own address as APEX_OPENAI_BASE_URL"
+)
 MODEL_STEP = "try again with retry_ingestion, or choose another model by APEX_LLM_MODEL"
 UNCHANGED = "the text stays searchable; nothing of the model's was stored"
 
@@ -38,12 +50,36 @@ def is_about_length(error: openai.APIStatusError) -> bool:
     return error.code == "context_length_exceeded" or _ABOUT_LENGTH.search(message_of(error)) is not None
 
 
+def is_about_limit(error: openai.APIStatusError) -> bool:
+    """Whether the model answers less than it is allowed to, or wants to be told how much that is."""
+    return _ABOUT_LIMIT.search(f"{error.param or ''} {message_of(error)}") is not None
+
+
 def message_of(error: openai.APIStatusError) -> str:
     """The provider's words, to be searched and never shown: they may quote text or key."""
     body = error.body
     if isinstance(body, Mapping):
-        return str(cast("Mapping[str, Any]", body).get("message", ""))
+        fields = cast("Mapping[str, Any]", body)
+        # Such as FastAPI's `detail`, which may hold all that was asked.
+        body = fields["message"] if "message" in fields else json.dumps(fields)[:_LONGEST_BODY]
     return str(body or "")
+
+
+def refusal_within(answer: ChatCompletion, response: Any) -> openai.APIStatusError | None:
+    """The refusal that some gateways send with status 200, as if it had come with its own; None in an answer.
+
+    Args:
+        answer: what came.
+        response: with which it came, of the HTTP client that the library brings along.
+    """
+    said = getattr(answer, "error", None)
+    if not said or answer.choices:
+        return None
+    error = openai.APIStatusError("an error with status 200", response=response, body=said)
+    code = error.code or ""
+    # Without a status it is one that may pass.
+    error.status_code = int(code) if re.fullmatch(r"[45]\d\d", code) else 500
+    return error
 
 
 def model_unavailable(message: str, retry_after_seconds: float | None = None) -> Unavailable:
@@ -60,9 +96,9 @@ def model_unavailable(message: str, retry_after_seconds: float | None = None) ->
 def refusal(error: openai.APIStatusError) -> ApexError:
     """The error for an answer that is none, without the provider's message: it may quote text or key."""
     status = error.status_code
-    code = error.code or error.type or ""
+    code = str(error.code or error.type or "")
     said = f"the model's endpoint answered {status}"
-    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
+    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code) and code != str(status):
         said += f" ({code})"
     if is_about_content(error):
         return Rejected(
@@ -72,14 +108,18 @@ def refusal(error: openai.APIStatusError) -> ApexError:
             next_step=MODEL_STEP,
             details={"status": status},
         )
-    if code in _NO_CREDIT:
-        next_step = "the provider's account has no credit left; add some there, then retry_ingestion"
+    if code in _NO_CREDIT or status == 402:
+        next_step = _CREDIT_STEP
     elif status in _RETRIED_STATUS or status >= 500:
         return model_unavailable(said, retry_after_seconds(error.response.headers))
     elif status in (401, 403):
         next_step = _KEY_STEP
     elif is_about_length(error):
         next_step = "choose a model with a longer context window by APEX_LLM_MODEL"
+    elif is_about_limit(error):
+        next_step = _LIMIT_STEP
+    elif 300 <= status < 400:
+        next_step = _REDIRECT_STEP
     else:
         next_step = _NAME_STEP
     return Rejected(

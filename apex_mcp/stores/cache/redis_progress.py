@@ -90,6 +90,8 @@ class RedisProgress:
                     _log.info("news of ingestions come by looking: %s", type(error).__name__)
             finally:
                 self._hears = False
+                # They wait as long as one does who hears.
+                self._here.publish(self._here.awaited())
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _hear(self, channel: Any) -> None:

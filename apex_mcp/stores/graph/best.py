@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Longer, and it is down as far as an answer is concerned.
-_VERIFY_SECONDS = 3.0
+# Longer, and it is down as far as an answer is concerned: the record has it sooner.
+_ANSWER_SECONDS = 3.0
 
 DEGRADED = "graph: Neo4j does not answer; the record in PostgreSQL answered instead, and nothing is missing"
 
@@ -48,7 +48,7 @@ class BestGraph:
         if self._neo4j is None:
             return None
         try:
-            async with asyncio.timeout(_VERIFY_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._neo4j.verify()
         except ApexError as error:
             return error.message
@@ -73,8 +73,12 @@ class BestGraph:
         limit: int = 50,
         as_of: datetime | None = None,
         known_at: datetime | None = None,
+        away: bool = False,
     ) -> tuple[list[Neighbour], list[str]]:
-        """See `Graph.neighbours`; what was known at a past time is the record's to say."""
+        """See `Graph.neighbours`; what was known at a past time is the record's to say.
+
+        So is everything where Neo4j is `away`: it did not answer the same caller a moment ago.
+        """
 
         async def of_record() -> list[Neighbour]:
             return await self._record.neighbours(
@@ -83,6 +87,8 @@ class BestGraph:
 
         if known_at is not None:
             return await of_record(), []
+        if away:
+            return await of_record(), [DEGRADED]
         return await self._ask(
             namespace,
             lambda graph, token: graph.neighbours(
@@ -104,7 +110,10 @@ class BestGraph:
             answer, lacks = await asyncio.gather(of_record(), self.lacks())
             return answer, [DEGRADED] if lacks else []
         try:
-            return await of_neo4j(self._neo4j, token), []
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await of_neo4j(self._neo4j, token), []
+        except TimeoutError:
+            return await of_record(), [DEGRADED]
         except ApexError as error:
             if error.details.get("marked") is False:
                 # From now on the record answers, until the graph is written anew.

@@ -17,6 +17,7 @@ from neo4j import (
 )
 from neo4j.exceptions import AuthError, ClientError, ConfigurationError, DriverError, Neo4jError
 
+from apex_mcp.addresses import is_url
 from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.stores.breaker import CircuitBreaker
 
@@ -24,7 +25,7 @@ _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 10.0
 _WRITE_SECONDS = 120.0
 _POOL = 16
-_SCHEMES = tuple(f"{scheme}{tls}://" for scheme in ("neo4j", "bolt") for tls in ("", "+s", "+ssc"))
+_SCHEMES = tuple(f"{scheme}{tls}" for scheme in ("neo4j", "bolt") for tls in ("", "+s", "+ssc"))
 
 Row = dict[str, Any]
 
@@ -82,7 +83,7 @@ class Neo4jClient:
         Raises:
             Rejected: the address is none of Neo4j.
         """
-        if not uri.lower().startswith(_SCHEMES):
+        if not is_url(uri, _SCHEMES):
             raise _refused("has an address like neo4j://host:7687", "APEX_NEO4J_URI")
         try:
             # The driver's options are untyped keywords.

@@ -70,16 +70,18 @@ def users_conninfo(url: str) -> str:
         Rejected: it is no address of PostgreSQL (`settings_invalid`).
     """
     try:
-        given = conninfo_to_dict(url)
-        return make_conninfo(url, **{name: value for name, value in _PATIENCE.items() if name not in given})
+        given = conninfo_to_dict(url) if url.strip() else None
     except ProgrammingError:
-        # Without the cause: it quotes the address, password included.
+        # No cause of what is raised: it quotes the address, password included.
+        given = None
+    if given is None:
         raise Rejected(
             "APEX_DATABASE_URL (DATABASE_URL) is not an address of PostgreSQL",
             code=Code.SETTINGS_INVALID,
             unchanged="nothing was started",
             next_step="write it as postgresql://user:password@host:5432/database",
-        ) from None
+        )
+    return make_conninfo(url, **{name: value for name, value in _PATIENCE.items() if name not in given})
 
 
 def shown(conninfo: str) -> str:

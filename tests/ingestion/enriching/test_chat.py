@@ -1,9 +1,9 @@
 """What can go wrong between a question and its answer."""
 
+import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,36 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from apex_mcp.errors import ApexError, Code, Rejected, Unavailable
+from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.ingestion.enriching import Extractor, chat, open_extractor
-from apex_mcp.ingestion.enriching.protocol import Doubt, Usage
+from apex_mcp.ingestion.enriching.protocol import Usage
 from apex_mcp.settings import load_settings
-from tests.doubles.openai_server import Body, CutConnection, Fault, OpenAIServer, Refuse, Say, Status
-from tests.ingestion.enriching.models import ACME, KEY, extractor_at, group
+from tests.doubles.openai_server import (
+    Body,
+    CutConnection,
+    Fault,
+    OpenAIServer,
+    Redirect,
+    Refuse,
+    Say,
+    Status,
+)
+from tests.ingestion.enriching.models import ACME, KEY, NOTHING, SECRET_TEXT, extractor_at, failure, group
 
 pytestmark = pytest.mark.anyio
 
-SECRET_TEXT = "Jane Doe works at Initech Corp. since 2023-03-01."
 
+class Kept:
+    """A meter that keeps what each request cost."""
 
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(api_key=KEY) as server:
-        yield server
+    def __init__(self) -> None:
+        self.costs: list[Usage] = []
 
+    async def begin(self, estimate: Usage, longest_answer: int) -> Usage:
+        return replace(estimate, tokens_out=longest_answer)
 
-async def failure(server: OpenAIServer, **changes: Any) -> ApexError:
-    """How extracting fails; nothing of text or key may be in it."""
-    async with extractor_at(server, **changes) as extractor:
-        with pytest.raises(ApexError) as caught:
-            await extractor.extract(group(SECRET_TEXT))
-    chain: BaseException | None = caught.value
-    while chain is not None:
-        assert "Initech" not in f"{chain!r}{chain}"
-        assert KEY not in f"{chain!r}{chain}"
-        chain = chain.__cause__
-    return caught.value
+    async def end(self, reserved: Usage, cost: Usage) -> None:
+        self.costs.append(cost)
 
 
 async def test_without_a_model_there_is_no_extractor() -> None:
@@ -54,9 +55,12 @@ async def test_without_a_model_there_is_no_extractor() -> None:
         (Status(403, "permission_denied"), "permission_denied"),
         (Status(404, "model_not_found"), "model_not_found"),
         (Status(429, "insufficient_quota", retry_after="20"), "insufficient_quota"),
+        (Status(402, "billing"), "billing"),
+        (Body(b'{"error": {"message": "no", "code": 401}}'), "401"),
+        (Redirect("/v1/chat/completions"), "307"),
     ],
 )
-async def test_what_no_second_try_cures_is_rejected(server: OpenAIServer, fault: Status, code: str) -> None:
+async def test_what_no_second_try_cures_is_rejected(server: OpenAIServer, fault: Fault, code: str) -> None:
     server.fail_chats(fault)
     error = await failure(server)
     assert isinstance(error, Rejected)
@@ -74,6 +78,10 @@ async def test_what_no_second_try_cures_is_rejected(server: OpenAIServer, fault:
         (Status(500), None),
         (Status(503, "overloaded", retry_after="30"), 30),
         (CutConnection(), None),
+        (Body(b'{"error": {"message": "slow down", "code": 429}}', retry_after="7"), 7),
+        (Body(b'{"error": {"message": "overloaded", "code": "529"}, "choices": null}'), None),
+        (Body(b'{"error": {"message": "overloaded", "code": "busy"}}'), None),
+        (Body(b'{"error": "loading"}'), None),
         (Body(b'{"choices": ['), None),
         (Body(b"null"), None),
         (Body(b"[]"), None),
@@ -87,6 +95,34 @@ async def test_what_may_pass_is_unavailable_and_asked_once(
     assert isinstance(error, Unavailable)
     assert (error.code, error.retry_after_seconds) == (Code.MODEL_UNAVAILABLE, seconds)
     assert len(server.chats()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "step"),
+    [
+        (Status(402, "invalid_request_error", message="Insufficient Balance"), "credit"),
+        (Redirect("/v1/chat/completions"), "APEX_OPENAI_BASE_URL"),
+    ],
+)
+async def test_a_refusal_says_what_mends_it(server: OpenAIServer, fault: Fault, step: str) -> None:
+    server.fail_chats(fault)
+    assert step in (await failure(server)).next_step
+
+
+async def test_an_error_with_a_good_status_costs_no_tokens(server: OpenAIServer) -> None:
+    server.fail_next(Body(b'{"error": {"message": "slow down", "code": 429}}'))
+    meter = Kept()
+    async with extractor_at(server) as extractor:
+        with pytest.raises(Unavailable):
+            await extractor.extract(group(ACME), meter)
+    assert replace(meter.costs[0], seconds=0) == Usage(requests=1)
+
+
+async def test_a_request_that_is_too_long_is_so_with_a_good_status_too(server: OpenAIServer) -> None:
+    server.fail_next(Body(b'{"error": {"message": "maximum context length is 4096", "code": 400}}'))
+    async with extractor_at(server, llm_model="local") as extractor:
+        await extractor.extract(group(ACME))
+    assert ["max_tokens" in request.body for request in server.chats()] == [True, False]
 
 
 async def test_an_endpoint_that_is_not_there_is_unavailable() -> None:
@@ -110,8 +146,9 @@ async def test_an_answer_that_takes_too_long_is_unavailable(server: OpenAIServer
         Say(""),
         Say("I am sorry, I cannot."),
         Say('{"extracted_entities": [{"name": "Jane'),
-        Say('{"extracted_entities": [', finish_reason="length"),
         Say("[1, 2]"),
+        Say(f"<think>{json.dumps(NOTHING)}</think>I cannot."),
+        Say("{" * 10_000),
         Say("{}"),
         Say('{"error": "server overloaded"}'),
         Say('{"entities": [{"name": "Jane Doe"}], "relations": []}'),
@@ -141,129 +178,6 @@ async def test_a_second_answer_makes_good_for_the_first_and_both_are_counted(ser
     assert replace(usage, seconds=0) == Usage(
         requests=2, tokens_in=server.tokens_in, tokens_out=server.tokens_out
     )
-
-
-@pytest.mark.parametrize("formats", [("json_schema", "json_object"), ("json_object",), ()])
-async def test_endpoints_without_structured_outputs_answer_too_and_are_asked_rightly_from_then_on(
-    formats: tuple[str, ...],
-) -> None:
-    with OpenAIServer(response_formats=formats, chat_models=("local",)) as server:
-        async with extractor_at(server, llm_model="local", llm_small_model="local") as extractor:
-            found, _ = await extractor.extract(group(ACME))
-            first = len(server.chats())
-            again, usage = await extractor.extract(group(ACME))
-    assert again == found
-    assert {entity.type for entity in found.entities} >= {"Organization", "Person", "Amount", "Contract"}
-    assert first == 3 - len(formats)
-    assert usage.requests == len(server.chats()) - first == 1
-
-
-async def test_structured_outputs_name_every_field_and_allow_no_other(server: OpenAIServer) -> None:
-    async with extractor_at(server) as extractor:
-        await extractor.extract(group(ACME))
-    asked = server.chats()[0].body["response_format"]["json_schema"]
-    assert asked["strict"] is True
-    for part in (asked["schema"], *asked["schema"]["$defs"].values()):
-        assert part["additionalProperties"] is False
-        assert set(part["required"]) == set(part["properties"])
-
-
-@pytest.mark.parametrize(
-    ("model", "parameter"),
-    [
-        ("gpt-5-mini", "reasoning_effort"),
-        ("local", "temperature"),
-        ("gpt-5-mini", "max_completion_tokens"),
-        ("local", "max_tokens"),
-    ],
-)
-async def test_a_parameter_that_the_model_refuses_is_left_out(model: str, parameter: str) -> None:
-    with OpenAIServer(rejected_parameters=(parameter,)) as server:
-        async with extractor_at(server, llm_model=model) as extractor:
-            await extractor.extract(group(ACME))
-            await extractor.extract(group(ACME))
-    assert [parameter in request.body for request in server.chats()] == [True, False, False]
-    assert all(request.body["response_format"]["type"] == "json_schema" for request in server.chats())
-
-
-async def test_the_longest_answer_that_does_not_fit_a_context_window_is_left_out() -> None:
-    with OpenAIServer(context_tokens=12_000) as server:
-        async with extractor_at(server, llm_model="local") as extractor:
-            assert (await extractor.extract(group(ACME)))[0].facts
-        assert ["max_tokens" in request.body for request in server.chats()] == [True, False]
-        server.context_tokens = 1_000
-        async with extractor_at(server, llm_model="local") as extractor:
-            with pytest.raises(Rejected, match="400") as refused:
-                await extractor.extract(group(ACME))
-    assert "longer context window" in refused.value.next_step
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        "{limit} is too large: 17000. This model supports at most 16384 completion tokens",
-        "{limit}: 17060 > 8192, which is the maximum allowed number of output tokens",
-        "Range of output length should be [1, 8192]",
-        "Extra inputs are not permitted",
-    ],
-)
-@pytest.mark.parametrize("model", ["gpt-5-mini", "local"])
-async def test_an_endpoint_whose_models_answer_less_is_asked_without_a_limit(
-    model: str, refusal: str
-) -> None:
-    with OpenAIServer(answer_tokens=8192, refusal=refusal) as server:
-        async with extractor_at(server, llm_model=model) as extractor:
-            for _ in range(3):
-                assert (await extractor.extract(group(ACME)))[0].facts
-        limited = [
-            bool({"max_tokens", "max_completion_tokens"} & request.body.keys()) for request in server.chats()
-        ]
-        assert limited == [True, False, True, False, False]
-        assert all(request.body["response_format"]["type"] == "json_schema" for request in server.chats())
-
-
-async def test_a_refusal_of_something_else_leaves_the_limit_as_it_was(server: OpenAIServer) -> None:
-    server.fail_next(Status(400, "invalid_request_error", message="could not read the request"))
-    async with extractor_at(server, llm_model="local") as extractor:
-        for _ in range(2):
-            await extractor.extract(group(ACME))
-    assert ["max_tokens" in request.body for request in server.chats()] == [True, False, True]
-
-
-async def test_a_format_that_is_refused_without_a_word_of_it_leaves_the_limit_as_it_was() -> None:
-    with OpenAIServer(response_formats=("json_object",), refused_format="Invalid request") as server:
-        async with extractor_at(server, llm_model="local") as extractor:
-            await extractor.extract(group(ACME))
-            await extractor.extract(group(ACME))
-        asked = [(one.body["response_format"]["type"], "max_tokens" in one.body) for one in server.chats()]
-    assert asked == [
-        ("json_schema", True), ("json_schema", False), ("json_object", True), ("json_object", True),
-    ]  # fmt: skip
-
-
-async def test_what_one_model_refuses_another_is_asked_with(server: OpenAIServer) -> None:
-    server.rejected_parameters = ("max_tokens",)
-    async with extractor_at(server, llm_model="local") as extractor:
-        await extractor.extract(group(ACME))
-        server.rejected_parameters = ()
-        await extractor.same([
-            Doubt(name="A", type="T", said=(), other_name="B", other_type="T", other_said=())
-        ])
-    assert "max_completion_tokens" in server.chats()[-1].body
-
-
-async def test_thoughts_that_are_counted_in_the_total_alone_are_paid_for(server: OpenAIServer) -> None:
-    server.thought_tokens, server.thoughts_in_total = 5_000, True
-    async with extractor_at(server) as extractor:
-        _, usage = await extractor.extract(group(ACME))
-    assert usage.tokens_out == server.tokens_out > 5_000
-
-
-async def test_an_answer_that_was_cut_off_amid_thoughts_says_what_allows_more(server: OpenAIServer) -> None:
-    server.thought_tokens = 50_000
-    error = await failure(server, llm_thought_tokens=100)
-    assert error.code == Code.MODEL_ANSWER_UNUSABLE
-    assert "APEX_LLM_THOUGHT_TOKENS" in error.message
 
 
 async def test_no_more_requests_are_open_than_the_settings_allow(server: OpenAIServer) -> None:
@@ -397,8 +311,9 @@ def test_graphiti_reports_nothing_and_reads_no_env_file(tmp_path: Path) -> None:
     assert ran.stdout.split() == ["False", "False", "False"]
 
 
-async def test_an_address_that_is_none_is_refused_at_once() -> None:
-    settings = load_settings(llm="openai", openai_base_url="api.openai.com/v1", openai_api_key=SecretStr(KEY))
+@pytest.mark.parametrize("url", ["api.openai.com/v1", "http://127.0.0.1:99999/v1"])
+async def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
+    settings = load_settings(llm="openai", openai_base_url=url, openai_api_key=SecretStr(KEY))
     with pytest.raises(Rejected) as caught:
         open_extractor(settings)
     assert caught.value.code == Code.SETTINGS_INVALID

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,11 @@ from apex_mcp.ingestion.parsing import parse
 from apex_mcp.models import ExtractedFact, Extraction
 from tests.doubles.chat_model import Spoiling
 from tests.doubles.openai_server import OpenAIServer, Spoil
-from tests.ingestion.enriching.models import ACME, KEY, dated, extractor_at, group
+from tests.ingestion.enriching.models import ACME, dated, extractor_at, group
 
 pytestmark = pytest.mark.anyio
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo"
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(api_key=KEY) as server:
-        yield server
 
 
 async def extracted(server: OpenAIServer, *texts: str, **more: Any) -> Extraction:
