@@ -4,6 +4,8 @@ from apex_mcp.errors import Code, Unavailable
 
 DIED = "died"
 """The cause where the engine's process ended over a command."""
+DAMAGED = "damaged"
+"""The cause where the files are not those that the engine wrote; its process ends, and the next one starts anew."""
 
 
 def unavailable(cause: str) -> Unavailable:

@@ -44,6 +44,7 @@ from qdrant_edge import (
 from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
+from apex_mcp.stores.vectors.edge_probe import broken_index, has_words
 from apex_mcp.stores.vectors.layout import DENSE, HNSW_EF, WORDS
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH
 
@@ -177,6 +178,14 @@ class Shard:
     def size(self) -> int:
         """Number of points, without counting them."""
         return self._engine.info().points_count
+
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        return has_words(self._engine)
+
+    def broken_index(self, *, words: bool) -> str | None:
+        """An index that has lost what it holds, such as words where some had any; None where each finds some."""
+        return broken_index(self._engine, list(_INDEXES), words=words)
 
     def flush(self) -> None:
         self._engine.flush()
