@@ -284,6 +284,17 @@ async def test_an_index_whose_files_go_while_it_is_open_notes_nothing_more_and_s
     await index.close()
 
 
+async def test_an_engine_that_fails_over_its_files_names_what_makes_them_anew(tmp_path: Path) -> None:
+    index = await filled_in_every_way(tmp_path)
+    page = segment(tmp_path) / "payload_storage" / "page_0.dat"
+    with page.open("r+b") as file:
+        file.write(bytes(page.stat().st_size))
+    with pytest.raises(Unavailable) as refused:
+        await index.version_ids()
+    assert "`apex-mcp reindex vectors`" in (refused.value.next_step or "")
+    await index.abandon()
+
+
 async def test_an_index_of_words_takes_vectors_later_and_keeps_its_words(tmp_path: Path) -> None:
     vector = unit_vector(random.Random(1))
     index = await open_index(tmp_path, embedder="test", dimension=None)

@@ -120,6 +120,10 @@ class EdgeVectorIndex:
         await self._ask("ping")
         return self.generation
 
+    async def damage(self) -> str | None:
+        """What is wrong with the files, told by their names and lengths; None where nothing is."""
+        return await self._ask("damage")
+
     async def enable_dense(self, embedder: str, dimension: int) -> None:
         """Take this embedder's vectors from now on, in an index that has words only; again changes nothing.
 

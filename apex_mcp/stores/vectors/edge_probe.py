@@ -7,6 +7,7 @@ to find; here an index counts as broken when it has none of the points that it s
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
+from uuid import UUID
 
 from qdrant_edge import (
     CountRequest,
@@ -26,6 +27,8 @@ from qdrant_edge import (
     SparseVector,
 )
 
+from apex_mcp.models import Holding
+from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.layout import DENSE, WORDS
 
 _SAMPLE = 20
@@ -53,7 +56,7 @@ def broken_index(engine: EdgeShard, fields: Sequence[str], *, words: bool) -> st
         some = [
             one
             for one in _sample(engine, Filter(must_not=[IsEmptyCondition(field)]))
-            if one.payload is not None and one.payload.get(field) is not None
+            if _is_ours(one) and (one.payload or {}).get(field) is not None
         ]
         if some and not _count(engine, some, field):
             return field
@@ -64,6 +67,11 @@ def broken_index(engine: EdgeShard, fields: Sequence[str], *, words: bool) -> st
 
 def _sample(engine: EdgeShard, where: Filter) -> list[Record]:
     return engine.scroll(ScrollRequest(limit=_SAMPLE, filter=where, with_payload=True, with_vector=True))[0]
+
+
+def _is_ours(record: Record) -> bool:
+    """Others write what they like."""
+    return isinstance(layout.holding(UUID(int=0), record.payload, dense=False, found=False), Holding)
 
 
 def _count(engine: EdgeShard, some: Sequence[Record], field: str) -> int:
