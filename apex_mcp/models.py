@@ -293,11 +293,13 @@ class Holding(NamedTuple):
     Attributes:
         retired: the revisions between which they are marked as current; None where they are so now.
         dense: they have vectors.
+        found: they have words, and are where searches of their namespace look; False where a passage has no words, too.
     """
 
     version_id: UUID
     retired: tuple[int, int] | None
     dense: bool
+    found: bool = True
 
 
 # All of ours are UUIDs; what others put into an index may have a number.

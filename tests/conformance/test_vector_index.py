@@ -414,6 +414,15 @@ async def test_an_inventory_tells_of_each_version_how_many_points_it_has_and_how
     }  # fmt: skip
 
 
+async def test_an_inventory_tells_passages_without_words_which_no_search_finds(index: VectorIndex) -> None:
+    points = version_of("heron", "the of and", "...")
+    await index.upsert(points)
+    version_id = points[0].version_id
+    assert [page async for page in index.inventory()] == [
+        {Holding(version_id, None, False, found=True): 1, Holding(version_id, None, False, found=False): 2}
+    ]
+
+
 async def test_an_inventory_of_many_points_misses_none(index: VectorIndex) -> None:
     many = version_of(*[f"heron {number}" for number in range(1_500)])
     few = version_of("heron", "stork")

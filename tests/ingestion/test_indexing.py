@@ -174,6 +174,23 @@ async def test_an_index_whose_files_went_under_its_engine_says_so_as_soon_as_tha
     await keeper.vectors.close()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files in use can be removed")
+async def test_an_index_whose_files_went_under_its_engine_is_made_again_with_the_next_flush(
+    record: Record, tmp_path: Path
+) -> None:
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None, quiet_seconds=0.2)
+    async with running(keeper):
+        await remember(record, keeper, "a", "The heron.")
+        await eventually(lambda: keeper.vectors.position() is not None)
+        await keeper.flush()
+        shutil.rmtree(tmp_path / keeper.use.name)
+        await remember(record, keeper, "b", "The stork.")
+        await eventually(lambda: keeper.vectors.generation > 0)
+        await eventually(lambda: keeper.lacks(keeper.use) is None)
+        assert (await found(keeper, "heron"), await found(keeper, "stork")) == (1, 1)
+    await keeper.close()
+
+
 async def test_a_version_whose_points_were_lost_before_its_commit_is_written_again_after_it(
     record: Record, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,10 +16,11 @@ import pytest
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.staging import LocalStaging
-from apex_mcp.ingestion.verifying import Finding, Verifier, of_vectors
-from apex_mcp.models import IngestionState, PointId, Retirement
+from apex_mcp.ingestion.verifying import Finding, Verifier, of_searches, of_vectors
+from apex_mcp.models import Candidate, IndexFilter, IndexPoint, IngestionState, PointId, Retirement
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.import_course import IMPORTING
+from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
@@ -185,6 +187,74 @@ async def test_points_that_are_as_no_versions_are_named_and_removed_and_what_the
     }  # fmt: skip
     assert await memory.differing() == {}
     assert await memory.keeper.vectors.count() == 2
+
+
+async def forget_words(memory: Memory, point: IndexPoint, vector: list[float]) -> None:
+    """Have the index hold a point as it should be, but for its words."""
+    await put_foreign(memory.keeper.vectors, {point.id: layout.payload(point)}, {layout.DENSE: vector})
+
+
+async def test_a_passage_that_no_search_finds_is_named_and_another_index_takes_the_place_of_this_one(
+    memory: Memory,
+) -> None:
+    _, current = await memory.store("note", "heron first", "heron second")
+    await memory.store("stops", "the of and")
+    await memory.store("other", "stork")
+    embedder = memory.keeper.embedder_name
+    assert embedder is not None
+    await eventually(lambda: owed_none(memory.record, embedder))
+    await memory.keeper.flush()
+    assert await memory.differing() == {}
+    name = memory.keeper.use.name
+    [point] = await memory.record.index_log.points([current], embedder)
+    assert point.dense is not None
+    await forget_words(memory, point, point.dense)
+    where = IndexFilter(namespace="default")
+    assert await memory.keeper.vectors.search_words("heron", where, limit=5) == []
+    assert await memory.differing() == {of_vectors.FOUND: (1, 1)}
+    assert memory.keeper.use.name == name
+    assert await memory.differing(repair=True) == {of_vectors.FOUND: (1, 0)}
+    assert memory.keeper.use.name != name
+    assert len(await memory.keeper.vectors.search_words("heron", where, limit=5)) == 1
+    assert await memory.differing() == {}
+
+
+async def test_a_search_by_words_that_misses_a_passage_is_told_from_one_that_finds_too_many(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await memory.store("note", "heron first", "heron second")
+    for number in range(4):
+        await memory.store(f"other{number}", "heron second")
+    monkeypatch.setattr(of_searches, "_DEPTH", 2)
+    assert await memory.differing() == {}
+    vectors = memory.keeper.vectors
+
+    async def nothing(*_: object, **__: object) -> list[Candidate]:
+        return []
+
+    monkeypatch.setattr(type(vectors), "search_words", nothing)
+    assert await memory.differing() == {of_vectors.FOUND: (6, 6)}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files in use can be removed")
+async def test_an_index_whose_files_were_removed_while_it_is_open_is_named_and_made_anew(
+    record: Record, tmp_path: Path
+) -> None:
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path / "vectors"), embedder=None)
+    staging = LocalStaging(tmp_path / "staging")
+    verifier = Verifier(record=record, index=keeper, staging=staging, staging_ttl_seconds=0)
+    memory = Memory(record, keeper, staging, verifier)
+    async with running(keeper):
+        await eventually(lambda: keeper.vectors.position() is not None)
+        await memory.store("note", "heron first", "heron second")
+    # Nobody writes to it now: upkeep would notice with its next flush.
+    await keeper.flush()
+    shutil.rmtree(tmp_path / "vectors" / keeper.use.name)
+    assert await memory.differing() == {of_vectors.FILES: (1, 1)}
+    assert await memory.differing(repair=True) == {of_vectors.FILES: (1, 0)}
+    assert await memory.differing() == {}
+    assert len(await keeper.vectors.search_words("heron", IndexFilter(namespace="default"), limit=5)) == 1
+    await keeper.close()
 
 
 async def test_maintenance_removes_points_that_are_as_no_versions_are(memory: Memory) -> None:

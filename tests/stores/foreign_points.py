@@ -1,6 +1,7 @@
 """Points in a vector index that this memory did not write."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -35,13 +36,19 @@ def foreign_payloads(real: IndexPoint) -> dict[str, Payload | None]:
     }
 
 
-async def put_foreign(index: object, points: Mapping[PointId, Payload | None]) -> None:
-    """Write these behind the index's back; an embedded one has nothing else to write."""
+async def put_foreign(
+    index: object,
+    points: Mapping[PointId, Payload | None],
+    vectors: Mapping[str, list[float]] = MappingProxyType({}),
+) -> None:
+    """Write these behind the index's back, each with these vectors; an embedded one has nothing else to write."""
     if isinstance(index, QdrantVectorIndex):
         await index._client.upsert(
             index._collection,
             [
-                models.PointStruct(id=one if isinstance(one, int) else str(one), vector={}, payload=payload)
+                models.PointStruct(
+                    id=one if isinstance(one, int) else str(one), vector=dict(vectors), payload=payload
+                )
                 for one, payload in points.items()
             ],
             wait=True,
@@ -53,7 +60,9 @@ async def put_foreign(index: object, points: Mapping[PointId, Payload | None]) -
     assert process._child is not None
     process._child.end()
     shard = EdgeShard.load(str(index._folder / process.state.shard))
-    shard.update(UpdateOperation.upsert_points([Point(one, {}, payload) for one, payload in points.items()]))
+    shard.update(
+        UpdateOperation.upsert_points([Point(one, dict(vectors), payload) for one, payload in points.items()])
+    )
     shard.flush()
     shard.close()
     await index.ready()

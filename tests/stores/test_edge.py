@@ -5,15 +5,18 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psutil
 import pytest
+from qdrant_edge import EdgeShard, ScrollRequest, UpdateOperation
 
 from apex_mcp.errors import Code, Invariant, Unavailable
 from apex_mcp.models import IndexFilter
@@ -24,6 +27,7 @@ from tests.stores.index_points import MINE, retirement, unit_vector, version_of
 pytestmark = pytest.mark.anyio
 
 RECORD = UUID(int=2)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 # Enough for the engine to find a graph worth building: a megabyte of vectors.
 DIMENSION, MANY = 128, 2_500
 
@@ -165,6 +169,130 @@ async def test_a_damaged_index_starts_again_empty(tmp_path: Path, damage: Callab
     assert (index.position(), await index.count()) == ("6", 1)
     await index.close()
     assert len(shards(tmp_path)) == 1
+
+
+def segment(folder: Path) -> Path:
+    [found] = folder.glob("shard-*/segments/*")
+    return found
+
+
+def lose(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        [lost] = segment(folder).glob(name)
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+
+    return damage
+
+
+def halve(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        [file] = segment(folder).glob(name)
+        os.truncate(file, file.stat().st_size // 2)
+
+    return damage
+
+
+def zero(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        [file] = segment(folder).glob(name)
+        file.write_bytes(bytes(file.stat().st_size))
+
+    return damage
+
+
+async def filled_in_every_way(folder: Path) -> EdgeVectorIndex:
+    """An index with points that are current and past, of a time, with vectors; durable to position 5."""
+    index, rng = await open_index(folder), random.Random(2)
+    for number in range(10):
+        version = version_of(
+            f"heron{number}", "heron", dense=[unit_vector(rng), unit_vector(rng)], document_time=NOW
+        )
+        await index.upsert(version)
+        if number % 2:
+            await index.retire([retirement(version, 1, 5)])
+    await index.flush("5")
+    return index
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lose(name) for name in ("vector_storage-words", "vector_storage-words/deleted", "payload_storage")),
+        *(halve(f"mutable_id_tracker.{which}") for which in ("versions", "mappings")),
+        *(zero(f"payload_index/*-{name}/tracker.dat") for name in ("scope-map", "tags-map", "time-numeric")),
+        *(zero(f"payload_index/*-{name}-numeric/tracker.dat") for name in ("from", "to")),
+        *(zero(f"vector_storage-words/store/{name}.dat") for name in ("page_0", "tracker")),
+        zero("vector_storage-dense/vectors/chunk_0.mmap"),
+        zero("payload_storage/page_0.dat"),
+    ],
+)
+async def test_an_index_whose_files_lost_something_while_it_was_closed_starts_again_empty(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    await (await filled_in_every_way(tmp_path)).close()
+    index = await open_index(tmp_path)
+    assert (index.position(), await index.count()) == ("5", 20)
+    await index.close()
+    damage(tmp_path)
+    index = await open_index(tmp_path)
+    assert (index.position(), await index.count()) == (None, 0)
+    await index.close()
+
+
+async def test_an_index_that_has_fewer_points_than_were_flushed_starts_again_empty(tmp_path: Path) -> None:
+    await (await filled_in_every_way(tmp_path)).close()
+    shard = EdgeShard.load(str(tmp_path / shards(tmp_path)[0]))
+    records, _ = shard.scroll(ScrollRequest(limit=1))
+    shard.update(UpdateOperation.delete_points([record.id for record in records]))
+    shard.flush()
+    shard.close()
+    index = await open_index(tmp_path)
+    assert (index.position(), await index.count()) == (None, 0)
+    await index.close()
+
+
+async def test_points_that_were_deleted_are_not_taken_for_lost(tmp_path: Path) -> None:
+    index = await filled_in_every_way(tmp_path)
+    await index.delete_versions(list(await index.version_ids())[:8])
+    await index.flush("6")
+    await index.abandon()
+    index = await open_index(tmp_path)
+    assert (index.position(), await index.count()) == ("6", 4)
+    await index.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files in use can be removed")
+@pytest.mark.parametrize(
+    "damage", [shutil.rmtree, no_state, no_shard, lose("vector_storage-words")], ids=lambda one: one.__name__
+)
+async def test_an_index_whose_files_go_while_it_is_open_notes_nothing_more_and_starts_again_empty(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "index"
+    index = await filled_in_every_way(folder)
+    damage(folder)
+    await index.upsert(version_of("boat"))
+    with pytest.raises(Unavailable):
+        await index.flush("6")
+    assert index.generation == 1
+    assert (await index.ready(), index.position(), await index.count()) == (1, None, 0)
+    await index.upsert(version_of("boat"))
+    await index.flush("7", generation=1)
+    await index.close()
+    index = await open_index(folder)
+    assert (index.position(), await index.count()) == ("7", 1)
+    await index.close()
+
+
+async def test_an_engine_that_fails_over_its_files_names_what_makes_them_anew(tmp_path: Path) -> None:
+    index = await filled_in_every_way(tmp_path)
+    page = segment(tmp_path) / "payload_storage" / "page_0.dat"
+    with page.open("r+b") as file:
+        file.write(bytes(page.stat().st_size))
+    with pytest.raises(Unavailable) as refused:
+        await index.version_ids()
+    assert "`apex-mcp reindex vectors`" in (refused.value.next_step or "")
+    await index.abandon()
 
 
 async def test_an_index_of_words_takes_vectors_later_and_keeps_its_words(tmp_path: Path) -> None:

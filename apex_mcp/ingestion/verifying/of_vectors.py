@@ -14,17 +14,21 @@ from uuid import UUID
 
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.verifying.findings import VECTORS, Finding, finding
+from apex_mcp.ingestion.verifying.of_searches import Found, SearchVerifier
 from apex_mcp.models import ForeignPoint, Holding, PointId
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.holdings import Due
 from apex_mcp.stores.record.import_course import IMPORTING
 from apex_mcp.stores.vectors.home import KeptIndex
 
+FILES = "the index's files are as they were written"
+FOUND = "passages are found by their words"
 MISSING = "versions have all their points"
 EXTRA = "versions have no points but theirs"
 MARKS = "past versions are marked as past, current ones are not"
 DENSE = "points have the vectors that the record has"
 ORPHANS = "points are of versions that the record holds, or that are being written"
+_NEXT_STEP = "`apex-mcp verify --repair` or `apex-mcp reindex vectors` makes the index anew"
 _DIFFERENCES = (MISSING, EXTRA, MARKS, DENSE, ORPHANS)
 
 # Between the looks: longer than a commit takes from its points to its end.
@@ -43,6 +47,8 @@ class _Seen:
         default_factory=lambda: {what: set[UUID]() for what in _DIFFERENCES}
     )
     foreign: set[PointId] = field(default_factory=set[PointId])
+    searches: Found = field(default_factory=Found)
+    unfound: set[UUID] = field(default_factory=set[UUID])
 
     def __bool__(self) -> bool:
         return bool(self.all_differing or self.foreign)
@@ -50,6 +56,11 @@ class _Seen:
     def found(self, what: str) -> set[PointId]:
         """What is shown: versions, and of points that are of none themselves."""
         return {*self.differing[what], *(self.foreign if what == ORPHANS else ())}
+
+    @property
+    def not_comparable_by_searches(self) -> set[UUID]:
+        """Versions that searches rightly find otherwise than the record says."""
+        return set[UUID]().union(*(self.differing[what] for what in (MISSING, EXTRA, MARKS, ORPHANS)))
 
     @property
     def all_differing(self) -> set[UUID]:
@@ -69,6 +80,7 @@ class VectorVerifier:
         self._record = record
         self._index = index
         self._whole_seconds = whole_seconds
+        self._searches = SearchVerifier(record, index)
 
     async def run(self, *, repair: bool) -> AsyncGenerator[Finding]:
         """Yield each comparison.
@@ -76,15 +88,20 @@ class VectorVerifier:
         Raises:
             Unavailable: the record or the index does not answer.
         """
+        yield await self._files(repair=repair)
         if (lack := await self._waits_for()) is not None:
             yield Finding(
                 store=VECTORS, what="the index holds all of the record", differs=1, left=1, note=lack
             )
             return
         before = after = await self._compare(remove_foreign=repair)
-        if repair and before:
-            await self._mend(before)
+        if repair and before.unfound:
+            await self._index.renew()
             after = await self._compare()
+        if repair and after:
+            await self._mend(after)
+            after = await self._compare()
+        yield finding(VECTORS, FOUND, compared=before.points, before=before.unfound, after=after.unfound)
         for what in _DIFFERENCES:
             yield finding(
                 VECTORS,
@@ -105,6 +122,22 @@ class VectorVerifier:
         await self._find_orphans(vectors, seen, remove_foreign=True)
         found = await self._still(seen.differing[ORPHANS], _PAUSES_SECONDS)
         return len(seen.foreign) + await self._remove(found.differing[ORPHANS])
+
+    async def _files(self, *, repair: bool) -> Finding:
+        """What is broken is not repaired in place: another index takes its place."""
+        vectors, _ = await self._index.now_in_use()
+        damage = left = await vectors.damage()
+        if damage and repair:
+            await self._index.renew()
+            left = await self._index.vectors.damage()
+        return Finding(
+            store=VECTORS,
+            what=FILES,
+            compared=1,
+            differs=int(damage is not None),
+            left=int(left is not None),
+            note=f"{damage}; {_NEXT_STEP}" if damage and left else damage or "",
+        )
 
     async def _waits_for(self) -> str | None:
         """What the index lacks as a whole, once it was waited for: while it is filled, all that is not there yet differs."""
@@ -128,10 +161,17 @@ class VectorVerifier:
             await _compare_due(vectors, due, first)
         await self._find_orphans(vectors, first, remove_foreign=remove_foreign)
         found = await self._still(first.all_differing, _PAUSES_SECONDS)
+        unfound = await self._searches.unfound(
+            first.searches, found.not_comparable_by_searches, _PAUSES_SECONDS
+        )
         async with self._orphans_for_sure(found.differing[ORPHANS]) as orphans:
             found.differing[ORPHANS] = orphans
         return _Seen(
-            versions=first.versions, points=first.points, differing=found.differing, foreign=first.foreign
+            versions=first.versions,
+            points=first.points,
+            differing=found.differing,
+            foreign=first.foreign,
+            unfound=unfound,
         )
 
     async def _find_orphans(self, vectors: KeptIndex, seen: _Seen, *, remove_foreign: bool) -> None:
@@ -212,6 +252,7 @@ async def _compare_due(vectors: KeptIndex, due: list[Due], seen: _Seen) -> None:
     held = await _held(vectors, [one.version_id for one in due])
     for one in due:
         _compare_one(one, held[one.version_id], seen)
+        seen.searches.look(one, held[one.version_id])
 
 
 def _compare_one(due: Due, held: Counter[Holding], seen: _Seen) -> None:

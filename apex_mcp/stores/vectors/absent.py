@@ -73,6 +73,10 @@ class AbsentIndex:
         """Raises Unavailable."""
         self._fail()
 
+    async def damage(self) -> str | None:
+        """Raises Unavailable."""
+        self._fail()
+
     async def enable_dense(self, embedder: str, dimension: int) -> None:
         """Raises Unavailable."""
         self._fail()

@@ -14,6 +14,10 @@ A crash at any moment leaves the shard as it was flushed last, and what the reco
 the child dies, the next call starts another, and `generation` tells that writes were lost. A folder that is empty,
 damaged, of another record, of other vectors or of another format starts again empty, and `position()` is None until the
 record has rebuilt it.
+
+The state names the files of the last flush with their lengths, and how many points there are at least. Files that are gone or
+cut short, points that are fewer, and an index that finds none of a few points that it holds (`edge_probe.py`) are damage, which
+is looked for when the shard is opened, and the first two also before each flush.
 """
 
 import asyncio
@@ -115,6 +119,10 @@ class EdgeVectorIndex:
         """
         await self._ask("ping")
         return self.generation
+
+    async def damage(self) -> str | None:
+        """What is wrong with the files, told by their names and lengths; None where nothing is."""
+        return await self._ask("damage")
 
     async def enable_dense(self, embedder: str, dimension: int) -> None:
         """Take this embedder's vectors from now on, in an index that has words only; again changes nothing.

@@ -12,7 +12,7 @@ from pathlib import Path
 from apex_mcp.child_process import be_quiet, read_message, take_pipes, write_message
 from apex_mcp.errors import ApexError
 from apex_mcp.stores.vectors.edge_engine import Engine
-from apex_mcp.stores.vectors.edge_errors import unavailable
+from apex_mcp.stores.vectors.edge_errors import engine_failed, unavailable
 
 
 def main(folder: Path) -> None:
@@ -35,8 +35,10 @@ def _answer(engine: Engine, message: bytes) -> bytes:
         answer = True, getattr(engine, command)(*arguments, **named)
     except ApexError as error:
         answer = False, error
-    except BaseException as error:  # noqa: BLE001  (the engine's panics are no Exceptions)
+    except OSError as error:
         answer = False, unavailable(type(error).__name__)
+    except BaseException as error:  # noqa: BLE001  (the engine's panics are no Exceptions)
+        answer = False, engine_failed(type(error).__name__)
     return pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
 
 

@@ -12,8 +12,8 @@ from uuid import UUID
 from filelock import FileLock
 
 from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
-from apex_mcp.stores.vectors.edge_errors import unavailable
-from apex_mcp.stores.vectors.edge_files import State, read_state
+from apex_mcp.stores.vectors.edge_errors import DAMAGED, unavailable
+from apex_mcp.stores.vectors.edge_files import State, file_damage, read_files, read_state
 from apex_mcp.stores.vectors.edge_shard import Shard, point
 
 # Slices, each a few to twenty milliseconds of the engine's work.
@@ -41,6 +41,7 @@ class Engine:
         self._lock = FileLock(folder / "index.lock")
         self._dirty = 0
         self._changed = 0
+        self._removed = 0
         # While a copy is being built: ids written since it was taken, what it will have settled, and itself once loaded.
         self._touched: set[PointId] | None = None
         self._settled = 0
@@ -56,7 +57,8 @@ class Engine:
         if state is not None and _fits(state, wanted):
             shard, damage = _load(self._folder, state)
         if state is None or shard is None:
-            state, shard = wanted, Shard.create(self._folder / wanted.shard, wanted.dimension)
+            shard = Shard.create(self._folder / wanted.shard, wanted.dimension)
+            state = replace(wanted, files=read_files(self._folder / wanted.shard))
             state.write(self._folder)
         for leftover in self._folder.glob("shard-*"):
             if leftover.name != state.shard:
@@ -70,7 +72,8 @@ class Engine:
     def add_dense(self, embedder: str, dimension: int) -> State:
         """Make room for dense vectors in an index of words."""
         self._shard.add_dense(dimension)
-        return self._note(replace(self._state, embedder=embedder, dimension=dimension))
+        self._removed = 0
+        return self._note_flushed(replace(self._state, embedder=embedder, dimension=dimension))
 
     def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Add or replace a slice of points."""
@@ -93,14 +96,14 @@ class Engine:
         ids, _ = self._shard.page(version_ids, limit=_DELETE_SLICE)
         if ids:
             self._count(ids)
-            self._shard.delete(ids)
+            self._remove(ids)
             self._flush_if_much()
         return bool(ids)
 
     def delete_points(self, point_ids: Sequence[PointId]) -> None:
         """Remove a slice of points, whatever they are."""
         self._count(point_ids)
-        self._shard.delete(point_ids)
+        self._remove(point_ids)
         self._flush_if_much()
 
     def search_words(
@@ -130,17 +133,20 @@ class Engine:
         """Make everything durable, then note `position`, or how far the index is filled."""
         if not self._dirty and filled is None and position in (None, self._state.position):
             return self._state
-        self._shard.flush()
+        self._flush_shard()
         self._dirty = 0
-        return self._note(
+        return self._note_flushed(
             replace(
                 self._state,
-                points=self._shard.size(),
                 changed=self._changed,
                 position=self._state.position if position is None else position,
                 filled=self._state.filled if filled is None else filled,
             )
         )
+
+    def damage(self) -> str | None:
+        """What is wrong with the files; None where nothing is."""
+        return file_damage(self._folder, self._state)
 
     def needs_build(self) -> bool:
         """Whether searches would gain enough from a build."""
@@ -173,9 +179,9 @@ class Engine:
         built = self._built
         built.flush()
         changed = self._changed - self._settled
-        state = self._note(replace(self._state, shard=name, points=built.size(), changed=changed))
+        state = self._note_flushed(replace(self._state, shard=name, changed=changed), of=built)
         self._old, self._shard, self._built, self._touched = self._shard, built, None, None
-        self._changed, self._dirty = changed, 0
+        self._changed, self._dirty, self._removed = changed, 0, 0
         return state
 
     def end_build(self, *, failed: bool) -> None:
@@ -191,7 +197,8 @@ class Engine:
     def close(self) -> State:
         """Flush and release the files."""
         try:
-            return self.flush(None) if self._dirty else self._state
+            # What is damaged is seen when it is opened next.
+            return self.flush(None) if self._dirty and not self.damage() else self._state
         finally:
             self._shard.close()
             self._lock.release()
@@ -202,10 +209,28 @@ class Engine:
         self._changed += len(ids)
         self._dirty += len(ids)
 
+    def _remove(self, ids: Sequence[PointId]) -> None:
+        self._removed += len(ids)
+        self._shard.delete(ids)
+
     def _flush_if_much(self) -> None:
         if self._dirty >= _FLUSH_AFTER:
-            self._shard.flush()
+            self._flush_shard()
             self._dirty = 1  # the state is yet to be written
+
+    def _flush_shard(self) -> None:
+        if self.damage():
+            raise unavailable(DAMAGED)  # before it is noted as what there should be
+        if self._removed:
+            # Of a flush that is cut short the removals may be what is left.
+            self._note(replace(self._state, points=max(0, self._state.points - self._removed)))
+            self._removed = 0
+        self._shard.flush()
+
+    def _note_flushed(self, state: State, of: Shard | None = None) -> State:
+        shard = of or self._shard
+        files = read_files(self._folder / state.shard)
+        return self._note(replace(state, points=shard.size(), words=shard.has_words(), files=files))
 
     def _note(self, state: State) -> State:
         state.write(self._folder)
@@ -221,11 +246,14 @@ def _fits(state: State, wanted: State) -> bool:
 
 
 def _load(folder: Path, state: State) -> tuple[Shard | None, str | None]:
+    if damage := file_damage(folder, state):
+        return None, damage
     try:
         shard = Shard.load(folder / state.shard)
-        if state.points and not shard.size():
+        damage = "too few points" if shard.size() < state.points else shard.broken_index(words=state.words)
+        if damage:
             shard.close()
-            return None, "no points"
+            return None, damage
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001  (the engine's panics are no Exceptions)

@@ -5,7 +5,8 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ FORMAT = 1
 
 _FILE = "state.json"
 _DISK_FACTOR = 4
+# The engine makes and removes these as it flushes, and rewrites those in whatever length.
+_PASSING = "tracker_journal.dat"
+_REWRITTEN = ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +28,10 @@ class State:
         shard: name of the folder with the shard in use; any other is left over.
         position: the record's own word for how far the shard is durable; None until it is complete.
         filled: how far the last filling had come; see `layout.filled`.
-        points: how many there were at the last flush.
+        points: how many there are at least, whatever of the writes since the last flush a crash has left.
+        words: some of them had words at the last flush.
         changed: points written, retired and deleted since the last build.
+        files: of the shard at the last flush, by their paths in it; each has at least so many bytes since.
     """
 
     record_id: str
@@ -35,7 +41,9 @@ class State:
     position: str | None = None
     filled: str | None = None
     points: int = 0
+    words: bool = False
     changed: int = 0
+    files: Mapping[str, int] = field(default_factory=dict[str, int])
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
@@ -59,6 +67,29 @@ def read_state(folder: Path) -> tuple[State | None, str | None]:
     except (OSError, ValueError, TypeError) as error:
         return None, type(error).__name__
     return (state, None) if state.format == FORMAT else (None, None)
+
+
+def read_files(shard: Path) -> dict[str, int]:
+    """The files of a shard that is flushed, with the bytes that they keep from now on, however the engine ends."""
+    return {
+        path.relative_to(shard).as_posix(): 0 if path.suffix == _REWRITTEN else path.stat().st_size
+        for path in sorted(shard.rglob("*"))
+        if path.is_file() and path.name != _PASSING
+    }
+
+
+def file_damage(folder: Path, state: State) -> str | None:
+    """What is wrong with the files that `state` is of, told by their names and lengths; None where nothing is."""
+    if not (folder / _FILE).is_file():
+        return "no state"
+    for name, length in state.files.items():
+        try:
+            found = (folder / state.shard / name).stat().st_size
+        except OSError:
+            return "a file is missing"
+        if found < max(length, 1 if name.endswith(_REWRITTEN) else 0):
+            return "a file is cut short"
+    return None
 
 
 def _sync_folder(folder: Path) -> None:

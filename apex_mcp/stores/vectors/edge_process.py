@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apex_mcp.child_process import Child
-from apex_mcp.stores.vectors.edge_errors import DIED, unavailable
+from apex_mcp.stores.vectors.edge_errors import DAMAGED, DIED, unavailable
 from apex_mcp.stores.vectors.edge_files import State
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,9 @@ class EngineProcess:
             position=None,
             filled=None,
             points=0,
+            words=False,
             changed=0,
+            files={},
         )
         try:
             child = Child("apex_mcp.stores.vectors.edge_child", str(self._folder), humble=False)
@@ -99,6 +101,8 @@ class EngineProcess:
             raise unavailable(DIED)
         worked, value = pickle.loads(answer)
         if not worked:
+            if value.details.get("cause") == DAMAGED:
+                self._bury(child)
             raise value
         return value
 

@@ -44,6 +44,7 @@ from qdrant_edge import (
 from apex_mcp.models import Candidate, ForeignPoint, Holding, IndexFilter, IndexPoint, PointId, Retirement
 from apex_mcp.stores.vectors import layout
 from apex_mcp.stores.vectors.bm25 import embed_passage, embed_query
+from apex_mcp.stores.vectors.edge_probe import broken_index, has_words
 from apex_mcp.stores.vectors.layout import DENSE, HNSW_EF, WORDS
 from apex_mcp.stores.vectors.protocol import MAX_DEPTH
 
@@ -133,16 +134,23 @@ class Shard:
             )
         )
         payloads = {_point_id(record.id): record.payload for record in records}
-        with_vectors = self._with_vectors(list(payloads)) if dense and payloads else set[PointId]()
+        with_vectors = self._which(payloads, HasVectorCondition(DENSE)) if dense else set[PointId]()
+        found = self._which(payloads, HasVectorCondition(WORDS), _condition(layout.scopes(payloads.values())))
         held = Counter(
-            layout.holding(id_, payload, dense=id_ in with_vectors) for id_, payload in payloads.items()
+            layout.holding(id_, payload, dense=id_ in with_vectors, found=id_ in found)
+            for id_, payload in payloads.items()
         )
         return held, None if following is None else _point_id(following)
 
-    def _with_vectors(self, ids: Sequence[PointId]) -> set[PointId]:
-        both = Filter(must=[HasIdCondition(set(ids)), HasVectorCondition(DENSE)])
+    def _which(
+        self, ids: Collection[PointId], *conditions: HasVectorCondition | FieldCondition
+    ) -> set[PointId]:
+        """Which of these points fulfil all conditions, by the indexes that searches use."""
+        if not ids:
+            return set()
+        all_of = Filter(must=[HasIdCondition(set(ids)), *conditions])
         found, _ = self._engine.scroll(
-            ScrollRequest(filter=both, limit=len(ids), with_payload=False, with_vector=False)
+            ScrollRequest(filter=all_of, limit=len(ids), with_payload=False, with_vector=False)
         )
         return {_point_id(record.id) for record in found}
 
@@ -177,6 +185,14 @@ class Shard:
     def size(self) -> int:
         """Number of points, without counting them."""
         return self._engine.info().points_count
+
+    def has_words(self) -> bool:
+        """Whether any point has words."""
+        return has_words(self._engine)
+
+    def broken_index(self, *, words: bool) -> str | None:
+        """An index that has lost what it holds, such as words where some had any; None where each finds some."""
+        return broken_index(self._engine, list(_INDEXES), words=words)
 
     def flush(self) -> None:
         self._engine.flush()

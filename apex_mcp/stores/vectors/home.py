@@ -33,6 +33,14 @@ class KeptIndex(VectorIndex, Protocol):
         """
         ...
 
+    async def damage(self) -> str | None:
+        """What is wrong with its files, told without reading them; None where nothing is, or they are a server's.
+
+        Raises:
+            Unavailable: it does not work.
+        """
+        ...
+
     async def enable_dense(self, embedder: str, dimension: int) -> None:
         """Take this embedder's vectors from now on, in an index that has words only; again changes nothing.
 

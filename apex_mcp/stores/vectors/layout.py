@@ -86,7 +86,9 @@ def past_payload(namespace: str, retirement: Retirement) -> dict[str, Any]:
 HELD = ("namespace", "version", "scope", "tags", "from", "to")
 
 
-def holding(point_id: PointId, payload: Mapping[str, Any] | None, *, dense: bool) -> Holding | ForeignPoint:
+def holding(
+    point_id: PointId, payload: Mapping[str, Any] | None, *, dense: bool, found: bool
+) -> Holding | ForeignPoint:
     """How a point with this payload is held: as a version's only if it would be found, retired and deleted as such."""
     match payload:
         case {"namespace": str(namespace), "scope": scope} if scope == current(namespace):
@@ -100,10 +102,15 @@ def holding(point_id: PointId, payload: Mapping[str, Any] | None, *, dense: bool
     with suppress(ValueError):
         match payload:
             case {"version": str(version), "tags": [*tags]} if _tag("version", UUID(version)) in tags:
-                return Holding(UUID(version), retired, dense)
+                return Holding(UUID(version), retired, dense, found)
             case _:
                 pass
     return ForeignPoint(point_id)
+
+
+def scopes(payloads: Iterable[Mapping[str, Any] | None]) -> OneOf:
+    """Points in any of the scopes that these are in."""
+    return OneOf("scope", tuple({str(one["scope"]) for one in payloads if one and "scope" in one}))
 
 
 def filled(start: str, version_id: UUID) -> str:

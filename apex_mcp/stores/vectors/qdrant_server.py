@@ -10,7 +10,7 @@ shards each shard takes them from its own part of the scope, which differs littl
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -157,6 +157,10 @@ class QdrantVectorIndex:
                 self._lost()
         return self.generation
 
+    async def damage(self) -> str | None:
+        """None: the files are the server's."""
+        return None
+
     async def enable_dense(self, embedder: str, dimension: int) -> None:
         """Take this embedder's vectors from now on, in an index that has words only; again changes nothing.
 
@@ -281,21 +285,30 @@ class QdrantVectorIndex:
                 payloads = {_point_id(one.id): one.payload for one in records}
                 payloads.pop(ids.APEX, None)
                 dense: set[PointId] = set()
-                if payloads and self.dimension is not None:
-                    dense = await self._with_vectors(list(payloads))
+                if self.dimension is not None:
+                    dense = await self._which(payloads, models.HasVectorCondition(has_vector=DENSE))
+                found = await self._which(
+                    payloads,
+                    models.HasVectorCondition(has_vector=WORDS),
+                    _condition(layout.scopes(payloads.values())),
+                )
                 yield Counter(
-                    layout.holding(id_, payload, dense=id_ in dense) for id_, payload in payloads.items()
+                    layout.holding(id_, payload, dense=id_ in dense, found=id_ in found)
+                    for id_, payload in payloads.items()
                 )
                 if following is None:
                     break
 
-    async def _with_vectors(self, ids: Sequence[PointId]) -> set[PointId]:
-        both = models.Filter(
-            must=[models.HasIdCondition(has_id=_sent(ids)), models.HasVectorCondition(has_vector=DENSE)]
-        )
+    async def _which(
+        self, ids: Collection[PointId], *conditions: models.HasVectorCondition | models.FieldCondition
+    ) -> set[PointId]:
+        """Which of these points fulfil all conditions, by the indexes that searches use."""
+        if not ids:
+            return set()
+        all_of = models.Filter(must=[models.HasIdCondition(has_id=_sent(ids)), *conditions])
         found, _ = await self._asked(
             lambda: self._client.scroll(
-                self._collection, scroll_filter=both, limit=len(ids), with_payload=False
+                self._collection, scroll_filter=all_of, limit=len(ids), with_payload=False
             )
         )
         return {_point_id(one.id) for one in found}
@@ -488,7 +501,7 @@ class QdrantVectorIndex:
             return await ask()
 
 
-def _sent(point_ids: Sequence[PointId]) -> list[models.ExtendedPointId]:
+def _sent(point_ids: Collection[PointId]) -> list[models.ExtendedPointId]:
     return [one if isinstance(one, int) else str(one) for one in point_ids]
 
 
