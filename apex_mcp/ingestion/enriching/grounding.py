@@ -39,7 +39,8 @@ class Grounding:
         if normalise_name(name) in self._known:
             return any(text.places_of(words[-1]) for pair in self._texts for text in pair)
         if type_ == PERSON and len(person := person_words(name)) > 1:
-            return self._holds_person(*telling(terms_of(f"{person[0]} {person[-1]}")))
+            # A first word such as "A" or "De" tells something here.
+            return self._holds_person(terms_of(person[0]), telling(terms_of(person[-1])))
         written = telling(terms_of(name))
         most = 0 if all(term.is_capital or term.readings for term in written) else _MOST_BETWEEN
         return any(
@@ -56,12 +57,12 @@ class Grounding:
         terms = telling(terms_of(value))
         return bool(terms) and any(text.has_near(terms) for pair in self._texts for text in pair)
 
-    def _holds_person(self, given: Term, *last: Term) -> bool:
+    def _holds_person(self, given: Sequence[Term], last: Sequence[Term]) -> bool:
         for above, body in self._texts:
             for text in (above, body):
                 if not all(text.places_of(term) for term in last):
                     continue
-                if text.is_beside_no_other(given) or text.has_run([given, *last], 0, is_person=True):
+                if text.is_beside_no_other(given[:1]) or text.has_run([*given, *last], 0, is_person=True):
                     return True
         return False
 
@@ -89,9 +90,9 @@ class _Text:
             self._found[term] = self._numbered(term) if term.readings else self._worded(term.text)
         return self._found[term]
 
-    def is_beside_no_other(self, given: Term) -> bool:
+    def is_beside_no_other(self, given: Sequence[Term]) -> bool:
         """Whether a given name stands nowhere with a last name: "Jane, our CFO", not "Jane Smith"."""
-        return not any(self._has_last_name(at) for at in self.places_of(given))
+        return not any(self._has_last_name(at) for term in given for at in self.places_of(term))
 
     def has_near(self, terms: Sequence[Term]) -> bool:
         """Whether all terms stand within a few words more than they are."""
@@ -178,7 +179,7 @@ class _Text:
 
     def _has_last_name(self, at: int) -> bool:
         behind = self._terms[at + 1 : at + 2]
-        if behind and behind[0].is_capital and behind[0].gap.strip() in ("", "-", "."):
+        if behind and behind[0].is_capital and behind[0].gap.strip() in ("", "-", ".", "|"):
             return True
         return at > 0 and self._terms[at].gap == ", " and self._terms[at - 1].is_capital
 

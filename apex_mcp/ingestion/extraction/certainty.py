@@ -33,7 +33,7 @@ _STOPS = r"[ \n]?[(\[]|[.,;:)\n!\"”*_\]]|$| [–—-] "
 AFTER_OBJECT = re.compile(rf"{_STOPS}| (?:{_AFTER}|to|under|is|was|earlier|later|until|till)\b")
 # The same for an amount: "costs $49 less than", "$49 to $99", "revenue was $5 million below" state none.
 AFTER_AMOUNT = re.compile(
-    rf"{_STOPS}|/| (?:{_AFTER}|an?|per|each|apiece|plus|incl|including|inclusive|excl|excluding|without|net|gross|only|total"
+    rf"{_STOPS}|/| (?:{_AFTER}|an?|per|each|apiece|plus|incl|including|inclusive|excl|excluding|net(?! of)|gross|only|total"
     r"|so far|online|up front|compared|against|annually|yearly|monthly|starting|led|via|within|yesterday"
     r"|of (?:Series|seed|fresh|new)|seed|Series|thanks|due|following|to (?=[a-z]))\b"
 )

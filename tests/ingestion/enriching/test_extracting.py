@@ -390,6 +390,10 @@ def named(text: str, name: str, type_: str, title: str = "", known: tuple[str, .
         ("We saw Jane. Doe left.", "Jane Doe", "Person"),
         ("Jane Smith met Bob Doe. Jane left.", "Jane Doe", "Person"),
         ("We saw Bob Miller. Jane Smith met him.", "Jane Miller", "Person"),
+        ("| Jane | Smith |\n| Bob | Doe |", "Jane Doe", "Person"),
+        ("A. B. Smith and C. D. Jones signed.", "A. B. Jones", "Person"),
+        ("We signed it.", "A. Jones", "Person"),
+        ("We signed it.", "Van Gogh", "Person"),
     ],
 )
 def test_a_name_of_words_of_two_names_is_not_kept(text: str, name: str, type_: str) -> None:
@@ -404,6 +408,8 @@ def test_a_name_of_words_of_two_names_is_not_kept(text: str, name: str, type_: s
         ("Dr. Lindqvist came.", "Ada Lindqvist", "Person"),
         ("Johann Sebastian Bach wrote it.", "Johann Bach", "Person"),
         ("Jane M. Doe wrote it.", "Jane Doe", "Person"),
+        ("Vincent van Gogh painted it.", "Van Gogh", "Person"),
+        ("Mr Jones had a dog.", "A. Jones", "Person"),
         ("J. R. R. Tolkien wrote it.", "J.R.R. Tolkien", "Person"),
         ("Jane, our CFO, agreed. Later Ms. Doe left.", "Jane Doe", "Person"),
         ("First name: Jane\nLast name: Doe", "Jane Doe", "Person"),

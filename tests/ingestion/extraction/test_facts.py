@@ -228,6 +228,8 @@ def test_so_do_a_deal_that_failed_an_office_declined_and_half_a_place(text: str)
         "Jane Smith left Acme Corp. on Monday for a lunch.",
         "Jane Smith works with Google.",
         "Jane Smith is a guest at Google.",
+        "Jane Smith is a Retired Engineer at Google.",
+        "Jane Smith joined Acme Corp. as Visiting Researcher.",
     ],
 )
 def test_who_comes_for_another_thing_than_work_does_not_work_there(text: str) -> None:
