@@ -328,6 +328,8 @@ def test_an_amount_may_be_written_in_another_way(text: str, value: str) -> None:
         ("It ends in December.", "2024-12"),
         ("In May Initech opened a shop.", "May 2024"),
         ("We grew in 2019. It opens on 3 May.", "2024-05-03"),
+        ("It grew in fiscal year 2024.", "FY2024"),
+        ("It grew in FY2024.", "fiscal year 2024"),
     ],
 )
 def test_a_date_is_kept_whose_year_stands_in_its_sentence_or_is_the_document_s(text: str, value: str) -> None:
