@@ -16,6 +16,7 @@ _BYTES_PER_TOKEN = 4
 # No count that a record or a budget could do anything with is larger.
 _MOST_TOKENS = 10**9
 _THOUGHTS_END = re.compile(r"</think(?:ing)?>")
+_BEGINS_WITH_OBJECT = re.compile(r"[^{<]*\{")
 # Where an object seems to begin in words or in what was cut off. Each is read to its end, so not any number.
 _MOST_FALSE_BEGINNINGS = 30
 
@@ -53,6 +54,9 @@ def cost(completion: ChatCompletion, reserved: Usage, *, thought_unseen: bool) -
     said_in, said_out, said_total = (
         _count(getattr(used, name, None)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
+    # Some write zeros where they did not count.
+    if not (said_in or said_out or said_total):
+        said_in = said_out = said_total = None
     tokens_in = reserved.tokens_in if said_in is None else said_in
     # Some count a model's thoughts in the total alone.
     known_out = [count for count in (said_out, said_total and said_total - tokens_in) if count is not None]
@@ -101,15 +105,19 @@ def _text(content: object) -> str:
 def _objects_in(content: str) -> Iterator[dict[str, Any]]:
     """The JSON objects that an answer is, or that stand in its fence or between its words; not what it thought before."""
     try:
-        whole = json.loads(content)
+        # Not strict: small models break lines within strings.
+        whole: object = json.loads(content, strict=False)
     except (ValueError, RecursionError):
-        yield from _objects_between(_THOUGHTS_END.split(content)[-1])
+        behind = list(_objects_between(_THOUGHTS_END.split(content)[-1]))
+        # The text may be about such a tag.
+        yield from behind or (_objects_between(content) if _BEGINS_WITH_OBJECT.match(content) else ())
     else:
-        yield from [cast("dict[str, Any]", whole)] if isinstance(whole, dict) else []
+        items = cast("list[object]", whole) if isinstance(whole, list) else [whole]
+        yield from (cast("dict[str, Any]", item) for item in items if isinstance(item, dict))
 
 
 def _objects_between(words: str) -> Iterator[dict[str, Any]]:
-    decoder, false_beginnings = json.JSONDecoder(), 0
+    decoder, false_beginnings = json.JSONDecoder(strict=False), 0
     position = words.find("{")
     while position >= 0 and false_beginnings < _MOST_FALSE_BEGINNINGS:
         try:

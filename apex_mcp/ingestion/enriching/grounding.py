@@ -12,6 +12,10 @@ from apex_mcp.ingestion.enriching.terms import SMALL, Term, is_word, telling, te
 _MOST_BETWEEN = 3
 _MOST_COORDINATED = 6
 _AND = frozenset("and or und oder et ou y o e".split())
+# "First name: Jane", and in the next line "Last name: Doe"
+_LABELS = frozenset(
+    "first last given family name surname vorname nachname nom prenom nombre apellido apellidos".split()
+)
 
 
 class Grounding:
@@ -35,7 +39,8 @@ class Grounding:
         if normalise_name(name) in self._known:
             return any(text.places_of(words[-1]) for pair in self._texts for text in pair)
         if type_ == PERSON and len(person := person_words(name)) > 1:
-            return self._holds_person(*telling(terms_of(f"{person[0]} {person[-1]}")))
+            # A first word such as "A" or "De" tells something here.
+            return self._holds_person(terms_of(person[0]), telling(terms_of(person[-1])))
         written = telling(terms_of(name))
         most = 0 if all(term.is_capital or term.readings for term in written) else _MOST_BETWEEN
         return any(
@@ -52,12 +57,12 @@ class Grounding:
         terms = telling(terms_of(value))
         return bool(terms) and any(text.has_near(terms) for pair in self._texts for text in pair)
 
-    def _holds_person(self, given: Term, *last: Term) -> bool:
+    def _holds_person(self, given: Sequence[Term], last: Sequence[Term]) -> bool:
         for above, body in self._texts:
             for text in (above, body):
                 if not all(text.places_of(term) for term in last):
                     continue
-                if not text.places_of(given) or text.has_run([given, *last], 0, is_person=True):
+                if text.is_beside_no_other(given[:1]) or text.has_run([*given, *last], 0, is_person=True):
                     return True
         return False
 
@@ -84,6 +89,10 @@ class _Text:
         if term not in self._found:
             self._found[term] = self._numbered(term) if term.readings else self._worded(term.text)
         return self._found[term]
+
+    def is_beside_no_other(self, given: Sequence[Term]) -> bool:
+        """Whether a given name stands nowhere with a last name: "Jane, our CFO", not "Jane Smith"."""
+        return not any(self._has_last_name(at) for term in given for at in self.places_of(term))
 
     def has_near(self, terms: Sequence[Term]) -> bool:
         """Whether all terms stand within a few words more than they are."""
@@ -140,16 +149,25 @@ class _Text:
         between = self._terms[start + 1 : min(end, start + 2 + _MOST_COORDINATED)]
         if len(between) > _MOST_COORDINATED:
             return False
-        foreign = [term for term in between if term.text not in SMALL and term.text not in _AND]
+        passed_over = _LABELS if is_person else _AND
+        foreign = [
+            term
+            for term in between
+            if term.text not in SMALL and term.text not in _AND and term.text not in passed_over
+        ]
         if most and not (terms[one].readings or terms[other].readings):
             return len(foreign) <= most
         gaps = [term.gap for term in self._terms[start + 1 : end + 1]]
         if any(self._ends_sentence(at) for at in range(start + 1, end + 1)):
             return False
+        # "Bob Lee. Jane left." has no name in another order.
+        if one > other and gaps[-1].startswith("."):
+            return False
         has_and = any(term.text in _AND for term in between) or any(gap.strip() in ("&", "/") for gap in gaps)
         if not has_and and not any("," in gap for gap in gaps):
             # "Johann Sebastian Bach" is a Johann Bach.
-            return not foreign or (is_person and len(foreign) == 1 and foreign[0].is_capital)
+            names = [term for term in foreign if len(term.text) > 1]
+            return not foreign or (is_person and len(names) <= 1 and all(term.is_capital for term in foreign))
         if one > other:
             return is_person and not between
         if not foreign:
@@ -158,6 +176,12 @@ class _Text:
         behind_first = between[0].text in _AND or gaps[0].strip() in (",", "&", "/")
         before_second = between[-1].text in _AND or gaps[-1].strip() in ("&", "/")
         return has_and and (behind_first or (before_second and bool(terms[other].readings)))
+
+    def _has_last_name(self, at: int) -> bool:
+        behind = self._terms[at + 1 : at + 2]
+        if behind and behind[0].is_capital and behind[0].gap.strip() in ("", "-", ".", "|"):
+            return True
+        return at > 0 and self._terms[at].gap == ", " and self._terms[at - 1].is_capital
 
     def _ends_sentence(self, at: int) -> bool:
         """Whether a sentence ends before a term: a dot behind three letters may belong to an abbreviation."""

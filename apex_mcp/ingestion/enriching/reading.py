@@ -218,8 +218,9 @@ class _Reader:
         if _amount(value):
             return self._names.has_value(value)
         if date := _date(value):
-            return self._names.has_value(date) or any(
-                says_without_year(text, date, self._year) for text in self._said
+            # Of a fiscal year ("FY2024") the year is all there is.
+            return self._names.has_value(date) or (
+                date[0].isdigit() and any(says_without_year(text, date, self._year) for text in self._said)
             )
         return self._grounding.says(value)
 
@@ -322,7 +323,7 @@ def _date(value: str) -> str:
     if _MONTH.fullmatch(value):
         return value
     found = list(find_dates(value))
-    return found[0].name if len(found) == 1 and found[0].surface == value and found[0].since else ""
+    return found[0].name if len(found) == 1 and found[0].surface == value else ""
 
 
 def _without_subject(sentence: str, subject: str) -> str:

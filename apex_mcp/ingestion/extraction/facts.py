@@ -30,7 +30,8 @@ _SINCE = re.compile(
     r",?\s(?:back )?(?:on|in|since|from|as of|starting|effective(?: as of| from)?|for|during)\s(?:the )?"
 )
 _UNTIL = re.compile(
-    r"\s(?:to|until|till|through)\s(?:the )?|,? (?:and|but) (?:left|resigned|retired|quit)(?: it| there)? (?:in|on) "
+    r"\s(?:to|until|till|through)\s(?:the )?"
+    r"|,? (?:and|but) (?:left|(?P<from_work>resigned|retired|quit))(?: it| there)? (?:in|on) "
 )
 # "(2001-2005)" behind an organisation.
 _YEARS = re.compile(r" ?\((?P<since>1\d{3}|20\d\d) ?[-–—] ?(?P<until>1\d{3}|20\d\d)?\)")
@@ -129,7 +130,9 @@ class _Facts:
                     and not (pattern.unless and self._is_other(pattern.unless, second))
                 ):
                     names = [pattern.predicate] if pattern.predicate else predicates(match["roles"])
-                    yield from self._matched(i, pattern, names, apart=explains(between))
+                    yield from self._matched(
+                        i, pattern, names, apart=second.kind is not Kind.AMOUNT and explains(between)
+                    )
                 return
 
     def shown(self, fact: Shown) -> Iterator[Statement]:
@@ -183,7 +186,10 @@ class _Facts:
             after = (_SINCE_APART if apart else _SINCE).match(text, end)
             if after and (date := self._date_at(after.end())):
                 since, end = date
-            if (after := _UNTIL.match(text, end)) and (date := self._date_at(after.end())):
+            after = _UNTIL.match(text, end)
+            if after and after["from_work"] and second.kind is not Kind.ORGANIZATION:
+                after = None
+            if after and (date := self._date_at(after.end())):
                 until, _ = date
             if since or until:
                 return since, until

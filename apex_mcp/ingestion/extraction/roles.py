@@ -49,7 +49,8 @@ _DEPARTMENT = (
 )
 ROLE = rf"(?:{_DEPARTMENT}|{'|'.join(spelling for spelling, _ in _LONGEST_FIRST)})(?![\w-])"
 JOB = (
-    r"(?:(?!retired )[a-z]+ ){0,2}(?:engineer|developer|programmer|scientist|researcher|chemist|physicist|analyst|designer"
+    r"(?:(?!(?i:retired|former|guest|visiting) )[A-Za-z]+ ){0,2}"
+    r"(?i:engineer|developer|programmer|scientist|researcher|chemist|physicist|analyst|designer"
     r"|architect|manager|consultant|accountant|lawyer|nurse|doctor|physician|teacher|lecturer|editor|journalist|reporter|technician|mechanic"
     r"|salesman|saleswoman|clerk|secretary|receptionist|trainee|apprentice|intern)(?![\w-])"
 )

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
         "<thinking>{nothing}</thinking>\n{answer}",
         "{{}}\n{answer}",
         "First {nothing}, or rather {answer}",
+        "{answer}\n</think>",
+        "[{answer}]",
     ],
 )
 async def test_the_object_is_found_between_words_and_after_thoughts(
@@ -53,6 +55,13 @@ async def test_thoughts_that_a_text_quotes_are_none(server: OpenAIServer) -> Non
     assert [entity.name for entity in found.entities] == ["ACME Corporation"]
 
 
+async def test_a_line_may_break_within_a_string(server: OpenAIServer) -> None:
+    server.fail_chats(Say('{"extracted_entities": [{"name": "ACME\nCorporation"}], "edges": []}'))
+    async with extractor_at(server) as extractor:
+        found, _ = await extractor.extract(group(ACME))
+    assert [entity.name for entity in found.entities] == ["ACME Corporation"]
+
+
 async def test_an_answer_in_parts_is_put_together(server: OpenAIServer) -> None:
     entity = json.dumps({**NOTHING, "extracted_entities": [{"name": "ACME Corporation"}]})
     parts = [
@@ -66,7 +75,7 @@ async def test_an_answer_in_parts_is_put_together(server: OpenAIServer) -> None:
     assert [entity.name for entity in found.entities] == ["ACME Corporation"]
 
 
-@pytest.mark.parametrize("said", [-1_000_000, 10**30, "many", None])
+@pytest.mark.parametrize("said", [-1_000_000, 10**30, "many", None, 0])
 async def test_a_count_that_is_none_is_estimated(server: OpenAIServer, said: object) -> None:
     async with extractor_at(server, llm_model="local") as extractor:
         _, true = await extractor.extract(group(ACME))

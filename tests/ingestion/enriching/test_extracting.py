@@ -328,6 +328,8 @@ def test_an_amount_may_be_written_in_another_way(text: str, value: str) -> None:
         ("It ends in December.", "2024-12"),
         ("In May Initech opened a shop.", "May 2024"),
         ("We grew in 2019. It opens on 3 May.", "2024-05-03"),
+        ("It grew in fiscal year 2024.", "FY2024"),
+        ("It grew in FY2024.", "fiscal year 2024"),
     ],
 )
 def test_a_date_is_kept_whose_year_stands_in_its_sentence_or_is_the_document_s(text: str, value: str) -> None:
@@ -388,6 +390,12 @@ def named(text: str, name: str, type_: str, title: str = "", known: tuple[str, .
         ("Meeting on 3 May 2023 with 5 people.", "May 5, 2023 meeting", "Event"),
         ("It has 5 cats and 20 dogs.", "20 cats", "Topic"),
         ("We saw Jane. Doe left.", "Jane Doe", "Person"),
+        ("Jane Smith met Bob Doe. Jane left.", "Jane Doe", "Person"),
+        ("We saw Bob Miller. Jane Smith met him.", "Jane Miller", "Person"),
+        ("| Jane | Smith |\n| Bob | Doe |", "Jane Doe", "Person"),
+        ("A. B. Smith and C. D. Jones signed.", "A. B. Jones", "Person"),
+        ("We signed it.", "A. Jones", "Person"),
+        ("We signed it.", "Van Gogh", "Person"),
     ],
 )
 def test_a_name_of_words_of_two_names_is_not_kept(text: str, name: str, type_: str) -> None:
@@ -402,6 +410,11 @@ def test_a_name_of_words_of_two_names_is_not_kept(text: str, name: str, type_: s
         ("Dr. Lindqvist came.", "Ada Lindqvist", "Person"),
         ("Johann Sebastian Bach wrote it.", "Johann Bach", "Person"),
         ("Jane M. Doe wrote it.", "Jane Doe", "Person"),
+        ("Vincent van Gogh painted it.", "Van Gogh", "Person"),
+        ("Mr Jones had a dog.", "A. Jones", "Person"),
+        ("J. R. R. Tolkien wrote it.", "J.R.R. Tolkien", "Person"),
+        ("Jane, our CFO, agreed. Later Ms. Doe left.", "Jane Doe", "Person"),
+        ("First name: Jane\nLast name: Doe", "Jane Doe", "Person"),
         ("Deutsche and Commerz Bank", "Deutsche Bank", "Organization"),
         ("Initech's offices", "Initech Inc.", "Organization"),
         ("Initech Inc. sells pens", "Initech GmbH & Co. KG", "Organization"),
@@ -512,6 +525,18 @@ def test_a_time_that_the_passages_do_not_give_is_left_out_and_counted(text: str,
         ("Jane Doe joined Initech in 2001 and left two years later.", "2003-01-01"),
         ("From May 2019 Jane Doe works at Initech for 18 months.", "2020-11-01"),
         ("Jane Doe joined Initech in 2023/24.", "2024-01-01"),
+        ("Last year Jane Doe joined Initech.", "2023-01-01"),
+        ("Since last spring Jane Doe works at Initech.", "2023-03-20"),
+        ("Twenty years ago Jane Doe joined Initech.", "2004-06-12"),
+        ("Jane Doe worked at Initech in the 90s.", "1990-01-01"),
+        ("Jane Doe joined Initech in FY2023.", "2022-10-01"),
+        ("jane doe joined initech in april 2019", "2019-04-01"),
+        ("From 1 May 2024 Jane Doe works at Initech for a term of five (5) years.", "2029-05-01"),
+        ("On 30 December 2019 Jane Doe left, and a week later joined Initech.", "2020-01-06"),
+        ("Jane Doe joined Initech on Christmas.", "2023-12-25"),
+        ("Jane Doe ist seit drei Jahren bei Initech.", "2021-06-12"),
+        ("Jane Doe a rejoint Initech il y a trois ans.", "2021-06-12"),
+        ("Jane Doe 3年前 joined Initech.", "2021-06-12"),
         ("Jane Doe ist seit 3. März 2019 bei Initech.", "2019-03-03"),
         ("Jane Doe pracuje w Initech od 3 maja 2019.", "2019-05-03"),
         ("2019年5月3日 Jane Doe joined Initech.", "2019-05-03"),
@@ -519,6 +544,11 @@ def test_a_time_that_the_passages_do_not_give_is_left_out_and_counted(text: str,
 )
 def test_a_time_is_kept_that_stands_there_or_follows_from_what_does(text: str, time: str) -> None:
     assert times(text, time, own=JUNE)[0] == datetime.fromisoformat(f"{time}T00:00:00+00:00")
+
+
+def test_a_day_may_begin_where_the_document_was_written() -> None:
+    said = times("Jane Doe joined Initech in May 2019.", "2019-05-01T00:00:00+02:00", own=JUNE)
+    assert said == (datetime(2019, 4, 30, 22, tzinfo=UTC), None)
 
 
 def test_a_relation_from_the_object_s_side_changes_places() -> None:

@@ -168,6 +168,40 @@ def test_words_of_doubt_anywhere_in_the_sentence_leave_no_fact(said: str) -> Non
 @pytest.mark.parametrize(
     "text",
     [
+        '"I believe we might sell," said Jane Doe, CEO of Acme Corp.',
+        '"Nothing is certain," says Acme Corp. CEO Jane Doe.',
+        "Jane Doe, CEO of Acme Corp., denied the claims.",
+        "Jane Doe, CEO of Acme Corp., said that rumours were untrue.",
+        "Nearly ten years ago, Jane Doe founded Acme Corp.",
+        "The founder of Acme Corp., Jane Doe, was born in Paris.",
+        "Jane Doe joined Acme Corp. as Senior Engineer.",
+        "Jane Doe joined Acme Corp. as Marketing Manager in May 2024.",
+    ],
+)
+def test_a_doubt_about_something_else_takes_nothing_from_the_fact(text: str) -> None:
+    assert only_fact(text).subject == "Jane Doe"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "The Widget Pro costs $49 including tax.",
+        "The Widget Pro costs $49 incl. VAT.",
+        "The Widget Pro costs $49 net.",
+        "The Widget Pro costs $49 apiece.",
+        "The Widget Pro costs $49 [1].",
+        "Acme Corp. raised $49 of Series A funding.",
+        "Acme Corp. raised $49 led by Beta Ltd.",
+        "Acme Corp. reported revenue of $49 due to strong demand.",
+    ],
+)
+def test_an_amount_is_whole_whatever_is_told_of_it(told: str) -> None:
+    assert only_fact(told).object == "$49"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "Had Acme Corp. acquired Beta Ltd., prices would fall.",
         "The deal in which Acme Corp. acquired Beta Ltd. was called off.",
         "Jane Doe was named CEO of Acme Corp. but declined.",
@@ -194,6 +228,8 @@ def test_so_do_a_deal_that_failed_an_office_declined_and_half_a_place(text: str)
         "Jane Smith left Acme Corp. on Monday for a lunch.",
         "Jane Smith works with Google.",
         "Jane Smith is a guest at Google.",
+        "Jane Smith is a Retired Engineer at Google.",
+        "Jane Smith joined Acme Corp. as Visiting Researcher.",
     ],
 )
 def test_who_comes_for_another_thing_than_work_does_not_work_there(text: str) -> None:
@@ -214,6 +250,8 @@ def test_a_word_of_doubt_in_an_address_or_a_number_is_none() -> None:
         ("Acme Corp. acquired Beta Ltd. in 2019.", datetime(2019, 1, 1, tzinfo=UTC)),
         ("In 2019, Acme Corp. acquired Beta Ltd.", datetime(2019, 1, 1, tzinfo=UTC)),
         ("Acme Corp. acquired Beta Ltd. after all.", None),
+        ("Acme Corp.'s revenue was $5 million in 2023.", datetime(2023, 1, 1, tzinfo=UTC)),
+        ("Acme Corp.'s annual revenue grew to $5 million in May 2023.", datetime(2023, 5, 1, tzinfo=UTC)),
         ("The price of the Widget Pro is $49 from April 1, 2024.", datetime(2024, 4, 1, tzinfo=UTC)),
         ("Contract No. 2024-117 is effective from 1 February 2024.", datetime(2024, 2, 1, tzinfo=UTC)),
     ],
@@ -282,6 +320,11 @@ def test_what_ended_at_no_known_time_is_no_fact(text: str) -> None:
 def test_a_role_that_only_explains_a_name_takes_no_date_of_what_happened(text: str) -> None:
     fact = only_fact(text)
     assert (fact.subject, fact.predicate, fact.valid_at) == ("Bob Smith", "ceo_of", None)
+
+
+def test_who_retired_does_not_live_elsewhere() -> None:
+    found = extraction("Jane Doe lives in Berlin and retired in 2020.").facts
+    assert [fact.invalid_at for fact in found if fact.invalid_at] == []
 
 
 def test_joining_in_a_role_gives_both_facts_with_the_date() -> None:
