@@ -34,7 +34,8 @@ def read(completion: ChatCompletion, schema: Mapping[str, Any]) -> tuple[dict[st
     # An error message is an object as well, and would be kept as "nothing was found".
     found = [one for one in objects if all(isinstance(one.get(name), list) for name in schema["required"])]
     if found:
-        return found[-1], ""
+        # Some show behind their answer what an empty one would be.
+        return next((one for one in reversed(found) if any(map(one.get, schema["required"]))), found[-1]), ""
     if finish == "length":
         return None, CUT_OFF
     if not content.strip():

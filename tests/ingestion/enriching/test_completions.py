@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
         "<thinking>{nothing}</thinking>\n{answer}",
         "{{}}\n{answer}",
         "First {nothing}, or rather {answer}",
+        "{answer} An empty answer would be {nothing}.",
         "{answer}\n</think>",
         "[{answer}]",
     ],
