@@ -302,6 +302,10 @@ class IndexKeeper:
                 await self.vectors.delete_versions(some)
                 await self._current.replay().write(some)
 
+    async def note_mended(self) -> None:
+        """Have answers that were given before what was written again count no more. Raises Unavailable."""
+        await self._record.index_log.note_mended(self.use.name)
+
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     async def run(self, *, upkeep: bool = True, bell: Bell | None = None) -> None:

@@ -59,6 +59,8 @@ _USE: LiteralString = f"SELECT {USE_COLUMNS} FROM identity"
 
 LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
+_MENDED: LiteralString = "UPDATE identity SET index_losses = index_losses + 1 WHERE index_name = %s"
+
 _LOSS: LiteralString = """
 UPDATE identity SET index_losses = index_losses + 1, index_whole = index_whole AND NOT EXISTS (SELECT FROM versions)
 WHERE index_name = %s
@@ -69,8 +71,9 @@ UPDATE identity SET index_made = %(made)s, index_whole = index_whole AND NOT EXI
 WHERE index_name = %(name)s
 """
 
+# What was asked of it before may have been answered from it as it was, so it counts as another one from then on.
 _WHOLE: LiteralString = """
-UPDATE identity SET index_whole = %(whole)s
+UPDATE identity SET index_whole = %(whole)s, index_losses = index_losses + 1
 WHERE index_whole <> %(whole)s AND index_name = %(name)s AND index_made IS NOT DISTINCT FROM %(made)s
 """
 
@@ -188,6 +191,11 @@ class IndexLog:
         """
         async with self._database.connection() as connection:
             await connection.execute(_LOSS, (name,))
+
+    async def note_mended(self, name: str) -> None:
+        """Note that an index lacked something until now: answers of before count no more; nothing if it is not in use."""
+        async with self._database.connection() as connection:
+            await connection.execute(_MENDED, (name,))
 
     @asynccontextmanager
     async def replacing(self) -> AsyncGenerator[Connection]:
