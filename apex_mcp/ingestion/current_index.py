@@ -171,6 +171,19 @@ class CurrentIndex:
             self.dirty.set()
             self.written.set()
 
+    async def flush(self, vectors: KeptIndex, position: str, *, generation: int) -> bool:
+        """Have an index go as far as `position`, and the record know that before; False where it is not the record's any more.
+
+        Raises:
+            Unavailable: the record does not answer, or the index lost something since `generation`.
+        """
+        if vectors is not self.vectors:
+            return False
+        noted = await self._record.index_positions.note(self.use, position, reached=vectors.position())
+        if noted:
+            await vectors.flush(position, generation=generation)
+        return noted
+
     async def settled(self) -> int:
         """The index's generation, when all that may have written to earlier ones have committed or given up.
 

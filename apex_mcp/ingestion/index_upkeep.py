@@ -103,7 +103,7 @@ class IndexUpkeep:
             await current.note_made()
         if await self._outdated():
             return await self._rebuild()
-        if self._home.shared and current.whole not in (UNKNOWN, generation):
+        if self._home.shared and (current.whole not in (UNKNOWN, generation) or await self._older()):
             await self._note_whole(whole=False)
         await self.catch_up()
         # Of a process that ended before it could say so.
@@ -128,8 +128,7 @@ class IndexUpkeep:
             return
         with current.writing():
             start, _ = await current.replay().changes(position)
-        await vectors.flush(start, generation=generation)
-        if vectors is current.vectors:
+        if await current.flush(vectors, start, generation=generation) and vectors is current.vectors:
             current.whole = generation
 
     async def flush(self) -> None:
@@ -182,7 +181,7 @@ class IndexUpkeep:
             async with current.switching(use, fresh, whole=generation), log.replacing() as connection:
                 start, _ = await replay.changes(start)
                 await fresh.flush(start, generation=generation)
-                await log.put_in_use(connection, use, dimension=dimension)
+                await log.put_in_use(connection, use, position=start, dimension=dimension)
         except BaseException:
             await fresh.abandon()
             raise
@@ -318,11 +317,11 @@ class IndexUpkeep:
 
     async def _outdated(self) -> bool:
         """Whether the record's log does not tell what the index lacks."""
-        position = self._current.vectors.position()
-        if position is None:
-            return True
-        begins, now = await self._record.index_log.log_begins(), await self._record.index_log.position()
-        return int(position) > int(now) or (begins is not None and int(position) < int(begins))
+        return not (await self._record.index_positions.reach()).holds(self._current.vectors.position())
+
+    async def _older(self) -> bool:
+        """Whether the index may be an older state of itself, which was put back."""
+        return (await self._record.index_positions.reach()).goes_beyond(self._current.vectors.position())
 
     async def _rebuild(self) -> bool:
         """Fill an index that is empty, or make another one in the place of one that cannot be trusted."""
@@ -356,7 +355,8 @@ class IndexUpkeep:
             async for _ in filling.write(replay):
                 pass
             start, _ = await replay.changes(filling.start)
-        await vectors.flush(start, generation=generation)
+        if not await current.flush(vectors, start, generation=generation):
+            return
         await record.index_fillings.end(current.use.name)
         await record.index_log.begin_at(start)
         current.whole = generation
@@ -370,10 +370,11 @@ class IndexUpkeep:
         start, changed = await current.replay().settle_changes(position)
         if vectors is not current.vectors or (self._home.shared and not changed):
             return
-        if not (await self._record.index_log.in_use()).same(current.use):
-            return  # what was committed by then may be in another one
-        await vectors.flush(start, generation=generation)
-        await self._record.index_log.forget_before(start)
+        if await current.flush(vectors, start, generation=generation):
+            await self._record.index_log.forget_before(start)
+        else:
+            # What was committed by then may be in another one, or the record is an older one.
+            current.lost.set()
 
     async def _note_whole(self, *, whole: bool) -> None:
         await self._record.index_log.set_whole(replace(self._current.use, whole=whole))

@@ -15,6 +15,7 @@ from apex_mcp.settings import Settings
 from apex_mcp.stores.cache.opening import open_shared
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.index_log import REBUILDING
 from apex_mcp.views import SearchView
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.test_shared_index import process, remember, running, searcher, server
@@ -74,3 +75,28 @@ async def test_what_was_not_found_is_found_once_a_repair_has_brought_it_back(
             pass
         mended = await ask(kept, record, keeper)
         assert (len(mended.hits), mended.degraded) == (1, [])
+
+
+async def test_what_an_older_state_of_the_index_lacked_is_found_once_it_was_replayed(
+    record: Record, conninfo: str, server: QdrantServer, kept: AnswerCache
+) -> None:
+    async with process(conninfo, server) as keeper:
+        async with running(keeper):
+            older = await eventually(lambda: keeper.vectors.position())
+            async with record.index_log.alone(REBUILDING) as alone:
+                assert alone  # so the log is not cut, and tells all
+                await remember(record, keeper, "note", "heron")
+                await eventually(lambda: keeper.vectors.position() != older)
+        use = await record.index_log.in_use()
+        await keeper.vectors.delete_versions(list(await keeper.vectors.version_ids()))
+        await keeper.vectors.flush(older)
+        lost = await ask(kept, record, keeper)
+        assert (lost.hits, lost.degraded) == ([], [])
+    async with process(conninfo, server) as keeper, running(keeper):
+
+        async def found_again() -> bool:
+            return bool((await ask(kept, record, keeper)).hits)
+
+        await eventually(found_again)
+        assert (await record.index_log.in_use()).same(use)
+        assert (await ask(kept, record, keeper)).degraded == []

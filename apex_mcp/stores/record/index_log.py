@@ -75,6 +75,7 @@ WHERE index_name = %(name)s
 _WHOLE: LiteralString = """
 UPDATE identity SET index_whole = %(whole)s, index_losses = index_losses + 1
 WHERE index_whole <> %(whole)s AND index_name = %(name)s AND index_made IS NOT DISTINCT FROM %(made)s
+    AND (%(whole)s OR EXISTS (SELECT FROM versions))
 """
 
 # Not beyond what a filling that was interrupted is owed at its end. A record that was restored from a dump counts its
@@ -168,7 +169,9 @@ class IndexLog:
     async def set_index_name(self, name: str) -> None:
         """From now on the index of this name is the one in use."""
         async with self.replacing() as connection:
-            await connection.execute("UPDATE identity SET index_name = %s, index_made = NULL", (name,))
+            await connection.execute(
+                "UPDATE identity SET index_name = %s, index_made = NULL, index_position = NULL", (name,)
+            )
 
     async def set_made(self, name: str, made: str | None) -> None:
         """From now on the index of this name is the one with this mark, and not whole until it is said; again changes nothing.
@@ -208,9 +211,9 @@ class IndexLog:
             yield connection
 
     async def put_in_use(
-        self, connection: Connection, use: IndexUse, *, dimension: int | None = None
+        self, connection: Connection, use: IndexUse, *, position: str, dimension: int | None = None
     ) -> None:
-        """From the end of `replacing`'s transaction on, this index is the one in use.
+        """From the end of `replacing`'s transaction on, this index is the one in use; it was flushed up to `position`.
 
         With `dimension`, vectors that its embedder gave in another length go: the model behind the name is another one.
         """
@@ -219,8 +222,9 @@ class IndexLog:
             for statement in _DROP_OTHER_LENGTHS:
                 await connection.execute(statement, {"embedder": use.embedder, "dimension": dimension})
         await connection.execute(
-            f"UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, {NO_FILLING}",
-            (use.name, use.embedder, use.whole, use.made),
+            f"UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, "
+            f"index_position = %s::xid8, {NO_FILLING}",
+            (use.name, use.embedder, use.whole, use.made, position),
         )
 
     def alone(
@@ -266,11 +270,6 @@ class IndexLog:
             "SELECT DISTINCT version_id FROM index_log WHERE xid >= %s::xid8", (position,)
         )
         return [row["version_id"] for row in rows]
-
-    async def log_begins(self) -> str | None:
-        """The position before which the log was cut: an index that is older must be filled anew."""
-        row = await self._database.fetch_one("SELECT log_begins::text AS position FROM identity")
-        return row["position"] if row else None
 
     async def forget_before(self, position: str) -> None:
         """Drop log entries that the index in use needs no more, unless another is being filled, which does."""
