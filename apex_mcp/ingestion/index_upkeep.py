@@ -1,17 +1,16 @@
 """What keeps the vector index whole: replay, rebuild, replacement, flushes and purges. One process of a record does it."""
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import LiteralString, TypeVar
+from typing import LiteralString
 from uuid import uuid4
 
 from apex_mcp import faults
-from apex_mcp.errors import Unavailable
+from apex_mcp.ingestion.background import AFTER_FAILURE_SECONDS, guarded, repeat
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
 from apex_mcp.ingestion.index_filling import IndexFilling
 from apex_mcp.ingestion.index_replay import Replay
@@ -26,7 +25,6 @@ from apex_mcp.stores.vectors.home import IndexHome
 # Searches of the embedded index wait for a flush, so it comes in a pause of the writes, or after a while without one.
 QUIET_SECONDS = 5.0
 _UNFLUSHED_SECONDS = 30.0
-_AFTER_FAILURE_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
 _TIDY_SECONDS = 60.0
 # Removing old indexes takes the lock of whoever fills one, for a moment.
@@ -42,9 +40,6 @@ _GIVEN_UP_AFTER = timedelta(days=1)
 _FURTHER_PASSES_SECONDS = (60.0, 3 * 3600.0)
 
 _UPKEEP: LiteralString = "apex-mcp index upkeep"
-
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class IndexUpkeep:
@@ -129,7 +124,8 @@ class IndexUpkeep:
         with current.writing():
             start, _ = await current.replay().changes(position)
         if await current.flush(vectors, start, generation=generation) and vectors is current.vectors:
-            current.whole = generation
+            await self._record.index_log.forget_before(start)
+            current.whole, current.older = generation, False
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes.
@@ -241,7 +237,7 @@ class IndexUpkeep:
                 tasks.create_task(self._mend_when_lost())
                 tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
                 tasks.create_task(self._purge_whenever_due())
-                tasks.create_task(_repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
+                tasks.create_task(repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
                 tasks.create_task(self._tidy_now_and_then())
         finally:
             self._current.keeping = False
@@ -255,7 +251,7 @@ class IndexUpkeep:
                 current.written.set()
                 await guarded(self._tidy())
             else:
-                await asyncio.sleep(_AFTER_FAILURE_SECONDS / 2)
+                await asyncio.sleep(AFTER_FAILURE_SECONDS / 2)
                 current.lost.set()
 
     async def _flush_regularly(self) -> None:
@@ -379,21 +375,3 @@ class IndexUpkeep:
     async def _note_whole(self, *, whole: bool) -> None:
         await self._record.index_log.set_whole(replace(self._current.use, whole=whole))
         self._current.use = replace(self._current.use, whole=whole)
-
-
-async def _repeat(work: Callable[[], Awaitable[object]], seconds: float) -> None:
-    while True:
-        if not await guarded(work()):
-            await asyncio.sleep(seconds)
-
-
-async def guarded(work: Awaitable[T]) -> T | None:
-    """Background work goes on after a failure: the record keeps what is owed."""
-    try:
-        return await work
-    except Unavailable as error:
-        _log.warning("index upkeep: %s", error.code)
-    except Exception:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
-        _log.warning("index upkeep failed", exc_info=True)
-    await asyncio.sleep(_AFTER_FAILURE_SECONDS)
-    return None

@@ -21,7 +21,8 @@ from uuid import UUID
 from apex_mcp import faults, ids
 from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
-from apex_mcp.ingestion.current_index import CurrentIndex
+from apex_mcp.ingestion.background import repeat
+from apex_mcp.ingestion.current_index import LOOK_SECONDS, CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, TIDYING_SECONDS, IndexUpkeep
 from apex_mcp.ingestion.leavings import Leavings
@@ -302,10 +303,6 @@ class IndexKeeper:
                 await self.vectors.delete_versions(some)
                 await self._current.replay().write(some)
 
-    async def note_mended(self) -> None:
-        """Have answers that were given before what was written again count no more. Raises Unavailable."""
-        await self._record.index_log.note_mended(self.use.name)
-
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     async def run(self, *, upkeep: bool = True, bell: Bell | None = None) -> None:
@@ -320,6 +317,8 @@ class IndexKeeper:
         async with asyncio.TaskGroup() as tasks:
             if upkeep:
                 tasks.create_task(self._upkeep.run())
+            if self._home.shared:
+                tasks.create_task(repeat(self._current.look, LOOK_SECONDS))
             if self._embedder is not None:
                 tasks.create_task(self.meaning.bring(self._embedder))
 

@@ -1,13 +1,18 @@
 """An older state of the record, or of its index on a server, that was put back: what it lacks is brought, and said until then."""
 
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from apex_mcp.ingestion import indexing
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.stores.record import Record, open_record
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.test_shared_index import found, process, remember, running, server
+from tests.ingestion.test_shared_index import found, process, remember, running, searcher, server
 from tests.record.conftest import conninfo, create_database, postgres, record
 from tests.waiting import eventually
 
@@ -102,3 +107,64 @@ async def test_an_index_whose_process_ended_just_before_its_flush_is_gone_on_wit
         now = await record.index_log.in_use()
         assert (now.name, now.made, now.whole) == (before.name, before.made, True)
         assert await found(record, keeper, "heron") == 2
+
+
+async def answer_of(record: Record, keeper: IndexKeeper) -> tuple[int, Sequence[str]]:
+    found = await searcher(record, keeper)()
+    return len(found.passages), found.degraded
+
+
+async def test_an_older_collection_is_not_answered_from_as_if_it_were_whole_while_no_worker_runs(
+    record: Record, conninfo: str, tmp_path: Path
+) -> None:
+    folder, copy = tmp_path / "qdrant", tmp_path / "copy"
+    port = 0
+    for key in ("note", "other"):
+        with QdrantServer(path=folder, port=port) as server:
+            port = int(server.url.rsplit(":", 1)[1])
+            async with process(conninfo, server) as keeper, running(keeper):
+                await remember(record, keeper, key, f"heron {key}")
+                await flushed(record, keeper)
+        if key == "note":
+            shutil.copytree(folder, copy)
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    with QdrantServer(path=folder, port=port) as server:
+        async with process(conninfo, server) as serving:
+            passages, degraded = await answer_of(record, serving)
+            assert (passages, len(degraded)) == (1, 1)
+            assert "older state" in degraded[0]
+            async with process(conninfo, server) as worker, running(worker):
+
+                async def whole() -> bool:
+                    return await answer_of(record, serving) == (2, [])
+
+                await eventually(whole)
+
+
+async def test_a_server_sees_that_an_older_collection_was_put_back_under_it(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "LOOK_SECONDS", 0.1)
+    async with process(conninfo, server) as keeper:
+        async with running(keeper):
+            await remember(record, keeper, "note", "heron")
+            await flushed(record, keeper)
+            older = keeper.vectors.position()
+            assert older is not None
+            await remember(record, keeper, "other", "heron too")
+            await flushed(record, keeper)
+        async with process(conninfo, server) as serving, running(serving, upkeep=False):
+            assert await answer_of(record, serving) == (2, [])
+            await keeper.vectors.flush(older)
+
+            async def says_so() -> bool:
+                return bool((await answer_of(record, serving))[1])
+
+            await eventually(says_so)
+            async with running(keeper):
+
+                async def whole() -> bool:
+                    return await answer_of(record, serving) == (2, [])
+
+                await eventually(whole)

@@ -55,8 +55,8 @@ async def process(
 
 
 @asynccontextmanager
-async def running(keeper: IndexKeeper) -> AsyncGenerator[asyncio.Task[None]]:
-    task = asyncio.create_task(keeper.run())
+async def running(keeper: IndexKeeper, *, upkeep: bool = True) -> AsyncGenerator[asyncio.Task[None]]:
+    task = asyncio.create_task(keeper.run(upkeep=upkeep))
     try:
         yield task
     finally:

@@ -182,7 +182,7 @@ class VectorVerifier:
             await self._remove(orphans)
             await self._index.write_again(sorted(seen.all_differing - orphans))
         finally:
-            await self._index.note_mended()
+            await self._record.index_log.note_mended(self._index.use.name)
 
     async def _remove(self, suspects: Collection[UUID]) -> int:
         async with self._orphans_for_sure(suspects) as orphans:
