@@ -5,7 +5,7 @@ import copy
 import logging
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import LiteralString
@@ -14,6 +14,7 @@ from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
+from apex_mcp.stores.record.index_positions import Reach
 from apex_mcp.stores.vectors.absent import AbsentIndex
 from apex_mcp.stores.vectors.home import IndexHome, KeptIndex
 
@@ -23,6 +24,10 @@ _OPENING_SECONDS = 30.0
 _REST_SECONDS = 3.0
 
 _log = logging.getLogger(__name__)
+
+# How often a process that does not keep a shared index looks whether it is an older one.
+LOOK_SECONDS = 5.0
+_OLDER = "the Qdrant server has an older state of the index: some passages are not found until a worker has brought them"
 
 # A name that no index has.
 _NONE = ""
@@ -39,6 +44,7 @@ class CurrentIndex:
         vectors: the index; another object when another index takes its place.
         use: its name, whose vectors it holds, and whether it is whole.
         keeping: whether this process does the upkeep: of a shared index no other one makes it anew.
+        older: whether this process, which does not keep the index, found that it lacks more than the record's log tells.
         whole: the generation of `vectors` that is known to hold all that the record committed; behind it, something was lost.
         lost: set when `whole` is behind, or not known.
         dirty: set when something was written since it was cleared last.
@@ -52,6 +58,7 @@ class CurrentIndex:
 
     def __init__(self, record: Record, home: IndexHome) -> None:
         self.keeping = False
+        self.older = False
         self.whole = UNKNOWN
         self.lost = asyncio.Event()
         self.dirty = asyncio.Event()
@@ -80,9 +87,28 @@ class CurrentIndex:
                 raise
             self._rest(error)
             self.vectors, self.use = AbsentIndex(error), replace(self.use, name=_NONE)
+        await self.look()
+
+    async def look(self) -> None:
+        """See whether a server came back with an older state of the index; while nobody keeps it, nobody else would tell.
+
+        Where the record or the server does not answer, that is as it was.
+        """
+        vectors, positions = self.vectors, self._record.index_positions
+        if not self._home.shared or self.keeping or self.use.made is None:
+            return
+        with suppress(Unavailable):
+            # The index may be flushed, and then the log cut, at any moment.
+            before = await positions.reach()
+            await vectors.ready()
+            after = await positions.reach()
+            if vectors is self.vectors and not self.keeping and vectors.position() is not None:
+                self.older = not Reach(before.begins, after.until).holds(vectors.position())
 
     def apart_from(self, use: IndexUse) -> str | None:
-        """What is wrong where this process was seen not to have an index on its server; None where it has it."""
+        """What is wrong where this process was seen not to have an index on its server, or an older one; None where it has it."""
+        if self.older and use.same(self.use):
+            return _OLDER
         failure = self._failure
         if failure is None or use.same(self.use) or failure.details.get("cause") != _APART:
             return None
@@ -112,6 +138,7 @@ class CurrentIndex:
                 return False
             before = self._take(use, await self._try(use, deciding=deciding))
         await self._let_go(before)
+        await self.look()
         return True
 
     @asynccontextmanager
@@ -171,6 +198,19 @@ class CurrentIndex:
             self.dirty.set()
             self.written.set()
 
+    async def flush(self, vectors: KeptIndex, position: str, *, generation: int) -> bool:
+        """Have an index go as far as `position`, and the record know that before; False where it is not the record's any more.
+
+        Raises:
+            Unavailable: the record does not answer, or the index lost something since `generation`.
+        """
+        if vectors is not self.vectors:
+            return False
+        noted = await self._record.index_positions.note(self.use, position, reached=vectors.position())
+        if noted:
+            await vectors.flush(position, generation=generation)
+        return noted
+
     async def settled(self) -> int:
         """The index's generation, when all that may have written to earlier ones have committed or given up.
 
@@ -224,7 +264,7 @@ class CurrentIndex:
         if None not in (use.made, vectors.made):
             use = replace(use, made=vectors.made)
         before, self.vectors, self.use, self.whole = self.vectors, vectors, use, UNKNOWN
-        self._failure = None
+        self._failure, self.older = None, False
         self.lost.set()
         self.written.set()
         return before

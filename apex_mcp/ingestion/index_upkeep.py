@@ -1,17 +1,16 @@
 """What keeps the vector index whole: replay, rebuild, replacement, flushes and purges. One process of a record does it."""
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import LiteralString, TypeVar
+from typing import LiteralString
 from uuid import uuid4
 
 from apex_mcp import faults
-from apex_mcp.errors import Unavailable
+from apex_mcp.ingestion.background import AFTER_FAILURE_SECONDS, guarded, repeat
 from apex_mcp.ingestion.current_index import UNKNOWN, CurrentIndex
 from apex_mcp.ingestion.index_filling import IndexFilling
 from apex_mcp.ingestion.index_replay import Replay
@@ -26,7 +25,6 @@ from apex_mcp.stores.vectors.home import IndexHome
 # Searches of the embedded index wait for a flush, so it comes in a pause of the writes, or after a while without one.
 QUIET_SECONDS = 5.0
 _UNFLUSHED_SECONDS = 30.0
-_AFTER_FAILURE_SECONDS = 2.0
 _IDLE_SECONDS = 15.0
 _TIDY_SECONDS = 60.0
 # Removing old indexes takes the lock of whoever fills one, for a moment.
@@ -42,9 +40,6 @@ _GIVEN_UP_AFTER = timedelta(days=1)
 _FURTHER_PASSES_SECONDS = (60.0, 3 * 3600.0)
 
 _UPKEEP: LiteralString = "apex-mcp index upkeep"
-
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class IndexUpkeep:
@@ -103,7 +98,7 @@ class IndexUpkeep:
             await current.note_made()
         if await self._outdated():
             return await self._rebuild()
-        if self._home.shared and current.whole not in (UNKNOWN, generation):
+        if self._home.shared and (current.whole not in (UNKNOWN, generation) or await self._older()):
             await self._note_whole(whole=False)
         await self.catch_up()
         # Of a process that ended before it could say so.
@@ -128,9 +123,9 @@ class IndexUpkeep:
             return
         with current.writing():
             start, _ = await current.replay().changes(position)
-        await vectors.flush(start, generation=generation)
-        if vectors is current.vectors:
-            current.whole = generation
+        if await current.flush(vectors, start, generation=generation) and vectors is current.vectors:
+            await self._record.index_log.forget_before(start)
+            current.whole, current.older = generation, False
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes.
@@ -182,7 +177,7 @@ class IndexUpkeep:
             async with current.switching(use, fresh, whole=generation), log.replacing() as connection:
                 start, _ = await replay.changes(start)
                 await fresh.flush(start, generation=generation)
-                await log.put_in_use(connection, use, dimension=dimension)
+                await log.put_in_use(connection, use, position=start, dimension=dimension)
         except BaseException:
             await fresh.abandon()
             raise
@@ -242,7 +237,7 @@ class IndexUpkeep:
                 tasks.create_task(self._mend_when_lost())
                 tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
                 tasks.create_task(self._purge_whenever_due())
-                tasks.create_task(_repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
+                tasks.create_task(repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
                 tasks.create_task(self._tidy_now_and_then())
         finally:
             self._current.keeping = False
@@ -256,7 +251,7 @@ class IndexUpkeep:
                 current.written.set()
                 await guarded(self._tidy())
             else:
-                await asyncio.sleep(_AFTER_FAILURE_SECONDS / 2)
+                await asyncio.sleep(AFTER_FAILURE_SECONDS / 2)
                 current.lost.set()
 
     async def _flush_regularly(self) -> None:
@@ -318,11 +313,11 @@ class IndexUpkeep:
 
     async def _outdated(self) -> bool:
         """Whether the record's log does not tell what the index lacks."""
-        position = self._current.vectors.position()
-        if position is None:
-            return True
-        begins, now = await self._record.index_log.log_begins(), await self._record.index_log.position()
-        return int(position) > int(now) or (begins is not None and int(position) < int(begins))
+        return not (await self._record.index_positions.reach()).holds(self._current.vectors.position())
+
+    async def _older(self) -> bool:
+        """Whether the index may be an older state of itself, which was put back."""
+        return (await self._record.index_positions.reach()).goes_beyond(self._current.vectors.position())
 
     async def _rebuild(self) -> bool:
         """Fill an index that is empty, or make another one in the place of one that cannot be trusted."""
@@ -356,7 +351,8 @@ class IndexUpkeep:
             async for _ in filling.write(replay):
                 pass
             start, _ = await replay.changes(filling.start)
-        await vectors.flush(start, generation=generation)
+        if not await current.flush(vectors, start, generation=generation):
+            return
         await record.index_fillings.end(current.use.name)
         await record.index_log.begin_at(start)
         current.whole = generation
@@ -370,29 +366,12 @@ class IndexUpkeep:
         start, changed = await current.replay().settle_changes(position)
         if vectors is not current.vectors or (self._home.shared and not changed):
             return
-        if not (await self._record.index_log.in_use()).same(current.use):
-            return  # what was committed by then may be in another one
-        await vectors.flush(start, generation=generation)
-        await self._record.index_log.forget_before(start)
+        if await current.flush(vectors, start, generation=generation):
+            await self._record.index_log.forget_before(start)
+        else:
+            # What was committed by then may be in another one, or the record is an older one.
+            current.lost.set()
 
     async def _note_whole(self, *, whole: bool) -> None:
         await self._record.index_log.set_whole(replace(self._current.use, whole=whole))
         self._current.use = replace(self._current.use, whole=whole)
-
-
-async def _repeat(work: Callable[[], Awaitable[object]], seconds: float) -> None:
-    while True:
-        if not await guarded(work()):
-            await asyncio.sleep(seconds)
-
-
-async def guarded(work: Awaitable[T]) -> T | None:
-    """Background work goes on after a failure: the record keeps what is owed."""
-    try:
-        return await work
-    except Unavailable as error:
-        _log.warning("index upkeep: %s", error.code)
-    except Exception:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
-        _log.warning("index upkeep failed", exc_info=True)
-    await asyncio.sleep(_AFTER_FAILURE_SECONDS)
-    return None

@@ -21,7 +21,8 @@ from uuid import UUID
 from apex_mcp import faults, ids
 from apex_mcp.batches import batches
 from apex_mcp.errors import ApexError, Code, Conflict, Unavailable
-from apex_mcp.ingestion.current_index import CurrentIndex
+from apex_mcp.ingestion.background import repeat
+from apex_mcp.ingestion.current_index import LOOK_SECONDS, CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.index_upkeep import QUIET_SECONDS, TAKEOVER_SECONDS, TIDYING_SECONDS, IndexUpkeep
 from apex_mcp.ingestion.leavings import Leavings
@@ -316,6 +317,8 @@ class IndexKeeper:
         async with asyncio.TaskGroup() as tasks:
             if upkeep:
                 tasks.create_task(self._upkeep.run())
+            if self._home.shared:
+                tasks.create_task(repeat(self._current.look, LOOK_SECONDS))
             if self._embedder is not None:
                 tasks.create_task(self.meaning.bring(self._embedder))
 

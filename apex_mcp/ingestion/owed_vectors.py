@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
+from apex_mcp.ingestion.background import guarded
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder, Readiness, prepare_until_ready
-from apex_mcp.ingestion.index_upkeep import IndexUpkeep, guarded
+from apex_mcp.ingestion.index_upkeep import IndexUpkeep
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.packing import pack
 

@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 from apex_mcp import faults
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.graph.neo4j_schema import ensure_schema, ensure_vector_index
-from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
+from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter, Turn
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.components import Component
 from apex_mcp.stores.record.facts import facts_stating
-from apex_mcp.stores.record.graph_changes import Changes, Stated
+from apex_mcp.stores.record.graph_changes import Changes, GraphMark, Stated
 from apex_mcp.stores.record.graph_state import shown_entities, shown_passages
 from apex_mcp.stores.record.reading import View
 from apex_mcp.stores.vectors.packing import unpack
@@ -56,7 +56,7 @@ class Projector:
             Unavailable: the record or Neo4j does not answer, or another projector has taken over.
             Rejected: Neo4j does not take the settings.
         """
-        token, turn = await self._begin()
+        turn = await self._begin()
         embedder = (await self._record.index_log.identity()).embedder
         for _ in range(pages):
             changes = await self._queue.take(_PAGE)
@@ -70,23 +70,24 @@ class Projector:
                     await self._queue.put_hanging_on(namespace, hanging)
                 await self._expect_vectors(page)
                 with faults.around("graph.write"):
-                    await self._writer.write(page, token=token, turn=turn)
-            await self._queue.done(changes, token)
+                    turn = await self._writer.write(page, turn)
+            await self._queue.done(changes, turn.mark)
         return await self._queue.has_work()
 
-    async def _begin(self) -> tuple[str, int]:
-        """The graph's name and our turn; a graph that is not there, or not this record's state, is begun anew."""
-        token = await self._queue.token()
-        turn = await self._writer.take_turn(token) if token else None
-        if token and turn is not None:
-            return token, turn
+    async def _begin(self) -> Turn:
+        """Our turn; a graph that is not there, or not this record's state, is begun anew."""
+        mark = await self._queue.mark()
+        turn = await self._writer.take_turn(mark) if mark is not None else None
+        if turn is not None:
+            return turn
         await ensure_schema(self._client)
-        token = uuid4().hex
-        await self._queue.begin(token)
+        mark = GraphMark(uuid4().hex, told=0)
+        await self._queue.begin(mark.token)
         await self._writer.clear()
         await self._queue.put_everything()
-        await self._writer.mark(token)
-        return token, await self._writer.take_turn(token) or 0
+        await self._writer.mark(mark.token)
+        # Where another one has begun it anew meanwhile, it is nobody's, and the first page fails.
+        return await self._writer.take_turn(mark) or Turn(mark, 0)
 
     async def _expect_vectors(self, page: GraphPage) -> None:
         """Have an index for the page's vectors of names, which come with a model, long after the graph was begun."""

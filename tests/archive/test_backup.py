@@ -89,7 +89,7 @@ async def test_a_folder_comes_back_with_what_was_under_way(tmp_path: Path) -> No
         assert folder.config_toml.read_text("utf-8") == '# mine\nnamespace = "work"\n'
         assert (folder.staging / str(waits) / "raw").read_bytes() == b"content"
         assert await record.index_log.index_name() != index
-        assert await record.index_log.log_begins() is None
+        assert (await record.index_positions.reach()).begins == 0
         assert [one.kind for one in await record.forgetting.archives("default", since=None)] == ["backup"]
         assert {one.state for one in await record.ingestions.get([waits, runs])} == {"pending"}
         assert (await claim(record, owner="another"))[1] == [runs]

@@ -65,16 +65,16 @@ async def test_what_is_stored_comes_to_the_graph_by_itself_and_again_after_a_rei
         assert await near(app, "Ann", 2) == told
         graph = await graph_of(app)
         assert (graph.state, graph.detail) == ("ok", "Neo4j: up to date")
-        before = await app.record.graph_queue.token()
+        before = await app.record.graph_queue.mark()
         async with app.record.index_log.alone(REBUILDING, wait_seconds=5):
             with pytest.raises(Conflict):
                 await anext(aiter(app.memory.reindex(CALLER)))
-        assert await app.record.graph_queue.token() == before
+        assert await app.record.graph_queue.mark() == before
         async for _ in app.memory.reindex(CALLER):
             pass
         assert await near(app, "Ann", 2) == told
         await eventually(lambda: up_to_date(app))
-        assert await app.record.graph_queue.token() != before
+        assert await app.record.graph_queue.mark() != before
         assert await near(app, "Ann", 2) == told
 
 

@@ -9,6 +9,7 @@ from apex_mcp.ingestion.embedding.openai_compatible import OpenAICompatibleEmbed
 from apex_mcp.models import Extraction
 from apex_mcp.retrieval.search import Searcher, SearchRequest
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.graph_changes import GraphMark
 from tests.doubles.openai_server import OpenAIServer, Status
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.embedders import embedder_of, owed_none
@@ -47,7 +48,7 @@ async def test_names_that_a_model_found_get_vectors_after_the_fact_and_after_a_s
     wanted = {name.lower() for name in NAMES}
     await record.graph_queue.begin("a graph")
     while (page := await record.graph_queue.take(100)).seqs:
-        await record.graph_queue.done(page, "graph")
+        await record.graph_queue.done(page, GraphMark("graph", told=1))
     async with embedder_of(16) as before, embedder_of(24) as after:
         async with process(conninfo, server, before) as keeper, running(keeper):
 

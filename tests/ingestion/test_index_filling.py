@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from apex_mcp.errors import Code, Unavailable
-from apex_mcp.ingestion import index_filling, index_upkeep
+from apex_mcp.ingestion import background, index_filling, index_upkeep
 from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.index_replay import Replay
 from apex_mcp.ingestion.indexing import IndexKeeper
@@ -154,7 +154,8 @@ async def test_an_index_that_was_lost_is_filled_though_each_try_ends_after_a_pag
         raise Unavailable("the process ends", code=Code.VECTORS_UNAVAILABLE)
 
     monkeypatch.setattr(QdrantVectorIndex, "note_filled", end_of_the_try)
-    monkeypatch.setattr(index_upkeep, "_AFTER_FAILURE_SECONDS", 0.02)
+    for module in (background, index_upkeep):
+        monkeypatch.setattr(module, "AFTER_FAILURE_SECONDS", 0.02)
     lose(server)
     async with process(conninfo, server) as keeper, running(keeper):
         await eventually(lambda: keeper.vectors.position() is not None)
@@ -221,7 +222,8 @@ async def test_how_far_an_earlier_filling_came_says_nothing_of_a_later_one(
     record: Record, conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted, tries, ended = EdgeVectorIndex.note_filled, 0, False
-    monkeypatch.setattr(index_upkeep, "_AFTER_FAILURE_SECONDS", 0.02)
+    for module in (background, index_upkeep):
+        monkeypatch.setattr(module, "AFTER_FAILURE_SECONDS", 0.02)
 
     async def end_of_the_try(
         index: EdgeVectorIndex, version_id: UUID, *, start: str, generation: int

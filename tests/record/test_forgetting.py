@@ -11,6 +11,7 @@ from apex_mcp.ingestion.enriching.answers import Answers
 from apex_mcp.models import EntityInput, Extraction, FactInput, IngestionState
 from apex_mcp.stores.record import Record, forgetting_entities
 from apex_mcp.stores.record.forgetting import Forgetting, Selection
+from apex_mcp.stores.record.graph_changes import GraphMark
 from apex_mcp.stores.record.in_use import set_read_by_model
 from tests.record.graphs import begin, enrich, entity, id_of, look, names, tell, works_at
 from tests.record.leftovers import everything, forgotten_keys, forgotten_names, tables_with
@@ -628,10 +629,10 @@ async def test_nothing_is_removed_before_the_graph_was_told_however_often_that_i
     await record.graph_queue.begin("another")
     assert await waits() == (True, False)
     # By whoever was at it before it was begun anew.
-    await record.graph_queue.done(await record.graph_queue.take(1000), "graph")
+    await record.graph_queue.done(await record.graph_queue.take(1000), GraphMark("graph", told=1))
     assert await waits() == (True, False)
     while (page := await record.graph_queue.take(1)).seqs:
-        await record.graph_queue.done(page, "another")
+        await record.graph_queue.done(page, GraphMark("another", told=1))
     assert await waits() == (False, True)
 
 

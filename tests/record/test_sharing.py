@@ -181,7 +181,7 @@ async def test_a_graph_is_ended_only_where_no_process_writes_it(record: Record, 
         task.cancel()
     await asyncio.wait(writing)
     assert await end_unused(conninfo, GRAPH, queue.end)
-    assert await queue.token() is None
+    assert await queue.mark() is None
 
 
 async def test_what_is_forgotten_waits_for_a_graph_only_until_every_process_that_writes_it_is_gone(

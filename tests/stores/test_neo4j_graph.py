@@ -19,6 +19,7 @@ from apex_mcp.stores.graph.neo4j_writing import GraphPage, Neo4jWriter
 from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.graph_changes import GraphMark
 from apex_mcp.stores.vectors.packing import pack
 from tests.record.conftest import conninfo, postgres, record
 from tests.record.graphs import keep_vectors
@@ -58,15 +59,19 @@ class Memory:
         return {**found["n"], "labels": found["labels"]}
 
 
-@pytest.fixture
-async def memory(record: Record, neo4j: Neo4jServer) -> AsyncGenerator[Memory]:
+async def opened(record: Record, client: Neo4jClient) -> Memory:
     await record.database.fetch_all("UPDATE identity SET record_id = gen_random_uuid() RETURNING 1")
     record_id = (await record.index_log.identity()).record_id
-    client = connect(neo4j.uri, neo4j.user, neo4j.password)
     best = BestGraph(RecordGraph(record.reader), record.graph_queue, Neo4jGraph(client, record_id))
-    opened = Memory(record, record_id, client, Projector(record, client, record_id), best)
-    await opened.settle()
-    yield opened
+    memory = Memory(record, record_id, client, Projector(record, client, record_id), best)
+    await memory.settle()
+    return memory
+
+
+@pytest.fixture
+async def memory(record: Record, neo4j: Neo4jServer) -> AsyncGenerator[Memory]:
+    client = connect(neo4j.uri, neo4j.user, neo4j.password)
+    yield await opened(record, client)
     await client.close()
 
 
@@ -257,15 +262,15 @@ async def test_nothing_is_noted_before_there_is_a_graph_nor_after(record: Record
 
 
 async def test_a_writer_that_was_replaced_changes_nothing(memory: Memory) -> None:
-    token = await memory.record.graph_queue.token()
-    assert token is not None
+    mark = await memory.record.graph_queue.mark()
+    assert mark is not None
     writer = Neo4jWriter(memory.client, memory.record_id)
-    paused = await writer.take_turn(token)
+    paused = await writer.take_turn(mark)
     assert paused is not None
     await tell(memory.record, "a", entity("Ann"))
     await memory.settle()
     with pytest.raises(Unavailable) as refused:
-        await writer.write(GraphPage(namespace="default", gone=[id_of("Ann")]), token=token, turn=paused)
+        await writer.write(GraphPage(namespace="default", gone=[id_of("Ann")]), paused)
     assert refused.value.code == Code.GRAPH_UNAVAILABLE
     assert (await memory.node("Ann"))["name"] == "Ann"
 
@@ -297,7 +302,7 @@ async def test_a_server_that_is_away_is_named_and_the_record_answers(record: Rec
     client = connect(f"bolt://127.0.0.1:{free_port()}", "neo4j", "secret")
     best = BestGraph(RecordGraph(record.reader), record.graph_queue, Neo4jGraph(client, UUID(int=1)))
     await record.graph_queue.begin("graph")
-    await record.graph_queue.done(await record.graph_queue.take(10), "graph")
+    await record.graph_queue.done(await record.graph_queue.take(10), GraphMark("graph", told=1))
     try:
         assert await best.find_names("default", "ann", limit=5) == ([], [DEGRADED])
         # Also while something waits for it: what it would not be asked for anyway, it could not answer either.

@@ -160,8 +160,11 @@ class GraphVerifier:
         """Why the graph cannot be compared, once it was waited for."""
         if not await self._settled():
             return "changes wait for it longer than they should: see that the worker and Neo4j run"
-        if await self._graph.token() != await self._record.graph_queue.token():
-            return "it was emptied, or is another record's: it is written anew"
+        # The record first: the graph counts before it does.
+        known = await self._record.graph_queue.mark()
+        held = await self._graph.mark()
+        if known is None or held is None or not held.covers(known):
+            return "it was emptied, is an older one, or is another record's: it is written anew"
         return None
 
     async def _settled(self) -> bool:

@@ -218,8 +218,11 @@ class VectorVerifier:
 
     async def _mend(self, seen: _Seen) -> None:
         orphans = seen.differing[ORPHANS]
-        await self._remove(orphans)
-        await self._index.write_again(sorted(seen.all_differing - orphans))
+        try:
+            await self._remove(orphans)
+            await self._index.write_again(sorted(seen.all_differing - orphans))
+        finally:
+            await self._record.index_log.note_mended(self._index.use.name)
 
     async def _remove(self, suspects: Collection[UUID]) -> int:
         async with self._orphans_for_sure(suspects) as orphans:

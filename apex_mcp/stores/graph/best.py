@@ -9,7 +9,7 @@ from uuid import UUID
 from apex_mcp.errors import ApexError
 from apex_mcp.stores.graph.protocol import Neighbour
 from apex_mcp.stores.graph.record_graph import RecordGraph
-from apex_mcp.stores.record.graph_changes import GraphQueue
+from apex_mcp.stores.record.graph_changes import GraphMark, GraphQueue
 
 # The driver is loaded where a server is set only.
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class BestGraph:
         """See `Graph.find_names`."""
         return await self._ask(
             namespace,
-            lambda graph, token: graph.find_names(namespace, query, limit=limit, token=token),
+            lambda graph, mark: graph.find_names(namespace, query, limit=limit, mark=mark),
             lambda: self._record.find_names(namespace, query, limit=limit),
         )
 
@@ -91,8 +91,8 @@ class BestGraph:
             return await of_record(), [DEGRADED]
         return await self._ask(
             namespace,
-            lambda graph, token: graph.neighbours(
-                namespace, entity_ids, hops=hops, limit=limit, as_of=as_of, token=token
+            lambda graph, mark: graph.neighbours(
+                namespace, entity_ids, hops=hops, limit=limit, as_of=as_of, mark=mark
             ),
             of_record,
         )
@@ -100,23 +100,23 @@ class BestGraph:
     async def _ask(
         self,
         namespace: str,
-        of_neo4j: "Callable[[Neo4jGraph, str], Awaitable[T]]",
+        of_neo4j: "Callable[[Neo4jGraph, GraphMark], Awaitable[T]]",
         of_record: Callable[[], Awaitable[T]],
     ) -> tuple[T, list[str]]:
         if self._neo4j is None:
             return await of_record(), []
-        token = await self._queue.complete_for(namespace)
-        if token is None:
+        mark = await self._queue.complete_for(namespace)
+        if mark is None:
             answer, lacks = await asyncio.gather(of_record(), self.lacks())
             return answer, [DEGRADED] if lacks else []
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                return await of_neo4j(self._neo4j, token), []
+                return await of_neo4j(self._neo4j, mark), []
         except TimeoutError:
             return await of_record(), [DEGRADED]
         except ApexError as error:
             if error.details.get("marked") is False:
                 # From now on the record answers, until the graph is written anew.
-                await self._queue.begin_anew(token)
+                await self._queue.begin_anew(mark.token)
                 return await of_record(), []
             return await of_record(), [DEGRADED]

@@ -17,6 +17,7 @@ from apex_mcp.stores.graph.neo4j_client import Neo4jClient, Row, rows
 from apex_mcp.stores.graph.neo4j_schema import NAMES_INDEX
 from apex_mcp.stores.graph.neo4j_writing import name_key, word_key, words_of
 from apex_mcp.stores.graph.protocol import Neighbour
+from apex_mcp.stores.record.graph_changes import GraphMark
 
 _MAX_HOPS = 3
 # Among so many that hold the words, the best are looked for.
@@ -25,7 +26,9 @@ _MOST_NAMES = 2000
 # What means something to Lucene, white space among it.
 _SPECIAL = re.compile(r"[^\w]")
 
-_MARKED: LiteralString = "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token"
+_MARKED: LiteralString = (
+    "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token, coalesce(m.told, 0) AS told"
+)
 
 _NAMES: LiteralString = """
 CALL db.index.fulltext.queryNodes($index, $wanted, {limit: $most}) YIELD node AS n
@@ -48,8 +51,8 @@ RETURN o.uuid AS id, collect(DISTINCT fact) AS facts ORDER BY id LIMIT $limit
 class Neo4jGraph:
     """Reads of one record's graph.
 
-    A graph without the record's mark was emptied, one of another name (`token`) is older or newer than the record, because
-    one of both was restored from a backup: nothing is read from it.
+    A graph without the record's mark was emptied; one of another name, or one that was told less, is older or newer than the
+    record, because one of both was restored from a backup: nothing is read from it.
 
     Args:
         client: the database.
@@ -70,7 +73,7 @@ class Neo4jGraph:
         await self._client.verify()
 
     async def find_names(
-        self, namespace: str, query: str, *, limit: int, token: str | None = None
+        self, namespace: str, query: str, *, limit: int, mark: GraphMark | None = None
     ) -> list[UUID]:
         """Entities whose name or alias is `query`, begins with it or holds its words, in this order; else parts of words."""
         name = ids.normalise_name(query)
@@ -80,7 +83,7 @@ class Neo4jGraph:
         words = " AND ".join(_term(word_key(self._record, namespace, word)) for word in words_of(name))
         # Exact ones weigh more than any other, so that they are among the most that are looked at.
         wanted = f"{_term(key(name))}^1000 OR {_term(key(name))}*" + (f" OR ({words})" if words else "")
-        async with self._reading(token) as transaction:
+        async with self._reading(mark) as transaction:
             named = await self._named(transaction, namespace, wanted)
             found = [row for row in named if _match(name, row) is not None]
             if not found:
@@ -107,10 +110,10 @@ class Neo4jGraph:
         hops: int = 1,
         limit: int = 50,
         as_of: datetime | None = None,
-        token: str | None = None,
+        mark: GraphMark | None = None,
     ) -> list[Neighbour]:
         """Entities within 1 to 3 hops, themselves not among them; `as_of` passes facts only that were true then."""
-        async with self._reading(token) as transaction:
+        async with self._reading(mark) as transaction:
             frontier = sorted({str(one) for one in entity_ids})
             seen, found = set(frontier), list[Neighbour]()
             for hop in range(1, min(hops, _MAX_HOPS) + 1):
@@ -132,12 +135,12 @@ class Neo4jGraph:
         return found
 
     @asynccontextmanager
-    async def _reading(self, token: str | None) -> AsyncGenerator[AsyncTransaction]:
+    async def _reading(self, mark: GraphMark | None) -> AsyncGenerator[AsyncTransaction]:
         async with self._client.reading() as transaction:
             found = await rows(transaction, _MARKED, record=self._record)
-            if not found or token not in (None, found[0]["token"]):
+            if not found or (mark is not None and not GraphMark(**found[0]).covers(mark)):
                 raise Unavailable(
-                    "the graph in Neo4j was emptied, or is not this memory's",
+                    "the graph in Neo4j was emptied, is an older one, or is not this memory's",
                     code=Code.GRAPH_UNAVAILABLE,
                     next_step="nothing is to be done: it is written again from the record",
                     details={"marked": False, ANSWERED: True},

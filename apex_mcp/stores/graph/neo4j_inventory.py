@@ -9,6 +9,7 @@ from uuid import UUID
 
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.record.facts import Fact
+from apex_mcp.stores.record.graph_changes import GraphMark
 from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
 
 _IDS_AT_ONCE = 2000
@@ -74,7 +75,9 @@ MATCH (n:Episodic {{record: $record}}) WHERE n.uuid > $after AND {_WHOLE_EPISODE
 RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
 """
 
-_TOKEN: LiteralString = "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token"
+_MARK: LiteralString = (
+    "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token, coalesce(m.told, 0) AS told"
+)
 
 
 class Edge(NamedTuple):
@@ -108,14 +111,14 @@ class Neo4jInventory:
         self._client = client
         self._record = record_id.hex
 
-    async def token(self) -> str | None:
-        """What the graph calls itself; None where there is none.
+    async def mark(self) -> GraphMark | None:
+        """What the graph calls itself, and how much it says it was told; None where there is none.
 
         Raises:
             Unavailable: Neo4j does not answer.
         """
-        found = await self._client.read(_TOKEN, record=self._record)
-        return found[0]["token"] if found else None
+        found = await self._client.read(_MARK, record=self._record)
+        return GraphMark(**found[0]) if found else None
 
     async def namespaces(self) -> set[str]:
         """Where it holds something. Raises Unavailable."""

@@ -5,7 +5,7 @@ A page is one transaction. It begins by naming the turn that it belongs to, so t
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID, uuid5
@@ -17,6 +17,7 @@ from apex_mcp.errors import Code, Unavailable
 from apex_mcp.stores.breaker import ANSWERED
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient, rows
 from apex_mcp.stores.record.facts import Fact
+from apex_mcp.stores.record.graph_changes import GraphMark
 from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
 from apex_mcp.stores.vectors.packing import unpack
 
@@ -28,14 +29,15 @@ _MAX_KEY_CHARS = 300
 _ROWS_AT_ONCE = 5000
 
 _TAKE_TURN: LiteralString = """
-MATCH (m:ApexGraph {record: $record}) WHERE m.token = $token SET m.turn = m.turn + 1 RETURN m.turn AS turn
+MATCH (m:ApexGraph {record: $record}) WHERE m.token = $token AND coalesce(m.told, 0) >= $told
+SET m.turn = m.turn + 1 RETURN m.turn AS turn, coalesce(m.told, 0) AS told
 """
 _HOLD_TURN: LiteralString = """
-MATCH (m:ApexGraph {record: $record}) WHERE m.token = $token AND m.turn = $turn
-SET m.written_at = datetime() RETURN m.turn AS turn
+MATCH (m:ApexGraph {record: $record}) WHERE m.token = $token AND m.turn = $turn AND coalesce(m.told, 0) = $told
+SET m.told = $told + 1, m.written_at = datetime() RETURN m.told AS told
 """
 _MARK: LiteralString = """
-MERGE (m:ApexGraph {record: $record}) SET m.token = $token, m.turn = 0, m.written_at = datetime()
+MERGE (m:ApexGraph {record: $record}) SET m.token = $token, m.turn = 0, m.told = 0, m.written_at = datetime()
 """
 _UNMARK: LiteralString = "MATCH (m:ApexGraph {record: $record}) DELETE m"
 _CLEAR: tuple[LiteralString, ...] = (
@@ -132,6 +134,14 @@ class GraphPage:
     gone_passages: list[UUID] = field(default_factory=list[UUID])
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Of the one who writes a graph: which turn it is, and what the graph was told by the end of its last page."""
+
+    mark: GraphMark
+    number: int
+
+
 class Neo4jWriter:
     """Writes one record's graph."""
 
@@ -149,10 +159,10 @@ class Neo4jWriter:
         """From now on the graph goes by this name."""
         await self._client.alone(_MARK, record=self._record, token=token)
 
-    async def take_turn(self, token: str) -> int | None:
-        """Become the only writer; None where no graph goes by this name: it was wiped, or is another's backup."""
-        found = await self._client.alone(_TAKE_TURN, record=self._record, token=token)
-        return int(found[0]["turn"]) if found else None
+    async def take_turn(self, mark: GraphMark) -> Turn | None:
+        """Become the only writer; None where no graph covers this mark: it was wiped, is another's backup, or an older state."""
+        found = await self._client.alone(_TAKE_TURN, record=self._record, token=mark.token, told=mark.told)
+        return Turn(GraphMark(mark.token, found[0]["told"]), found[0]["turn"]) if found else None
 
     async def members(self, entity_ids: Iterable[UUID]) -> dict[UUID, tuple[UUID, ...]]:
         """Of these ids those that nodes have, with the ids that were shown under them."""
@@ -174,14 +184,22 @@ class Neo4jWriter:
         )
         return {UUID(row["id"]) for row in found}
 
-    async def write(self, page: GraphPage, *, token: str, turn: int) -> None:
-        """Write a page, all or nothing.
+    async def write(self, page: GraphPage, turn: Turn) -> Turn:
+        """Write a page, all or nothing; the turn with which to write the next one.
 
         Raises:
-            Unavailable: Neo4j does not answer, or another writer has taken over.
+            Unavailable: Neo4j does not answer, another writer has taken over, or an older state was put back.
         """
+        mark = turn.mark
         async with self._client.writing() as transaction:
-            if not await rows(transaction, _HOLD_TURN, record=self._record, token=token, turn=turn):
+            if not await rows(
+                transaction,
+                _HOLD_TURN,
+                record=self._record,
+                token=mark.token,
+                turn=turn.number,
+                told=mark.told,
+            ):
                 raise Unavailable(
                     "another writer has taken over the graph",
                     code=Code.GRAPH_UNAVAILABLE,
@@ -189,6 +207,7 @@ class Neo4jWriter:
                     details={ANSWERED: True},
                 )
             await self._write(transaction, page)
+        return replace(turn, mark=replace(mark, told=mark.told + 1))
 
     async def _write(self, transaction: AsyncTransaction, page: GraphPage) -> None:
         record, namespace = self._record, page.namespace

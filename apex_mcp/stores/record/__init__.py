@@ -18,6 +18,7 @@ from apex_mcp.stores.record.import_ending import ImportEnding
 from apex_mcp.stores.record.importing import ImportStore
 from apex_mcp.stores.record.index_fillings import IndexFillings
 from apex_mcp.stores.record.index_log import IndexLog
+from apex_mcp.stores.record.index_positions import IndexPositions
 from apex_mcp.stores.record.ingestions import IngestionStore
 from apex_mcp.stores.record.name_vectors import NameVectors
 from apex_mcp.stores.record.outbox import Outbox
@@ -45,6 +46,7 @@ class Record:
     purges: PurgeStore
     index_log: IndexLog
     index_fillings: IndexFillings
+    index_positions: IndexPositions
     reader: Reader
     enrichments: EnrichmentStore
     splits: SplitStore
@@ -87,6 +89,7 @@ async def open_record(conninfo: str, *, exclusive: Exclusive = EXCLUSIVE) -> Asy
             PurgeStore(database),
             IndexLog(database),
             IndexFillings(database),
+            IndexPositions(database),
             Reader(database, exclusive),
             EnrichmentStore(database, exclusive),
             SplitStore(database),

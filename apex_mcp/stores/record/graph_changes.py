@@ -83,6 +83,8 @@ SELECT namespace, kind, id, predicate, object_id FROM (
 ORDER BY place, seq, id, predicate
 """
 
+_MARK: LiteralString = "SELECT graph AS token, graph_told AS told FROM identity"
+
 _FORGET_CHANGES: LiteralString = "DELETE FROM graph_changes WHERE kind <> 'forgetting'"
 
 _NOTE_BEGINNING: LiteralString = """
@@ -100,6 +102,11 @@ WHERE place = 1 OR weight <= %(limit)s
 GROUP BY namespace, kind, id, predicate, object_id
 """
 
+# Before the rows go: what they told is in the graph, and counted there, already.
+_TOLD: LiteralString = """
+UPDATE identity SET graph_told = greatest(graph_told, %(told)s) WHERE graph = %(token)s
+"""
+
 # A fact as it is found again when it is gone: its subject, predicate and object.
 Stated = tuple[UUID, str, UUID]
 
@@ -111,6 +118,21 @@ class Changes:
     entities: list[UUID] = field(default_factory=list[UUID])
     chunks: list[UUID] = field(default_factory=list[UUID])
     facts: list[Stated] = field(default_factory=list[Stated])
+
+
+@dataclass(frozen=True, slots=True)
+class GraphMark:
+    """Which graph index, and how many pages of changes it was told.
+
+    The graph counts first. So it never knows of fewer than the record, unless an older state of it was put back.
+    """
+
+    token: str
+    told: int
+
+    def covers(self, other: "GraphMark") -> bool:
+        """Whether a graph of this mark has all that one of the other has."""
+        return self.token == other.token and self.told >= other.told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,18 +182,18 @@ class GraphQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def token(self) -> str | None:
-        """Names the graph index that has been told of everything but what waits; None where there is none."""
-        row = await self._database.fetch_one("SELECT graph FROM identity")
-        return row["graph"] if row else None
+    async def mark(self) -> GraphMark | None:
+        """Of the graph index that has been told of everything but what waits; None where there is none."""
+        row = await self._database.fetch_one(f"{_MARK} WHERE graph IS NOT NULL")
+        return GraphMark(**row) if row else None
 
     async def begin(self, token: str) -> None:
         """From now on every change is noted, for the index of this name."""
         async with self._database.transaction(answer_seconds=LONG_SECONDS) as connection:
             # Waits for transactions that may have found nothing to note.
             await connection.execute("LOCK TABLE versions, entity_splits IN SHARE ROW EXCLUSIVE MODE")
+            await connection.execute("UPDATE identity SET graph = %s, graph_told = 0", (token,))
             await connection.execute(_FORGET_CHANGES)
-            await connection.execute("UPDATE identity SET graph = %s", (token,))
             # Until everything is put, too, readers see that something waits.
             await connection.execute(_NOTE_BEGINNING)
 
@@ -217,10 +239,11 @@ class GraphQueue:
                 (changes.entities if row["kind"] == "entity" else changes.chunks).append(row["id"])
         return page
 
-    async def done(self, page: GraphChanges, token: str) -> None:
-        """The index of this name was told of these; what changed again meanwhile has rows of its own."""
-        async with self._database.connection() as connection:
-            await connection.execute(_DONE, {"seqs": page.seqs, "token": token})
+    async def done(self, page: GraphChanges, mark: GraphMark) -> None:
+        """The index of this name was told of these, and counts so many; what changed again meanwhile has rows of its own."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_TOLD, {"told": mark.told, "token": mark.token})
+            await connection.execute(_DONE, {"seqs": page.seqs, "token": mark.token})
 
     async def waiting(self) -> int:
         """Number of changes that wait."""
@@ -241,10 +264,10 @@ class GraphQueue:
         )
         return bool(row and row["work"])
 
-    async def complete_for(self, namespace: str) -> str | None:
-        """The index's name, if it has been told of everything in this namespace."""
+    async def complete_for(self, namespace: str) -> GraphMark | None:
+        """The index's mark, if it has been told of everything in this namespace."""
         row = await self._database.fetch_one(
-            "SELECT graph FROM identity WHERE NOT EXISTS (SELECT 1 FROM graph_changes WHERE namespace = %s)",
+            f"{_MARK} WHERE graph IS NOT NULL AND NOT EXISTS (SELECT 1 FROM graph_changes WHERE namespace = %s)",
             (namespace,),
         )
-        return row["graph"] if row else None
+        return GraphMark(**row) if row else None

@@ -59,6 +59,8 @@ _USE: LiteralString = f"SELECT {USE_COLUMNS} FROM identity"
 
 LOG: LiteralString = "INSERT INTO index_log (version_id) SELECT unnest(%s::uuid[])"
 
+_MENDED: LiteralString = "UPDATE identity SET index_losses = index_losses + 1 WHERE index_name = %s"
+
 _LOSS: LiteralString = """
 UPDATE identity SET index_losses = index_losses + 1, index_whole = index_whole AND NOT EXISTS (SELECT FROM versions)
 WHERE index_name = %s
@@ -69,9 +71,11 @@ UPDATE identity SET index_made = %(made)s, index_whole = index_whole AND NOT EXI
 WHERE index_name = %(name)s
 """
 
+# What was asked of it before may have been answered from it as it was, so it counts as another one from then on.
 _WHOLE: LiteralString = """
-UPDATE identity SET index_whole = %(whole)s
+UPDATE identity SET index_whole = %(whole)s, index_losses = index_losses + 1
 WHERE index_whole <> %(whole)s AND index_name = %(name)s AND index_made IS NOT DISTINCT FROM %(made)s
+    AND (%(whole)s OR EXISTS (SELECT FROM versions))
 """
 
 # Not beyond what a filling that was interrupted is owed at its end. A record that was restored from a dump counts its
@@ -165,7 +169,9 @@ class IndexLog:
     async def set_index_name(self, name: str) -> None:
         """From now on the index of this name is the one in use."""
         async with self.replacing() as connection:
-            await connection.execute("UPDATE identity SET index_name = %s, index_made = NULL", (name,))
+            await connection.execute(
+                "UPDATE identity SET index_name = %s, index_made = NULL, index_position = NULL", (name,)
+            )
 
     async def set_made(self, name: str, made: str | None) -> None:
         """From now on the index of this name is the one with this mark, and not whole until it is said; again changes nothing.
@@ -189,6 +195,11 @@ class IndexLog:
         async with self._database.connection() as connection:
             await connection.execute(_LOSS, (name,))
 
+    async def note_mended(self, name: str) -> None:
+        """Note that an index lacked something until now: answers of before count no more; nothing if it is not in use."""
+        async with self._database.connection() as connection:
+            await connection.execute(_MENDED, (name,))
+
     @asynccontextmanager
     async def replacing(self) -> AsyncGenerator[Connection]:
         """A transaction in which to put another index in use: while it lasts, no version is committed.
@@ -200,9 +211,9 @@ class IndexLog:
             yield connection
 
     async def put_in_use(
-        self, connection: Connection, use: IndexUse, *, dimension: int | None = None
+        self, connection: Connection, use: IndexUse, *, position: str, dimension: int | None = None
     ) -> None:
-        """From the end of `replacing`'s transaction on, this index is the one in use.
+        """From the end of `replacing`'s transaction on, this index is the one in use; it was flushed up to `position`.
 
         With `dimension`, vectors that its embedder gave in another length go: the model behind the name is another one.
         """
@@ -211,8 +222,9 @@ class IndexLog:
             for statement in _DROP_OTHER_LENGTHS:
                 await connection.execute(statement, {"embedder": use.embedder, "dimension": dimension})
         await connection.execute(
-            f"UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, {NO_FILLING}",
-            (use.name, use.embedder, use.whole, use.made),
+            f"UPDATE identity SET index_name = %s, embedder = %s, index_whole = %s, index_made = %s, "
+            f"index_position = %s::xid8, {NO_FILLING}",
+            (use.name, use.embedder, use.whole, use.made, position),
         )
 
     def alone(
@@ -258,11 +270,6 @@ class IndexLog:
             "SELECT DISTINCT version_id FROM index_log WHERE xid >= %s::xid8", (position,)
         )
         return [row["version_id"] for row in rows]
-
-    async def log_begins(self) -> str | None:
-        """The position before which the log was cut: an index that is older must be filled anew."""
-        row = await self._database.fetch_one("SELECT log_begins::text AS position FROM identity")
-        return row["position"] if row else None
 
     async def forget_before(self, position: str) -> None:
         """Drop log entries that the index in use needs no more, unless another is being filled, which does."""

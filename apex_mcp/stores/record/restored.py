@@ -14,8 +14,8 @@ _PAGE = 500
 
 # Positions count another cluster's transactions, so the index begins anew under a name that nobody has used.
 _INDEXES: LiteralString = f"""
-UPDATE identity SET index_name = %s, index_made = NULL, index_whole = false, log_begins = NULL, graph = NULL,
-    {NO_FILLING}
+UPDATE identity SET index_name = %s, index_made = NULL, index_whole = false, log_begins = NULL,
+    index_position = NULL, graph = NULL, {NO_FILLING}
 """
 
 _DOCUMENTS: LiteralString = """

@@ -13,7 +13,7 @@ from apex_mcp.stores.record.bounded import BoundedConnection
 from apex_mcp.stores.record.database import ANSWER_SECONDS, translated
 from apex_mcp.stores.record.rights import refused_making, require_rights
 
-HEAD = "0005"
+HEAD = "0006"
 # One migration at a time per database, whatever number of processes start at once.
 _LOCK: LiteralString = "SELECT pg_advisory_lock(hashtext('apex-mcp migrations'))"
 _CURRENT: LiteralString = "SELECT version_num FROM alembic_version"
