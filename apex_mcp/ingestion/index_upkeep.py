@@ -124,8 +124,8 @@ class IndexUpkeep:
         with current.writing():
             start, _ = await current.replay().changes(position)
         if await current.flush(vectors, start, generation=generation) and vectors is current.vectors:
-            await self._record.index_log.forget_before(start)
             current.whole, current.older = generation, False
+            await self._record.index_log.forget_before(start)
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes.
@@ -353,9 +353,9 @@ class IndexUpkeep:
             start, _ = await replay.changes(filling.start)
         if not await current.flush(vectors, start, generation=generation):
             return
+        current.whole = generation
         await record.index_fillings.end(current.use.name)
         await record.index_log.begin_at(start)
-        current.whole = generation
 
     async def _flush(self) -> None:
         current = self._current
