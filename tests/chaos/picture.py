@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from tests.chaos.plan import Act
 from tests.chaos.run import Outcome
-from tests.chaos.timeline import Event
+from tests.chaos.timeline import Event, Timeline
 
 _WIDTH, _LEFT, _RIGHT, _TOP = 1100, 150, 20, 84
 _ROW, _PLOT, _GAP = 24, 90, 34
@@ -30,7 +30,7 @@ def picture(outcome: Outcome) -> str:
     harms = outcome.timeline.harms
     rows = sorted({one.row for one in harms}, key=lambda row: (row in _NAMES, row))
     height = _TOP + _ROW * len(rows) + 3 * (_PLOT + _GAP) + 30
-    seconds = max(outcome.seconds, 1.0)
+    seconds = _until(outcome.timeline)
     drawn = [*_head(outcome, height), *_legend()]
     drawn += _grid(seconds, height)
     for number, row in enumerate(rows):
@@ -41,6 +41,12 @@ def picture(outcome: Outcome) -> str:
     searches = [(began, (ended - began) * 1000) for began, ended in outcome.timeline.reads]
     drawn += _dots("ms for a search", searches, y + 2 * (_PLOT + _GAP), seconds, _LATENCY)
     return "\n".join([*drawn, "</svg>", ""])
+
+
+def _until(timeline: Timeline) -> float:
+    """When the last thing happened that is drawn: the long look at the end shows nothing."""
+    moments = [one.ended for one in timeline.harms] + [moment for moment, _ in timeline.ready]
+    return max([1.0, *moments, *(ended for _, ended in timeline.reads)])
 
 
 def _head(outcome: Outcome, height: int) -> Iterator[str]:
