@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -248,6 +248,20 @@ async def test_an_index_that_has_fewer_points_than_were_flushed_starts_again_emp
     shard.close()
     index = await open_index(tmp_path)
     assert (index.position(), await index.count()) == (None, 0)
+    await index.close()
+
+
+async def test_times_of_two_zones_are_not_taken_for_lost(tmp_path: Path) -> None:
+    index = await open_index(tmp_path)
+    later = datetime(2026, 11, 29, 8, 24, tzinfo=timezone(timedelta(hours=-4)))
+    await index.upsert([
+        *version_of("heron", document_time=later),
+        *version_of("plover", document_time=datetime(2026, 11, 29, 11, 54, tzinfo=UTC)),
+    ])
+    await index.flush("5")
+    await index.close()
+    index = await open_index(tmp_path)
+    assert (index.position(), await index.count()) == ("5", 2)
     await index.close()
 
 

@@ -223,7 +223,8 @@ class Engine:
             raise unavailable(DAMAGED)  # before it is noted as what there should be
         if self._removed:
             # Of a flush that is cut short the removals may be what is left.
-            self._note(replace(self._state, points=max(0, self._state.points - self._removed)))
+            points = max(0, self._state.points - self._removed)
+            self._note(replace(self._state, points=points, words=False))
             self._removed = 0
         self._shard.flush()
 

@@ -5,6 +5,7 @@ to find; here an index counts as broken when it has none of the points that it s
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -88,7 +89,8 @@ def _condition(field: str, values: Sequence[Any]) -> FieldCondition:
     if isinstance(first, int):
         return FieldCondition(field, range=RangeFloat(gte=min(values), lte=max(values)))
     if field == "time":
-        return FieldCondition(field, range=RangeDateTime(gte=min(values), lte=max(values)))
+        times = sorted(values, key=datetime.fromisoformat)  # in whatever time zones
+        return FieldCondition(field, range=RangeDateTime(gte=times[0], lte=times[-1]))
     return FieldCondition(field, match=MatchAny(list(values)))
 
 
