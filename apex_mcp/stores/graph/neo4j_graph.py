@@ -14,7 +14,7 @@ from apex_mcp import ids
 from apex_mcp.errors import Code, Unavailable
 from apex_mcp.stores.breaker import ANSWERED
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient, Row, rows
-from apex_mcp.stores.graph.neo4j_schema import NAMES_INDEX
+from apex_mcp.stores.graph.neo4j_schema import MARK, NAMES_INDEX
 from apex_mcp.stores.graph.neo4j_writing import name_key, word_key, words_of
 from apex_mcp.stores.graph.protocol import Neighbour
 from apex_mcp.stores.record.graph_changes import GraphMark
@@ -25,10 +25,6 @@ _MOST_NAMES = 2000
 
 # What means something to Lucene, white space among it.
 _SPECIAL = re.compile(r"[^\w]")
-
-_MARKED: LiteralString = (
-    "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token, coalesce(m.told, 0) AS told"
-)
 
 _NAMES: LiteralString = """
 CALL db.index.fulltext.queryNodes($index, $wanted, {limit: $most}) YIELD node AS n
@@ -137,7 +133,7 @@ class Neo4jGraph:
     @asynccontextmanager
     async def _reading(self, mark: GraphMark | None) -> AsyncGenerator[AsyncTransaction]:
         async with self._client.reading() as transaction:
-            found = await rows(transaction, _MARKED, record=self._record)
+            found = await rows(transaction, MARK, record=self._record)
             if not found or (mark is not None and not GraphMark(**found[0]).covers(mark)):
                 raise Unavailable(
                     "the graph in Neo4j was emptied, is an older one, or is not this memory's",

@@ -8,6 +8,7 @@ from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
+from apex_mcp.stores.graph.neo4j_schema import MARK
 from apex_mcp.stores.record.facts import Fact
 from apex_mcp.stores.record.graph_changes import GraphMark
 from apex_mcp.stores.record.graph_state import ShownEntity, ShownPassage
@@ -75,10 +76,6 @@ MATCH (n:Episodic {{record: $record}}) WHERE n.uuid > $after AND {_WHOLE_EPISODE
 RETURN n.uuid AS id, n.group_id AS namespace ORDER BY n.uuid LIMIT $limit
 """
 
-_MARK: LiteralString = (
-    "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token, coalesce(m.told, 0) AS told"
-)
-
 
 class Edge(NamedTuple):
     """A relation, as it is compared."""
@@ -117,7 +114,7 @@ class Neo4jInventory:
         Raises:
             Unavailable: Neo4j does not answer.
         """
-        found = await self._client.read(_MARK, record=self._record)
+        found = await self._client.read(MARK, record=self._record)
         return GraphMark(**found[0]) if found else None
 
     async def namespaces(self) -> set[str]:

@@ -9,6 +9,10 @@ from typing import LiteralString
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 
 NAMES_INDEX = "apex_names"
+# Of a `GraphMark`: what the graph calls itself, and how much it was told.
+MARK: LiteralString = (
+    "MATCH (m:ApexGraph {record: $record}) RETURN m.token AS token, coalesce(m.told, 0) AS told"
+)
 
 _log = logging.getLogger(__name__)
 
