@@ -31,8 +31,10 @@ IMPLEMENTATIONS = [
 @asynccontextmanager
 async def edge_index(folder: Path) -> AsyncGenerator[VectorIndex]:
     opened = await EdgeVectorIndex.open(folder, record_id=uuid4(), embedder="test", dimension=DIMENSION)
-    yield opened
-    await opened.close()
+    try:
+        yield opened
+    finally:
+        await opened.close()
 
 
 @asynccontextmanager

@@ -14,9 +14,20 @@ async def embedder_of(
 ) -> AsyncGenerator[OpenAICompatibleEmbedder]:
     """An embedder over a server of its own, prepared."""
     with OpenAIServer(dimensions=dimensions, models=(model,)) as endpoint:
-        embedder = OpenAICompatibleEmbedder(base_url=endpoint.base_url, model=model, api_key=None)
+        async with embedder_at(endpoint, model=model) as embedder:
+            yield embedder
+
+
+@asynccontextmanager
+async def embedder_at(
+    endpoint: OpenAIServer, *, model: str = "text-embedding-3-small"
+) -> AsyncGenerator[OpenAICompatibleEmbedder]:
+    """An embedder over this server, prepared."""
+    embedder = OpenAICompatibleEmbedder(base_url=endpoint.base_url, model=model, api_key=None)
+    try:
         await embedder.prepare()
         yield embedder
+    finally:
         await embedder.close()
 
 

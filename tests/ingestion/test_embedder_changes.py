@@ -1,18 +1,16 @@
 """Another embedder, or another model behind its name: what is owed then comes by itself, and what does not fit is said."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 
-from apex_mcp.ingestion.embedding.openai_compatible import OpenAICompatibleEmbedder
 from apex_mcp.models import Extraction
 from apex_mcp.retrieval.search import Searcher, SearchRequest
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.graph_changes import GraphMark
 from tests.doubles.openai_server import OpenAIServer, Status
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.embedders import embedder_of, owed_none
+from tests.ingestion.embedders import embedder_at, embedder_of, owed_none
 from tests.ingestion.test_shared_index import EVERYTHING, process, reindexed, remember, running, server
 from tests.record import graphs
 from tests.record.conftest import conninfo, postgres, record
@@ -80,16 +78,6 @@ async def test_more_names_than_go_at_a_time_are_brought_one_after_another(record
     assert not (await record.name_vectors.owed("model", limit=1)).versions
 
 
-@asynccontextmanager
-async def embedder_at(endpoint: OpenAIServer) -> AsyncGenerator[OpenAICompatibleEmbedder]:
-    embedder = OpenAICompatibleEmbedder(
-        base_url=endpoint.base_url, model="text-embedding-3-small", api_key=None
-    )
-    await embedder.prepare()
-    yield embedder
-    await embedder.close()
-
-
 async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_it(
     record: Record, conninfo: str, server: QdrantServer
 ) -> None:
@@ -108,12 +96,14 @@ async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_
             process(conninfo, server, embedder) as keeper,
             running(keeper),
         ):
-            await eventually(lambda: keeper._upkeep.keeping)
             await remember(record, keeper, "other", "heron second")
             search = Searcher(record, keeper, embedder)
-            found = await search.search(request)
-            assert len(found.passages) == 2
-            [said] = found.degraded
+
+            async def caught_up() -> Sequence[str]:
+                found = await search.search(request)
+                return found.degraded if len(found.passages) == 2 and len(found.degraded) == 1 else []
+
+            [said] = await eventually(caught_up)
             assert "have 16 numbers" in said
             assert "gives 24" in said
             assert "apex-mcp reindex" in said
