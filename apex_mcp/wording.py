@@ -1,4 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers and times as people and models read them."""
+
+from datetime import datetime, time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apex_mcp.views import FactView
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -12,3 +18,18 @@ def byte_size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return counted(count, "byte")
+
+
+def date_or_time(when: datetime) -> str:
+    """A time as short as it is exact, in its own zone: midnight is a date alone."""
+    return f"{when:%Y-%m-%d}" if when.timetz().replace(tzinfo=None) == time.min else f"{when:%Y-%m-%d %H:%M}"
+
+
+def fact_with_times(fact: "FactView") -> str:
+    """A fact's sentence, and when it is true."""
+    times = [f"from {date_or_time(fact.valid_at)}"] if fact.valid_at else []
+    times.extend([f"until {date_or_time(fact.invalid_at)}"] if fact.invalid_at else [])
+    times.extend([] if fact.current else ["not true at the asked time"])
+    times.extend(["a later fact took its place"] if fact.ended_by else [])
+    sentence = fact.sentence or f"{fact.subject} {fact.predicate} {fact.object}"
+    return f"{sentence} ({', '.join(times)})" if times else sentence

@@ -24,7 +24,7 @@ from apex_mcp.views import (
     Source,
     StatsView,
 )
-from apex_mcp.wording import byte_size, counted
+from apex_mcp.wording import byte_size, counted, date_or_time, fact_with_times
 
 _ID_COLUMNS = frozenset({"id", "document", "ingestion"})
 
@@ -107,11 +107,8 @@ def entities(view: EntityList) -> RenderableType:
 
 
 def _fact(fact: FactView) -> Text:
-    times = [f"from {moment(fact.valid_at)}"] if fact.valid_at else []
-    times.extend([f"until {moment(fact.invalid_at)}"] if fact.invalid_at else [])
-    sentence = fact.sentence or f"{fact.subject} {fact.predicate} {fact.object}"
     sources = dict.fromkeys(source.title or source.uri for source in fact.sources)
-    words = plain(f"  - {sentence}{f' ({chr(44).join(times)})' if times else ''}")
+    words = plain(f"  - {fact_with_times(fact)}")
     if sources:
         words.append_text(_styled(f" [{'; '.join(sources)}]", "dim"))
     return words if fact.current else _styled(words.plain, "strike")
@@ -281,7 +278,7 @@ def moment(when: datetime) -> str:
 
 
 def _source(source: Source) -> str:
-    when = moment(source.document_time or source.ingested_at)
+    when = date_or_time(source.document_time) if source.document_time else moment(source.ingested_at)
     return (
         f"{source.title or source.uri or 'untitled'} ({when}{'' if source.current else ', since replaced'})"
     )

@@ -1,7 +1,6 @@
 """Views as short texts for a model: sources first, ids where the next call needs them, no JSON."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, time
 from urllib.parse import unquote
 
 from apex_mcp import ids
@@ -22,7 +21,7 @@ from apex_mcp.views import (
     Source,
     StatsView,
 )
-from apex_mcp.wording import counted
+from apex_mcp.wording import counted, date_or_time, fact_with_times
 
 _EXCERPT_CHARS = 160
 _FACTS_SHOWN = 12
@@ -141,7 +140,11 @@ def _hit_source(hit: Hit) -> str:
 
 
 def _source(source: Source) -> str:
-    when = moment(source.document_time) if source.document_time else f"stored {moment(source.ingested_at)}"
+    when = (
+        date_or_time(source.document_time)
+        if source.document_time
+        else f"stored {date_or_time(source.ingested_at)}"
+    )
     old = "" if source.current else f", version {source.version}, since replaced"
     return f"{source.title or source.uri or 'untitled'} ({when}{old})"
 
@@ -174,13 +177,8 @@ def _entity(view: EntityView) -> Iterable[str]:
 
 
 def _fact(fact: FactView) -> str:
-    times = [f"from {moment(fact.valid_at)}"] if fact.valid_at else []
-    times.extend([f"until {moment(fact.invalid_at)}"] if fact.invalid_at else [])
-    times.extend([] if fact.current else ["not true at the asked time"])
-    times.extend(["a later fact took its place"] if fact.ended_by else [])
-    when = f" ({', '.join(times)})" if times else ""
     source = f" [{_source(fact.sources[0])}]" if fact.sources else ""
-    return f"{fact.sentence or f'{fact.subject} {fact.predicate} {fact.object}'}{when}{source}"
+    return f"{fact_with_times(fact)}{source}"
 
 
 def document(view: DocumentView) -> str:
@@ -245,7 +243,7 @@ def forgetting(view: ForgetView) -> str:
         lines += [f"  {_named(one)}" for one in view.mentioned_in]
     if view.archives:
         lines.append("Made before, they may hold it, and are not touched: tell the user.")
-        lines += [f"  {one.kind} {one.name} ({moment(one.made_at)})" for one in view.archives]
+        lines += [f"  {one.kind} {one.name} ({date_or_time(one.made_at)})" for one in view.archives]
     if not view.forgotten:
         lines.append("If the user agrees, call forget with the same arguments and confirm=true.")
     else:
@@ -254,7 +252,7 @@ def forgetting(view: ForgetView) -> str:
             if view.removed
             else f"it is being removed from {view.waits_for}"
         )
-        lines.append(f"It is invisible from now on; {gone}; files by {moment(view.erased_by)}.")
+        lines.append(f"It is invisible from now on; {gone}; files by {date_or_time(view.erased_by)}.")
     return "\n".join(lines)
 
 
@@ -300,8 +298,3 @@ def _store(name: str, state: str, detail: str) -> str:
 
 def _degraded(degraded: Iterable[str]) -> list[str]:
     return [f"degraded: {what}" for what in degraded]
-
-
-def moment(when: datetime) -> str:
-    """A time as short as it is exact: midnight is a date alone."""
-    return f"{when:%Y-%m-%d}" if when.timetz().replace(tzinfo=None) == time.min else f"{when:%Y-%m-%d %H:%M}"

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -21,7 +22,7 @@ from apex_mcp.runtime.client import DaemonClient
 from apex_mcp.runtime.doctor import Check
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.times import moment
-from apex_mcp.views import DocumentView, FindingView, ReindexView
+from apex_mcp.views import DocumentView, EntityList, EntityView, FactView, FindingView, ReindexView
 from tests.cli.conftest import Run
 from tests.server.notebook import Notebook
 
@@ -552,6 +553,28 @@ def test_one_is_singular() -> None:
         "2 mentions",
     ]
     assert [rendering.counted(count, "entity", "entities") for count in (1, 2)] == ["1 entity", "2 entities"]
+
+
+def test_a_fact_that_is_past_says_so_also_where_no_line_can_be_struck_through() -> None:
+    jane, joined, left = uuid4(), datetime(2024, 5, 1, tzinfo=UTC), datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    fact = FactView(
+        fact_id=uuid4(),
+        subject_id=jane,
+        subject="Jane",
+        predicate="works_at",
+        object="Globex",
+        sentence="Jane works at Globex.",
+        valid_at=joined,
+        invalid_at=left,
+        ended_by=uuid4(),
+        current=False,
+    )
+    entity = EntityView(entity_id=jane, name="Jane", type="Person", mentions=1, facts=[fact])
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(rendering.entities(EntityList(namespace="default", entities=[entity])))
+    said = "from 2024-05-01, until 2026-03-02 09:30, not true at the asked time, a later fact took its place"
+    assert f"Jane works at Globex. ({said})" in captured.get()
 
 
 @pytest.mark.usefixtures("connected")
