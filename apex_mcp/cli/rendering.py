@@ -179,7 +179,7 @@ def reason(view: IngestionView) -> str:
     if view.failure is not None:
         parts = (f"{view.failure.code}: {view.failure.message}", view.failure.next_step)
         return f": {'; '.join(part for part in parts if part)}"
-    return f", waits for {view.waiting_for}" if view.waiting_for and not view.finished else ""
+    return f", waiting: {view.waiting_for}" if view.waiting_for and not view.finished else ""
 
 
 def stats(view: StatsView) -> RenderableType:

@@ -20,6 +20,7 @@ from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.stores.record.reading import View
 from apex_mcp.stores.record.state import state_of
 from apex_mcp.stores.vectors.protocol import VectorIndex
+from apex_mcp.wording import counted
 
 # A store that takes longer is left out of the answer, which says so.
 _STORE_SECONDS = 3.0
@@ -91,9 +92,8 @@ class Searcher:
         if lacks := lacks or self._index.lacked_between(view.index, now.index):
             found.degraded.append(lacks)
         if vector is not None and self._index.meaning.owed:
-            found.degraded.append(
-                f"{self._index.meaning.owed} passages have no vectors yet: they are found by words only"
-            )
+            without = counted(self._index.meaning.owed, "passage")
+            found.degraded.append(f"{without} without vectors yet: found by words only")
         return found, with_past or now.revision == view.revision
 
     @asynccontextmanager

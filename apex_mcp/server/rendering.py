@@ -33,7 +33,7 @@ def ingestion(view: IngestionView) -> str:
     ids = f"ingestion {view.ingestion_id}, document {view.document_id}"
     lines: list[str] = []
     if not view.finished:
-        waiting = f"; waits for {view.waiting_for}" if view.waiting_for else ""
+        waiting = f"; waiting: {view.waiting_for}" if view.waiting_for else ""
         lines.append(
             f"{view.state}: {name}, {view.step} ({view.steps_done} of {view.steps_total} steps done){waiting}"
         )

@@ -238,5 +238,5 @@ class _Progress:
             progress = self._last + (int(self._last) + 1 - self._last) / 2
         self._last = progress
         what = rendering.called(view)
-        waiting = f", waits for {view.waiting_for}" if view.waiting_for else ""
+        waiting = f", waiting: {view.waiting_for}" if view.waiting_for else ""
         await self._ctx.report_progress(progress, view.steps_total, f"{view.step}: {what}{waiting}")
