@@ -83,7 +83,7 @@ async def test_what_an_older_state_of_the_index_lacked_is_found_once_it_was_repl
     async with process(conninfo, server) as keeper:
         async with running(keeper):
             older = await eventually(lambda: keeper.vectors.position())
-            async with record.index_log.alone(REBUILDING) as alone:
+            async with record.index_log.alone(REBUILDING, wait_seconds=30) as alone:
                 assert alone  # so the log is not cut, and tells all
                 await remember(record, keeper, "note", "heron")
                 await eventually(lambda: keeper.vectors.position() != older)
