@@ -200,7 +200,14 @@ async def test_what_a_process_left_undone_after_its_commit_is_done_by_the_upkeep
         await remember(record, dying, "note", "heron first")
         token, version, points = await accept(record, "note", "heron second")
         await dying.vectors.upsert(points)
-        await record.versions.commit([version], token, index=dying.use)
+
+        async def committed() -> bool:
+            # Not while the upkeep begins: it notes then what the index may lack.
+            use = await record.index_log.in_use()
+            result = await record.versions.commit([version], token, index=use)
+            return list(result.states.values()) == [IngestionState.READY]
+
+        await eventually(committed)
         # It dies here: the first one is still current in the index.
 
         async def settled() -> bool:
