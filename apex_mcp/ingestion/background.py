@@ -25,8 +25,8 @@ async def guarded(work: Awaitable[T]) -> T | None:
     try:
         return await work
     except Unavailable as error:
-        _log.warning("index upkeep: %s", error.code)
+        _log.warning("work in the background: %s", error.code)
     except Exception:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
-        _log.warning("index upkeep failed", exc_info=True)
+        _log.warning("work in the background failed", exc_info=True)
     await asyncio.sleep(AFTER_FAILURE_SECONDS)
     return None

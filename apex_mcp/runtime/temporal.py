@@ -32,6 +32,7 @@ _SAME_PORT_ATTEMPTS = 2
 _READY_SECONDS = 60
 _ADOPT_SECONDS = 10
 _STOP_SECONDS = 10
+_DATABASE = "--db-filename="
 
 _DYNAMIC_CONFIG = (
     "system.enableEagerWorkflowStart=true",
@@ -210,7 +211,7 @@ class EmbeddedTemporal:
             f"--port={self._port}",
             f"--http-port={http_port}",
             f"--metrics-port={metrics_port}",
-            f"--db-filename={self._home.temporal_db}",
+            f"{_DATABASE}{self._home.temporal_db}",
             "--sqlite-pragma=journal_mode=wal",
             "--sqlite-pragma=synchronous=normal",
             "--log-level=warn",
@@ -263,7 +264,10 @@ class EmbeddedTemporal:
         return bool(left_overs)
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        return f"--db-filename={self._home.temporal_db}" in process.cmdline()
+        # The folder may have been named by another path, through a link.
+        ours = os.path.realpath(self._home.temporal_db)
+        named = [word.removeprefix(_DATABASE) for word in process.cmdline() if word.startswith(_DATABASE)]
+        return any(os.path.realpath(name) == ours for name in named)
 
     def _made_of(self, program: Path) -> dict[str, Any]:
         """What must be equal for a running server to be as good as one that we would start."""

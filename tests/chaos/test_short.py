@@ -1,10 +1,9 @@
 """The chaos run in short: a memory that is whole keeps its promises, and builds that are broken on purpose are found out."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 
-import anyio
 import pytest
 
 from tests.chaos.breaking import broken
@@ -50,7 +49,7 @@ def test_a_broken_build_is_found_out(how: str, finding: str) -> None:
     else:
         plan = make_plan(seed=SEED, n=24, kills=0, profile="embedded", targets=EmbeddedSystem.targets)
     with embedded_system(**broken(how)) as system:
-        outcome = anyio.run(partial(run_chaos, plan, system, settle_seconds=10))
+        outcome = asyncio.run(run_chaos(plan, system, settle_seconds=10))
     assert any(finding in words for words in outcome.model.violations), printed(outcome)
 
 
@@ -59,7 +58,7 @@ def _is_clean(
 ) -> None:
     plan = make_plan(seed=SEED, n=n, kills=kills, profile=kind.profile, targets=kind.targets)
     with open_system() as system:
-        outcome = anyio.run(partial(run_chaos, plan, system, settle_seconds=90))
+        outcome = asyncio.run(run_chaos(plan, system, settle_seconds=90))
     assert outcome.clean, printed(outcome)
 
 

@@ -1,10 +1,10 @@
 """The operator's commands on a whole memory: maintained through Temporal, verified, spoilt, mended."""
 
+import asyncio
 import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 
-import anyio
 import psutil
 
 from apex_mcp.runtime.home import DataFolder
@@ -92,7 +92,7 @@ def test_stop_ends_what_a_daemon_that_is_killed_amid_it_leaves_running(home: Hom
         [home.command, "stop"], env=home.environment, stdout=subprocess.PIPE, encoding="utf-8"
     )
     log = DataFolder(home.path).log("daemon")
-    anyio.run(eventually, lambda: "stopping (" in log.read_text("utf-8"))
+    asyncio.run(eventually(lambda: "stopping (" in log.read_text("utf-8")))
     daemon.kill()
     psutil.wait_procs([daemon])
     postgres.resume()

@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from apex_mcp.errors import Code, Rejected, Unavailable
 from apex_mcp.runtime.postgres import ADMIN, ROLE, EmbeddedPostgres
-from apex_mcp.stores.record import open_record
+from apex_mcp.stores.record import open_record, schema
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +30,18 @@ async def test_a_database_that_does_not_let_us_in_is_a_wrong_setting(
     assert refused.value.code == Code.SETTINGS_INVALID
     assert "APEX_DATABASE_URL" in refused.value.next_step
     assert not any(value in str(refused.value) for value in wrong.values() if value)
+
+
+async def test_a_server_that_is_too_old_is_refused_before_anything_is_made(
+    empty_conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "OLDEST_MAJOR", 99)
+    with pytest.raises(Rejected, match="99 is the oldest") as refused:
+        async with open_record(empty_conninfo):
+            pass
+    assert refused.value.code == Code.SETTINGS_INVALID
+    with psycopg.connect(empty_conninfo) as connection:
+        assert connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
 
 
 async def test_a_database_that_takes_no_more_connections_says_so_and_is_tried_again(

@@ -59,6 +59,20 @@ async def test_what_a_killed_owner_left_is_ended_and_what_is_another_folders_or_
             await part.end_left_over()
 
 
+async def test_an_orphan_is_ended_also_where_the_folder_is_named_through_a_link(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path / "home").prepare()
+    (tmp_path / "link").symlink_to(folder.path, target_is_directory=True)
+    start_and_kill_owner("postgres", "EmbeddedPostgres", folder.path)
+    start_and_kill_owner("temporal", "EmbeddedTemporal", folder.path)
+    orphans = [pid_of(folder, name) for name in ("postgres", "temporal")]
+    try:
+        assert await end_orphans(DataFolder(tmp_path / "link")) == ["Temporal", "PostgreSQL"]
+        assert [is_dead(pid) for pid in orphans] == [True, True]
+    finally:
+        for part in (EmbeddedPostgres(folder), EmbeddedTemporal(folder)):
+            await part.end_left_over()
+
+
 async def test_nothing_is_touched_while_some_process_has_the_folder(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "home").prepare()
     start_and_kill_owner("temporal", "EmbeddedTemporal", folder.path)

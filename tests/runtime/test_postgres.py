@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import os
 import shutil
@@ -36,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         await postgres.start()
         await postgres.stop()
 
-    anyio.run(make)
+    asyncio.run(make())
     return home.path
 
 

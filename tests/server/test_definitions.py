@@ -1,9 +1,9 @@
 """The published definitions are a promise: changes show up as changed snapshots."""
 
+import asyncio
 import json
 from pathlib import Path
 
-import anyio
 import pytest
 from mcp_types import Tool
 
@@ -29,7 +29,7 @@ TOOLS = (
 
 @pytest.fixture
 def tools(gateway: NotebookGateway) -> dict[str, Tool]:
-    return {tool.name: tool for tool in anyio.run(build_server(gateway).list_tools)}
+    return {tool.name: tool for tool in asyncio.run(build_server(gateway).list_tools())}
 
 
 def test_these_tools_and_no_others_are_offered(tools: dict[str, Tool]) -> None:

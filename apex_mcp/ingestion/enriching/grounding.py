@@ -37,7 +37,7 @@ class Grounding:
         """
         words = telling(terms_of(core_name(name)))
         if normalise_name(name) in self._known:
-            return any(text.places_of(words[-1]) for pair in self._texts for text in pair)
+            return any(text.places_of(word) for word in words[-1:] for pair in self._texts for text in pair)
         if type_ == PERSON and len(person := person_words(name)) > 1:
             # A first word such as "A" or "De" tells something here.
             return self._holds_person(terms_of(person[0]), telling(terms_of(person[-1])))

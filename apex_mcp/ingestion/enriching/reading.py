@@ -331,4 +331,5 @@ def _without_subject(sentence: str, subject: str) -> str:
 
 
 def _names_something(key: str) -> bool:
-    return re.search(r"\w", key) is not None and key not in _NO_NAMES
+    # The "________" of a form is no name.
+    return re.search(r"[^\W_]", key) is not None and key not in _NO_NAMES

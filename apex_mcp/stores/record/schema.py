@@ -14,6 +14,7 @@ from apex_mcp.stores.record.database import ANSWER_SECONDS, translated
 from apex_mcp.stores.record.rights import refused_making, require_rights
 
 HEAD = "0006"
+OLDEST_MAJOR = 16
 # One migration at a time per database, whatever number of processes start at once.
 _LOCK: LiteralString = "SELECT pg_advisory_lock(hashtext('apex-mcp migrations'))"
 _CURRENT: LiteralString = "SELECT version_num FROM alembic_version"
@@ -24,11 +25,12 @@ async def ensure_schema(conninfo: str) -> None:
 
     Raises:
         Unavailable: the database does not answer.
-        Rejected: it was written by a newer version (`schema_newer`), does not let us in, or does not let us do what is needed
-            (`settings_invalid`).
+        Rejected: it was written by a newer version (`schema_newer`), is of too old a PostgreSQL, does not let us in, or does
+            not let us do what is needed (`settings_invalid`).
     """
     with translated():
         async with await _connect(conninfo) as connection:
+            _require_version(connection.info.server_version // 10_000)
             try:
                 row = await (await connection.execute(_CURRENT)).fetchone()
             except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
@@ -41,6 +43,17 @@ async def ensure_schema(conninfo: str) -> None:
                 await asyncio.to_thread(_migrate, conninfo)
             except psycopg.errors.InsufficientPrivilege as error:
                 raise refused_making() from error
+
+
+def _require_version(major: int) -> None:
+    if major < OLDEST_MAJOR:
+        raise Rejected(
+            f"the server is PostgreSQL {major}, and {OLDEST_MAJOR} is the oldest that will do",
+            code=Code.SETTINGS_INVALID,
+            unchanged="nothing was started, and the database was not touched",
+            next_step="name a newer server in APEX_DATABASE_URL (DATABASE_URL), or bring this one up to date (pg_upgrade)",
+            details={"settings": ["database_url"]},
+        )
 
 
 async def _connect(conninfo: str) -> BoundedConnection[TupleRow]:

@@ -675,6 +675,12 @@ async def test_title_and_names_are_data_and_no_spelling_of_a_tag_passes(server: 
     assert len(line) < 600
 
 
+def test_the_blank_of_a_form_is_no_name_also_where_an_earlier_passage_had_it() -> None:
+    assert not named("This lease is between ________ and Acme Ltd.", "________", "Organization")
+    for known in ("________", "& Co.", "..."):
+        assert not named("It begins on the first of May.", known, "Organization", known=(known,))
+
+
 def test_what_the_passages_do_not_name_is_dropped_and_counted() -> None:
     passages = (
         Passage(ordinal=0, text="The herb lovage grows behind the shed of Doe's. Initech's widgets sell."),
