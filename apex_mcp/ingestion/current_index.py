@@ -44,7 +44,7 @@ class CurrentIndex:
         vectors: the index; another object when another index takes its place.
         use: its name, whose vectors it holds, and whether it is whole.
         keeping: whether this process does the upkeep: of a shared index no other one makes it anew.
-        older: whether this process, which does not keep the index, found that it lacks more than the record's log tells.
+        older: whether this process found, while it did not keep the index, that it lacks more than the record's log tells.
         whole: the generation of `vectors` that is known to hold all that the record committed; behind it, something was lost.
         lost: set when `whole` is behind, or not known.
         dirty: set when something was written since it was cleared last.
@@ -150,7 +150,7 @@ class CurrentIndex:
         async with self._following:
             yield
             before = self._take(use, vectors)
-            self.whole = whole
+            self.brought_up_to_date(whole)
         await self._let_go(before)
 
     async def open_index(
@@ -210,6 +210,10 @@ class CurrentIndex:
         if noted:
             await vectors.flush(position, generation=generation)
         return noted
+
+    def brought_up_to_date(self, generation: int) -> None:
+        """The index in use holds in this generation all that the record committed."""
+        self.whole, self.older = generation, False
 
     async def settled(self) -> int:
         """The index's generation, when all that may have written to earlier ones have committed or given up.
@@ -271,7 +275,11 @@ class CurrentIndex:
 
     async def _let_go(self, before: KeptIndex) -> None:
         await self._until_idle(set(self._writers))
-        await before.close()
+        try:
+            await before.close()
+        except Unavailable as error:
+            # Nobody needs it any more; it may have been replaced for that very reason.
+            _log.warning("the index before could not be closed well: %s", error.code)
 
     async def _until_idle(self, writers: set[int]) -> None:
         while writers & self._writers:  # noqa: ASYNC110  (some milliseconds, once a reindex)

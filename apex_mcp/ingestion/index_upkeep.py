@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from apex_mcp import faults
 from apex_mcp.ingestion.background import AFTER_FAILURE_SECONDS, guarded, repeat
@@ -85,7 +85,7 @@ class IndexUpkeep:
             await guarded(self._keep_in_turn())
 
     async def mend(self) -> bool:
-        """Bring the index to what the record says; False while another process makes a new one.
+        """Bring the index to what the record says; False where that is to be tried again, as another process changes it.
 
         Raises:
             Unavailable: the record or the index does not answer.
@@ -100,14 +100,18 @@ class IndexUpkeep:
             return await self._rebuild()
         if self._home.shared and (current.whole not in (UNKNOWN, generation) or await self._older()):
             await self._note_whole(whole=False)
-        await self.catch_up()
+        if not await self.catch_up():
+            return False
         # Of a process that ended before it could say so.
         await self._record.index_fillings.end(current.use.name)
         await self._note_whole(whole=True)
         return True
 
-    async def catch_up(self) -> None:
+    async def catch_up(self) -> bool:
         """Write to the index what it may lack of what the record committed since its position; nothing if it has none.
+
+        Returns:
+            Whether it has all of it now.
 
         Raises:
             Unavailable: the record or the index does not answer.
@@ -120,12 +124,14 @@ class IndexUpkeep:
             # Said before anybody searches: it is a moment until the rebuilding begins.
             if await self._record.index_log.has_versions():
                 await self._note_whole(whole=False)
-            return
+            return False
         with current.writing():
             start, _ = await current.replay().changes(position)
-        if await current.flush(vectors, start, generation=generation) and vectors is current.vectors:
-            current.whole, current.older = generation, False
-            await self._record.index_log.forget_before(start)
+        if not await current.flush(vectors, start, generation=generation) or vectors is not current.vectors:
+            return False
+        current.brought_up_to_date(generation)
+        await self._record.index_log.forget_before(start)
+        return True
 
     async def flush(self) -> None:
         """Make what was written durable, and note how far the index goes.
@@ -167,8 +173,9 @@ class IndexUpkeep:
             use = replace(use, made=fresh.made)
             replay = Replay(log, fresh, embedder, current.rewriting)
             filling = await IndexFilling.begin(self._record, fresh, use, begun, generation=generation)
-            async for done in filling.write(replay):
-                yield done
+            async with aclosing(filling.write(replay)) as steps:
+                async for done in steps:
+                    yield done
             start = filling.start
             for _ in range(_ROUNDS):
                 start, changed = await replay.changes(start)
@@ -179,7 +186,8 @@ class IndexUpkeep:
                 await fresh.flush(start, generation=generation)
                 await log.put_in_use(connection, use, position=start, dimension=dimension)
         except BaseException:
-            await fresh.abandon()
+            if current.vectors is not fresh:
+                await fresh.abandon()
             raise
         if embedder is not None:
             await log.drop_vectors_of_others(embedder)
@@ -202,8 +210,7 @@ class IndexUpkeep:
                 await self._leavings.remove(forgotten)
             forgettings = [purge.forgetting_id for purge in forgotten if purge.forgetting_id is not None]
             if forgettings:
-                await self._record.index_fillings.give_up_beside(forgettings)
-                await self._tidy()
+                await self._remove_given_up(forgettings)
             with faults.around("record.purge_rows"):
                 await self._record.purges.delete_rows(version_ids)
                 await self._record.purges.delete_documents(forgotten)
@@ -319,18 +326,31 @@ class IndexUpkeep:
         """Whether the index may be an older state of itself, which was put back."""
         return (await self._record.index_positions.reach()).goes_beyond(self._current.vectors.position())
 
+    async def _remove_given_up(self, forgettings: Sequence[UUID]) -> None:
+        """Remove what an interrupted filling left, as it may hold what was forgotten; one under way hears of it by itself."""
+        name = await self._record.index_fillings.give_up_beside(forgettings)
+        if name is None:
+            return
+        async with self._record.index_log.alone(REBUILDING, wait_seconds=TIDYING_SECONDS) as alone:
+            if alone:
+                await self._home.remove(name)
+
     async def _rebuild(self) -> bool:
         """Fill an index that is empty, or make another one in the place of one that cannot be trusted."""
         async with self._record.index_log.alone(REBUILDING, wait_seconds=TIDYING_SECONDS) as alone:
             if not alone:
                 return False
             await self._current.refresh()
-            if await self._outdated():
-                await self._note_whole(whole=False)
-                if self._current.vectors.position() is None:
-                    await self._fill()
-                else:
-                    async for _ in self.replace(self._current.use.embedder, None):
+            if not await self._outdated():
+                # Another process made it meanwhile: what it lacks since is told by the log.
+                return False
+            await self._note_whole(whole=False)
+            if self._current.vectors.position() is None:
+                if not await self._fill():
+                    return False
+            else:
+                async with aclosing(self.replace(self._current.use.embedder, None)) as steps:
+                    async for _ in steps:
                         pass
             await self._note_whole(whole=True)
         return True
@@ -340,22 +360,24 @@ class IndexUpkeep:
         begun = await self._record.index_fillings.begun()
         return begun if begun and begun.name != (await self._record.index_log.in_use()).name else None
 
-    async def _fill(self) -> None:
-        """Write every version of the record to the index in use, then what changed meanwhile."""
+    async def _fill(self) -> bool:
+        """Write every version of the record to the index in use, then what changed meanwhile; whether it has all of it now."""
         record, current = self._record, self._current
         vectors, replay = current.vectors, current.replay()
         generation = await current.settled()
         with current.writing():
             begun = await record.index_fillings.begun()
             filling = await IndexFilling.begin(record, vectors, current.use, begun, generation=generation)
-            async for _ in filling.write(replay):
-                pass
+            async with aclosing(filling.write(replay)) as steps:
+                async for _ in steps:
+                    pass
             start, _ = await replay.changes(filling.start)
-        if not await current.flush(vectors, start, generation=generation):
-            return
-        current.whole = generation
+        if not await current.flush(vectors, start, generation=generation) or vectors is not current.vectors:
+            return False
+        current.brought_up_to_date(generation)
         await record.index_fillings.end(current.use.name)
         await record.index_log.begin_at(start)
+        return True
 
     async def _flush(self) -> None:
         current = self._current

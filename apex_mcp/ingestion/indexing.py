@@ -12,7 +12,7 @@ The rules on which everything rests, for one process as for many:
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -348,8 +348,9 @@ class IndexKeeper:
             name, dimension = (
                 (embedder.name, embedder.dimension) if embedder is not None else (self.embedder_name, None)
             )
-            async for done in self._upkeep.replace(name, dimension):
-                yield "passages", done
+            async with aclosing(self._upkeep.replace(name, dimension)) as steps:
+                async for done in steps:
+                    yield "passages", done
         if self._embedder is not None:
             yield "passages that wait for vectors", await self.meaning.count()
 
@@ -362,8 +363,9 @@ class IndexKeeper:
         """
         async with self._alone_rebuilding():
             await self._current.refresh()
-            async for _ in self._upkeep.replace(self.embedder_name, None, afresh=True):
-                pass
+            async with aclosing(self._upkeep.replace(self.embedder_name, None, afresh=True)) as steps:
+                async for _ in steps:
+                    pass
 
     @asynccontextmanager
     async def _alone_rebuilding(self) -> AsyncGenerator[None]:

@@ -139,6 +139,26 @@ async def test_what_is_forgotten_is_not_kept_in_an_index_that_was_not_filled_to_
         assert await keeper.vectors.count() == 0
 
 
+async def test_what_an_interrupted_filling_left_on_a_server_is_gone_before_it_is_said_that_all_is(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    async with process(conninfo, server, grace_seconds=3600) as keeper:
+        await remember_many(record, keeper)
+        await interrupted(keeper, pages=3)
+        assert len(server.collections()) == 2
+        async with running(keeper):
+            await record.forgetting.forget(Selection(namespace="default", whole=True))
+
+            async def removed() -> bool:
+                row = await record.database.fetch_one(
+                    "SELECT every(removed_at IS NOT NULL) AS all FROM forgettings"
+                )
+                return bool(row and row["all"])
+
+            await eventually(removed)
+            assert len(server.collections()) == 1
+
+
 async def test_an_index_that_was_lost_is_filled_though_each_try_ends_after_a_page(
     record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

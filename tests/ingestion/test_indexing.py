@@ -191,6 +191,22 @@ async def test_an_index_whose_files_went_under_its_engine_is_made_again_with_the
     await keeper.close()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files in use can be removed")
+async def test_an_index_that_cannot_be_closed_any_more_is_replaced_all_the_same(
+    record: Record, tmp_path: Path
+) -> None:
+    keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
+    await remember(record, keeper, "a", "The heron.")
+    await keeper.flush()
+    await remember(record, keeper, "b", "Another heron.")
+    before = keeper.use.name
+    shutil.rmtree(tmp_path / before)
+    assert [step async for step in keeper.reindex()] == [("passages", 2)]
+    assert keeper.use.name != before
+    assert await found(keeper, "heron") == 2
+    await keeper.close()
+
+
 async def test_a_version_whose_points_were_lost_before_its_commit_is_written_again_after_it(
     record: Record, tmp_path: Path
 ) -> None:

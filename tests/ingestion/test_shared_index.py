@@ -12,6 +12,7 @@ import pytest
 
 from apex_mcp.errors import Code, Conflict, Rejected, Unavailable
 from apex_mcp.ingestion import current_index
+from apex_mcp.ingestion.current_index import CurrentIndex
 from apex_mcp.ingestion.embedding.protocol import Embedder
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IndexFilter, IndexPoint, IngestionState
@@ -44,11 +45,11 @@ def server() -> Generator[QdrantServer]:
 
 @asynccontextmanager
 async def process(
-    conninfo: str, server: QdrantServer, embedder: Embedder | None = None
+    conninfo: str, server: QdrantServer, embedder: Embedder | None = None, *, grace_seconds: float = 0.5
 ) -> AsyncGenerator[IndexKeeper]:
     """A keeper with connections of its own."""
     async with open_record(conninfo) as record, qdrant_client(server.url, None) as client:
-        home = QdrantHome(client, (await record.index_log.identity()).record_id, grace_seconds=0.5)
+        home = QdrantHome(client, (await record.index_log.identity()).record_id, grace_seconds=grace_seconds)
         yield await IndexKeeper.open(
             record=record, home=home, embedder=embedder, quiet_seconds=0.1, takeover_seconds=0.1
         )
@@ -239,6 +240,33 @@ async def test_the_index_is_made_again_when_its_collection_vanished(
 
         await eventually(whole)
         assert server.collections() == {collection}
+
+
+async def test_a_collection_that_vanishes_amid_the_mending_is_not_taken_for_whole(
+    record: Record, conninfo: str, server: QdrantServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(conninfo, server) as keeper:
+        await remember(record, keeper, "note", "heron")
+        keeper._current.keeping = True
+        assert await keeper._upkeep.mend()
+        settled = CurrentIndex.settled
+
+        async def vanishing(current: CurrentIndex) -> int:
+            monkeypatch.undo()
+            for collection in server.collections():
+                server.drop(collection)
+            return await settled(current)
+
+        monkeypatch.setattr(CurrentIndex, "settled", vanishing)
+        assert not await keeper._upkeep.mend()
+        assert await lacks(record, keeper) is not None
+
+        async def mended() -> bool:
+            return await keeper._upkeep.mend()
+
+        await eventually(mended)
+        assert await lacks(record, keeper) is None
+        assert await found(record, keeper, "heron") == 1
 
 
 async def test_while_it_is_made_again_every_process_says_so(

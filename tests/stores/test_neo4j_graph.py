@@ -256,7 +256,13 @@ async def test_nothing_is_noted_before_there_is_a_graph_nor_after(record: Record
     await record.graph_queue.begin("graph")
     await tell(record, "b", fact("Ann", "knows", "Cem"))
     assert await record.graph_queue.waiting() > 0
+    # Nor is it asked about a namespace of which nothing waits, until it was told something: it may hold another graph yet.
+    for namespace in ("default", "empty"):
+        assert await record.graph_queue.complete_for(namespace) is None
+    mark = GraphMark("graph", told=1)
+    await record.graph_queue.done(await record.graph_queue.take(1), mark)
     assert await record.graph_queue.complete_for("default") is None
+    assert await record.graph_queue.complete_for("empty") == mark
     await record.graph_queue.end()
     assert await record.graph_queue.waiting() == 0
 

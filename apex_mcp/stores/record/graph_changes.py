@@ -55,8 +55,8 @@ INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT n.* FROM noted n, identity i WHERE i.graph IS NOT NULL ORDER BY n.kind DESC
 """
 
-# Nothing to write, but a mark behind what is: once it is taken away, a graph is rid of what was forgotten. It is of no namespace,
-# so that nobody who reads waits for it, and outlives a graph that is begun anew, which still holds all until it was cleared.
+# Rows of no namespace are marks with nothing to write. Once this one is taken away, a graph is rid of what was forgotten
+# before it: nobody who reads waits for it, and it outlives a graph that is begun anew, which holds all until it was cleared.
 _NOTE_FORGETTING: LiteralString = """
 INSERT INTO graph_changes (namespace, kind, id)
 SELECT '', 'forgetting', %(id)s FROM identity i WHERE i.graph IS NOT NULL OR %(graph_in_use)s
@@ -87,9 +87,9 @@ _MARK: LiteralString = "SELECT graph AS token, graph_told AS told FROM identity"
 
 _FORGET_CHANGES: LiteralString = "DELETE FROM graph_changes WHERE kind <> 'forgetting'"
 
+# For this one everybody who reads waits, of whatever namespace: it is taken away with the first page of a graph that was cleared.
 _NOTE_BEGINNING: LiteralString = """
-INSERT INTO graph_changes (namespace, kind, id)
-SELECT name, 'entity', '00000000-0000-0000-0000-000000000000' FROM namespaces
+INSERT INTO graph_changes (namespace, kind, id) VALUES ('', 'beginning', '00000000-0000-0000-0000-000000000000')
 """
 
 # By what it takes to write them: an entity may have a vector, a passage mentions many. The first is taken whatever it weighs.
@@ -194,7 +194,6 @@ class GraphQueue:
             await connection.execute("LOCK TABLE versions, entity_splits IN SHARE ROW EXCLUSIVE MODE")
             await connection.execute("UPDATE identity SET graph = %s, graph_told = 0", (token,))
             await connection.execute(_FORGET_CHANGES)
-            # Until everything is put, too, readers see that something waits.
             await connection.execute(_NOTE_BEGINNING)
 
     async def begin_anew(self, token: str | None = None) -> None:
@@ -230,7 +229,7 @@ class GraphQueue:
         page = GraphChanges()
         for row in await self._database.fetch_all(_TAKE, {"limit": limit}):
             page.seqs.extend(row["seqs"])
-            if row["kind"] == "forgetting":
+            if not row["namespace"]:
                 continue
             changes = page.by_namespace.setdefault(row["namespace"], Changes())
             if row["kind"] == "fact":
@@ -267,7 +266,8 @@ class GraphQueue:
     async def complete_for(self, namespace: str) -> GraphMark | None:
         """The index's mark, if it has been told of everything in this namespace."""
         row = await self._database.fetch_one(
-            f"{_MARK} WHERE graph IS NOT NULL AND NOT EXISTS (SELECT 1 FROM graph_changes WHERE namespace = %s)",
+            f"{_MARK} WHERE graph IS NOT NULL AND NOT EXISTS "
+            "(SELECT 1 FROM graph_changes WHERE namespace IN ('', %s) AND kind <> 'forgetting')",
             (namespace,),
         )
         return GraphMark(**row) if row else None

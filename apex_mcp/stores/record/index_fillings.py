@@ -24,8 +24,11 @@ RETURNING filling_index AS name, filling_embedder AS embedder, filling_start::te
 _CLEAR: LiteralString = f"UPDATE identity SET {NO_FILLING}"
 _END: LiteralString = f"{_CLEAR} WHERE filling_index = %s"
 _GIVE_UP_BESIDE: LiteralString = f"""
-{_CLEAR} WHERE filling_index <> index_name AND filling_since < coalesce(
-    (SELECT max(forgotten_at) FROM forgettings WHERE id = ANY(%s)), 'infinity')
+WITH given_up AS (
+    SELECT filling_index AS name FROM identity WHERE filling_index <> index_name AND filling_since < coalesce(
+        (SELECT max(forgotten_at) FROM forgettings WHERE id = ANY(%s)), 'infinity')
+    FOR UPDATE)
+{_CLEAR} FROM given_up RETURNING given_up.name
 """
 
 
@@ -64,13 +67,14 @@ class IndexFillings:
         async with self._database.connection() as connection:
             await connection.execute(_END, (name,))
 
-    async def give_up_beside(self, forgettings: Sequence[UUID] = ()) -> bool:
-        """Nobody goes on with a filling of another index than the one in use, once it is interrupted; whether there was one.
+    async def give_up_beside(self, forgettings: Sequence[UUID] = ()) -> str | None:
+        """Nobody goes on with a filling of another index than the one in use, once it is interrupted; its name, if there is one.
 
-        Such an index may hold, for as long as it is left, what was forgotten since.
+        It may hold, for as long as it is left, what was forgotten since.
 
         Args:
             forgettings: where given, only one that was begun before these.
         """
         async with self._database.connection() as connection:
-            return (await connection.execute(_GIVE_UP_BESIDE, (list(forgettings),))).rowcount > 0
+            row = await (await connection.execute(_GIVE_UP_BESIDE, (list(forgettings),))).fetchone()
+        return row["name"] if row else None

@@ -71,8 +71,8 @@ class Engine:
 
     def add_dense(self, embedder: str, dimension: int) -> State:
         """Make room for dense vectors in an index of words."""
+        self._flush_shard()
         self._shard.add_dense(dimension)
-        self._removed = 0
         return self._note_flushed(replace(self._state, embedder=embedder, dimension=dimension))
 
     def upsert(self, points: Sequence[IndexPoint]) -> None:

@@ -40,8 +40,12 @@ class EdgeHome:
             on_lost=on_lost,
         )
 
+    async def remove(self, name: str) -> None:
+        """Remove an index in which nobody searches."""
+        await asyncio.to_thread(shutil.rmtree, self._folder / name, ignore_errors=True)
+
     async def remove_others(self, *names: str) -> None:
         """Remove every index but the named ones."""
         for place in await asyncio.to_thread(lambda: list(self._folder.glob("index-*"))):
             if place.name not in names:
-                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+                await self.remove(place.name)

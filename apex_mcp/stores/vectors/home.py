@@ -111,6 +111,14 @@ class IndexHome(Protocol):
         """
         ...
 
+    async def remove(self, name: str) -> None:
+        """Remove an index in which nobody searches, at once; nothing where it is not there.
+
+        Raises:
+            Unavailable: it cannot be removed now.
+        """
+        ...
+
     async def remove_others(self, *names: str) -> None:
         """Remove every index but the named ones, some of them at a later call, when no search may be left in them."""
         ...

@@ -91,6 +91,12 @@ class QdrantHome:
         with self._guarded():
             await check_version(self._client)
 
+    async def remove(self, name: str) -> None:
+        """Remove an index in which nobody searches, at once; nothing where it is not there. Raises Unavailable."""
+        with self._guarded(), translated():
+            if await self._client.collection_exists(self._prefix + name):
+                await self._client.delete_collection(self._prefix + name)
+
     async def remove_others(self, *names: str) -> None:
         """Remove the record's other collections, each when it was seen unused for a while."""
         with self._guarded(), translated():
