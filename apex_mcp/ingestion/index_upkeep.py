@@ -161,8 +161,9 @@ class IndexUpkeep:
             Unavailable: the record or an index does not answer; the one in use goes on.
         """
         log, current = self._record.index_log, self._current
-        begun = None if afresh else await self._begun_beside()
-        if begun is not None and begun.embedder != embedder:
+        begun = await self._begun_beside()
+        if begun is not None and (afresh or begun.embedder != embedder):
+            await self._home.remove(begun.name)
             begun = None
         use = IndexUse(name=begun.name if begun else f"index-{uuid4().hex[:12]}", embedder=embedder)
         fresh = await current.open_index(use, dimension)
@@ -367,6 +368,8 @@ class IndexUpkeep:
         generation = await current.settled()
         with current.writing():
             begun = await record.index_fillings.begun()
+            if begun is not None and begun.name != current.use.name:
+                await self._home.remove(begun.name)
             filling = await IndexFilling.begin(record, vectors, current.use, begun, generation=generation)
             async with aclosing(filling.write(replay)) as steps:
                 async for _ in steps:

@@ -144,6 +144,8 @@ async def test_what_an_interrupted_filling_left_on_a_server_is_gone_before_it_is
 ) -> None:
     async with process(conninfo, server, grace_seconds=3600) as keeper:
         await remember_many(record, keeper)
+        async with running(keeper):
+            await eventually(lambda: keeper.vectors.position() is not None)
         await interrupted(keeper, pages=3)
         assert len(server.collections()) == 2
         async with running(keeper):

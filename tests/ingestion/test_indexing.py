@@ -18,6 +18,7 @@ from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.models import IndexFilter, IndexPoint, IngestionState
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from tests.ingestion.embedders import embedder_of, owed_none
 from tests.record import notes
@@ -191,19 +192,23 @@ async def test_an_index_whose_files_went_under_its_engine_is_made_again_with_the
     await keeper.close()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="files in use can be removed")
 async def test_an_index_that_cannot_be_closed_any_more_is_replaced_all_the_same(
-    record: Record, tmp_path: Path
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper = await IndexKeeper.open(record=record, home=EdgeHome(tmp_path), embedder=None)
-    await remember(record, keeper, "a", "The heron.")
-    await keeper.flush()
-    await remember(record, keeper, "b", "Another heron.")
+    await remember(record, keeper, "note", "heron")
     before = keeper.use.name
-    shutil.rmtree(tmp_path / before)
-    assert [step async for step in keeper.reindex()] == [("passages", 2)]
+
+    async def failing(index: EdgeVectorIndex) -> None:
+        await index.abandon()
+        raise Unavailable("the disk is full", code=Code.DISK_FULL)
+
+    monkeypatch.setattr(EdgeVectorIndex, "close", failing)
+    assert [step async for step in keeper.reindex()] == [("passages", 1)]
+    monkeypatch.undo()
     assert keeper.use.name != before
-    assert await found(keeper, "heron") == 2
+    assert os.listdir(tmp_path) == [keeper.use.name]
+    assert await found(keeper, "heron") == 1
     await keeper.close()
 
 
