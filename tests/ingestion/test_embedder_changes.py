@@ -11,7 +11,7 @@ from apex_mcp.stores.record.graph_changes import GraphMark
 from tests.doubles.openai_server import OpenAIServer, Status
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.embedders import embedder_at, embedder_of, owed_none
-from tests.ingestion.test_shared_index import EVERYTHING, process, reindexed, remember, running, server
+from tests.ingestion.keepers import EVERYTHING, process, reindexed, remember, running, server
 from tests.record import graphs
 from tests.record.conftest import conninfo, postgres, record
 from tests.waiting import eventually

@@ -23,7 +23,7 @@ from apex_mcp.runtime.postgres import ADMIN, EmbeddedPostgres
 from apex_mcp.settings import Settings
 from apex_mcp.stores.record import Record, erasing, open_record
 from apex_mcp.stores.vectors.edge_home import EdgeHome
-from tests.ingestion.test_indexing import running
+from tests.ingestion.keepers import running
 from tests.record import notes
 from tests.stores.index_points import version_of
 from tests.waiting import eventually

@@ -1,7 +1,7 @@
 """An index that is being filled when its process ends: the next one goes on where it was."""
 
 import shutil
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -24,11 +24,11 @@ from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import KeptIndex
 from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.test_shared_index import found, process, reindexed, remember, running
+from tests.ingestion.keepers import found, process, reindexed, remember, running, server
 from tests.record.conftest import conninfo, postgres, record
 from tests.waiting import eventually
 
-__all__ = ["conninfo", "postgres", "record"]
+__all__ = ["conninfo", "postgres", "record", "server"]
 
 pytestmark = pytest.mark.anyio
 
@@ -36,12 +36,6 @@ MANY = 9
 PAGE = 2
 
 OpenKeeper = Callable[[], AbstractAsyncContextManager[IndexKeeper]]
-
-
-@pytest.fixture
-def server() -> Generator[QdrantServer]:
-    with QdrantServer() as running:
-        yield running
 
 
 @asynccontextmanager

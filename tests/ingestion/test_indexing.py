@@ -5,8 +5,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -21,6 +20,7 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from tests.ingestion.embedders import embedder_of, owed_none
+from tests.ingestion.keepers import running
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.index_points import version_of
@@ -32,17 +32,6 @@ pytestmark = pytest.mark.anyio
 
 EVERYTHING = IndexFilter(namespace="default")
 MANY = 40
-
-
-@asynccontextmanager
-async def running(keeper: IndexKeeper) -> AsyncGenerator[None]:
-    task = asyncio.create_task(keeper.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def engine_of(folder: Path) -> psutil.Process:

@@ -18,7 +18,7 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import REBUILDING
 from apex_mcp.views import SearchView
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.test_shared_index import process, remember, running, searcher, server
+from tests.ingestion.keepers import process, remember, running, searcher, server
 from tests.record.conftest import conninfo, postgres, record
 from tests.waiting import eventually
 

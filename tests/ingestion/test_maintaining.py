@@ -25,7 +25,8 @@ from apex_mcp.stores.bell import Bell
 from apex_mcp.stores.cache.process import ProcessCache
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.edge_home import EdgeHome
-from tests.ingestion.test_indexing import commit, found, running
+from tests.ingestion.keepers import running
+from tests.ingestion.test_indexing import commit, found
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.index_points import version_of

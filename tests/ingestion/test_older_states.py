@@ -12,7 +12,7 @@ from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.runtime.postgres import EmbeddedPostgres
 from apex_mcp.stores.record import Record, open_record
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.test_shared_index import found, process, remember, running, searcher, server
+from tests.ingestion.keepers import found, process, remember, running, searcher, server
 from tests.record.conftest import conninfo, create_database, postgres, record
 from tests.waiting import eventually
 

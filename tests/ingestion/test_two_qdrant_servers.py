@@ -8,7 +8,7 @@ from apex_mcp.errors import Code, Unavailable
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.stores.record import Record
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.test_shared_index import (
+from tests.ingestion.keepers import (
     accept,
     found,
     lacks,

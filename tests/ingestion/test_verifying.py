@@ -26,7 +26,7 @@ from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.embedders import embedder_of, owed_none
-from tests.ingestion.test_indexing import running
+from tests.ingestion.keepers import running
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.foreign_points import foreign_payloads, put_foreign
