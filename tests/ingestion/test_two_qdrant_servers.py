@@ -218,6 +218,7 @@ async def test_the_process_that_keeps_the_index_decides_which_server_has_it_unti
                     assert meant.made == wrong.vectors.made
             async with running(right):
                 await kept(record, right)
-                assert await found(record, right, "heron") == 2
-                assert await lacks(record, right) is None
+                # Points of what was refused may have been written before that was known: no search shows them.
+                answer = await searcher(record, right)()
+                assert (len(answer.passages), answer.degraded) == (2, [])
                 await refused(record, wrong, "too late")
