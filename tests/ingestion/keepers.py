@@ -1,9 +1,11 @@
 """Keepers of one record's vector index, each standing for a process, and what a test does with them."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -94,3 +96,8 @@ def searcher(record: Record, keeper: IndexKeeper) -> Callable[[], Coroutine[Any,
     asked = Searcher(record, keeper, None)
     request = SearchRequest(query="heron", where=EVERYTHING, limit=5)
     return lambda: asked.search(request)
+
+
+def lose_files(folder: Path) -> None:
+    """A folder goes all at once, also while its owner writes to it."""
+    shutil.rmtree(folder.rename(folder.with_name(f"lost-{folder.name}")), ignore_errors=True)

@@ -1,6 +1,5 @@
 """An index that is being filled when its process ends: the next one goes on where it was."""
 
-import shutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from datetime import timedelta
@@ -24,7 +23,7 @@ from apex_mcp.stores.vectors.edge_home import EdgeHome
 from apex_mcp.stores.vectors.home import KeptIndex
 from apex_mcp.stores.vectors.qdrant_server import QdrantVectorIndex
 from tests.doubles.qdrant_server import QdrantServer
-from tests.ingestion.keepers import found, process, reindexed, remember, running, server
+from tests.ingestion.keepers import found, lose_files, process, reindexed, remember, running, server
 from tests.record.conftest import conninfo, postgres, record
 from tests.waiting import eventually
 
@@ -184,9 +183,9 @@ def lose(server: QdrantServer) -> None:
     server.drop(collection)
 
 
-def lose_files(folder: Path) -> None:
+def lose_indexes(folder: Path) -> None:
     for index in folder.glob("index*"):
-        shutil.rmtree(index)
+        lose_files(index)
 
 
 async def test_the_log_is_cut_again_though_a_process_ended_before_it_noted_the_end_of_a_filling(
@@ -257,7 +256,7 @@ async def test_how_far_an_earlier_filling_came_says_nothing_of_a_later_one(
     async with embedded(conninfo, tmp_path) as keeper, running(keeper):
         await remember_many(record, keeper)
         await eventually(lambda: keeper.vectors.position() is not None)
-    lose_files(tmp_path)
+    lose_indexes(tmp_path)
     with suppress(Unavailable):
         async with embedded(conninfo, tmp_path) as keeper:
             with monkeypatch.context() as patch:

@@ -20,7 +20,7 @@ from apex_mcp.stores.record import Record
 from apex_mcp.stores.vectors.edge import EdgeVectorIndex
 from apex_mcp.stores.vectors.edge_home import EdgeHome
 from tests.ingestion.embedders import embedder_of, owed_none
-from tests.ingestion.keepers import running
+from tests.ingestion.keepers import lose_files, running
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.index_points import version_of
@@ -157,7 +157,7 @@ async def test_an_index_whose_files_went_under_its_engine_says_so_as_soon_as_tha
         await eventually(lambda: keeper.vectors.position() is not None)
     kill_engine(tmp_path)
     for folder in await asyncio.to_thread(lambda: list(tmp_path.glob("index*"))):
-        shutil.rmtree(folder)
+        lose_files(folder)
     await eventually(lambda: answers(keeper))
     assert await found(keeper, "heron") == 0
     assert keeper.lacks(await record.index_log.in_use()) is not None
@@ -173,7 +173,7 @@ async def test_an_index_whose_files_went_under_its_engine_is_made_again_with_the
         await remember(record, keeper, "a", "The heron.")
         await eventually(lambda: keeper.vectors.position() is not None)
         await keeper.flush()
-        shutil.rmtree(tmp_path / keeper.use.name)
+        lose_files(tmp_path / keeper.use.name)
         await remember(record, keeper, "b", "The stork.")
         await eventually(lambda: keeper.vectors.generation > 0)
         await eventually(lambda: keeper.lacks(keeper.use) is None)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from apex_mcp.stores.vectors.home import IndexHome
 from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
 from tests.doubles.qdrant_server import QdrantServer
 from tests.ingestion.embedders import embedder_of, owed_none
-from tests.ingestion.keepers import running
+from tests.ingestion.keepers import lose_files, running
 from tests.record import notes
 from tests.record.conftest import conninfo, postgres, record
 from tests.stores.foreign_points import foreign_payloads, put_foreign
@@ -249,7 +248,7 @@ async def test_an_index_whose_files_were_removed_while_it_is_open_is_named_and_m
         await memory.store("note", "heron first", "heron second")
     # Nobody writes to it now: upkeep would notice with its next flush.
     await keeper.flush()
-    shutil.rmtree(tmp_path / "vectors" / keeper.use.name)
+    lose_files(tmp_path / "vectors" / keeper.use.name)
     assert await memory.differing() == {of_vectors.FILES: (1, 1)}
     assert await memory.differing(repair=True) == {of_vectors.FILES: (1, 0)}
     assert await memory.differing() == {}
