@@ -124,6 +124,13 @@ SPOILT: list[tuple[LiteralString, str]] = [
     ),
     ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' DETACH DELETE e", PASSAGES),
     ("MATCH (e:Episodic {record: $record})-[m:MENTIONS]->() DELETE m", PASSAGES),
+    ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.content = 'x'", PASSAGES),
+    (
+        "MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.content = reverse(e.content)",
+        PASSAGES,
+    ),
+    ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' REMOVE e.content", PASSAGES),
+    ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.content = ['x']", PASSAGES),
     ("CREATE (:Episodic {record: $record, uuid: randomUUID(), group_id: 'gone', name: 'x'})", PASSAGES),
 ]
 

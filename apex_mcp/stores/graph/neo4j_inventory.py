@@ -62,6 +62,11 @@ RETURN n.uuid AS id, n.name AS name,
     COLLECT {{ MATCH (n)-[:MENTIONS]->(o:Entity) RETURN coalesce(toStringOrNull(o.uuid), '') }} AS mentions
 """
 
+_TEXTS: LiteralString = """
+UNWIND $ids AS id MATCH (n:Episodic {record: $record, uuid: id}) USING INDEX SEEK n:Episodic(record, uuid)
+RETURN n.uuid AS id, n.content AS text
+"""
+
 _NAMESPACES: LiteralString = f"""
 MATCH (n:Entity {{record: $record}}) WHERE {_WHOLE_NODE} RETURN DISTINCT n.group_id AS namespace
 UNION MATCH (n:Episodic {{record: $record}}) WHERE {_WHOLE_EPISODE} RETURN DISTINCT n.group_id AS namespace
@@ -192,6 +197,12 @@ class Neo4jInventory:
         return Portion(
             passages={UUID(row["id"]): (row["name"], tuple(sorted(row["mentions"]))) for row in rows}
         )
+
+    async def texts(self, passages: Iterable[UUID]) -> dict[UUID, object]:
+        """Of these passages those that are there, with what they have for a text. Raises Unavailable."""
+        ids = [str(one) for one in passages]
+        rows = await self._client.read(_TEXTS, record=self._record, ids=ids) if ids else []
+        return {UUID(row["id"]): row["text"] for row in rows}
 
     def _bounds(self, namespace: str, after: UUID, upto: UUID | None) -> dict[str, str | None]:
         return {
