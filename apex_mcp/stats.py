@@ -14,6 +14,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.views import StatsView, StoreHealth
+from apex_mcp.wording import counted
 
 # As a search waits for it.
 _STORE_SECONDS = 3.0
@@ -90,9 +91,13 @@ class Stats:
     async def _graph_health(self) -> StoreHealth:
         # Asked, not remembered: a server that only reads leaves it alone while something waits to be written.
         queue = self._record.graph_queue
-        lacks, waiting = await self._graph.lacks(), await queue.waiting()
-        detail = f"{waiting} changes wait to be written" if waiting else "up to date"
-        if await queue.forgettings_waiting():
+        lacks = await self._graph.lacks()
+        # The number last: where nothing waits any more, nothing of what was forgotten is left.
+        forgotten, waiting = await queue.forgettings_waiting(), await queue.waiting()
+        detail = (
+            f"{counted(waiting, 'change waits', 'changes wait')} to be written" if waiting else "up to date"
+        )
+        if waiting and forgotten:
             detail += ", so it still holds what was forgotten"
         return StoreHealth(
             name="graph",
@@ -109,7 +114,7 @@ class Stats:
         except TimeoutError:
             return StoreHealth(name="vectors", state="down", detail="the index does not answer in time")
         lacks = self._index.lacks(use)
-        detail = lacks or f"{points} passages in the index"
+        detail = lacks or f"{counted(points, 'passage')} in the index"
         return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
 
     async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:
@@ -147,6 +152,7 @@ class Stats:
         if lacks := self._index.meaning.lacking():
             state, detail = "degraded", lacks
         else:
-            state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text
+            waiting = f"{counted(owed, 'passage waits', 'passages wait')} for vectors"
+            state, detail = "ok", waiting if owed else embedder.state.text
         stores.append(StoreHealth(name="embedder", state=state, detail=detail))
         return stores, embedder.name
