@@ -1,6 +1,8 @@
 """Counts of a namespace, and the condition of each store as its users see it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import apex_mcp
@@ -30,6 +32,7 @@ class Stats:
         embedder: or None for words only.
         graph: what is near an entity.
         health: the components' conditions.
+        verify_redis: raises where Redis does not answer; None without one.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Stats:
         embedder: Embedder | None,
         graph: BestGraph,
         health: Health,
+        verify_redis: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._settings = settings
         self._record = record
@@ -48,6 +52,7 @@ class Stats:
         self._embedder = embedder
         self._graph = graph
         self._health = health
+        self._verify_redis = verify_redis
 
     async def of(self, namespace: str) -> StatsView:
         """The namespace's counts, and the stores' health.
@@ -118,6 +123,10 @@ class Stats:
         return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
 
     async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:
+        if self._verify_redis is not None:
+            # Asked, not remembered: since it came back, nobody may have needed it.
+            with suppress(Unavailable):
+                await self._verify_redis()
         temporal = self._health.of("temporal")
         stores = [
             StoreHealth(name="postgresql", state="ok"),
