@@ -159,8 +159,11 @@ def reindex(
     waiting = numbers.get(_WAITING)
     passages = numbers.get("passages", 0)
     done = f"the index is made anew: {counted(passages, 'passage')}"
+    owing = counted(
+        waiting or 0, "of them still waits for its vectors", "of them still wait for their vectors"
+    )
     vectors = {None: "no embedder is set, so search is by words", 0: "all with their vectors"}.get(
-        waiting, f"{waiting} of them still wait for their vectors; {_GOES_ON}"
+        waiting, f"{owing}; {_GOES_ON}"
     )
     output.show({"passages": passages, "waiting_for_vectors": waiting}, lambda: f"{done}, {vectors}")
 

@@ -205,6 +205,8 @@ class GraphVerifier:
         seen = _Seen(compared=Counter({ENTITIES: len(due.nodes), FACTS: due.edges.total()}))
         seen.entities = _unlike(due.nodes, held.nodes)
         seen.facts = {*(due.edges - held.edges), *(held.edges - due.edges)}
+        both = due.edges & held.edges
+        seen.facts |= {one for one in both if not held.sentences[one] <= due.sentences[one]}
         return seen
 
     async def _look_at_passages(self, namespace: str, ids: IdRange) -> _Seen:
