@@ -298,6 +298,7 @@ async def open_app(
                 staging=staging,
                 verifier=verifier,
                 answers=_answers(shared, record, embedder),
+                verify_redis=shared.verify_redis,
             ),
             temporal=temporal,
             temporal_client=client,

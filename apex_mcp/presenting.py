@@ -23,6 +23,7 @@ from apex_mcp.views import (
     MergedView,
     Source,
 )
+from apex_mcp.wording import counted
 
 _MAX_SOURCES = 10
 
@@ -84,13 +85,13 @@ def _left_out(usage: dict[str, float]) -> list[str]:
         )
     if unanswered := usage.get("questions_without_answer", 0):
         said.append(
-            f"{unanswered} {'question' if unanswered == 1 else 'questions'} about names that may be one or facts that may have "
+            f"{counted(int(unanswered), 'question')} about names that may be one or facts that may have "
             "ended got no usable answer, or nothing was left to spend for it: these stand as they are; retry_ingestion asks "
             "again, for which a higher limit may be needed (APEX_LLM_MAX_TOKENS_PER_DOCUMENT)"
         )
     if ungrounded := usage.get("ungrounded", 0):
         said.append(
-            f"{ungrounded} {'entity, fact or time' if ungrounded == 1 else 'entities, facts and times'} that the model gave "
+            f"{counted(int(ungrounded), 'entity, fact or time', 'entities, facts and times')} that the model gave "
             f"{'is' if ungrounded == 1 else 'are'} not in the text, and not kept"
         )
     return said

@@ -1,6 +1,8 @@
 """Counts of a namespace, and the condition of each store as its users see it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import apex_mcp
@@ -14,6 +16,7 @@ from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
 from apex_mcp.stores.record.index_log import IndexUse
 from apex_mcp.views import StatsView, StoreHealth
+from apex_mcp.wording import counted
 
 # As a search waits for it.
 _STORE_SECONDS = 3.0
@@ -29,6 +32,7 @@ class Stats:
         embedder: or None for words only.
         graph: what is near an entity.
         health: the components' conditions.
+        verify_redis: raises where Redis does not answer; None without one.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Stats:
         embedder: Embedder | None,
         graph: BestGraph,
         health: Health,
+        verify_redis: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._settings = settings
         self._record = record
@@ -47,6 +52,7 @@ class Stats:
         self._embedder = embedder
         self._graph = graph
         self._health = health
+        self._verify_redis = verify_redis
 
     async def of(self, namespace: str) -> StatsView:
         """The namespace's counts, and the stores' health.
@@ -90,9 +96,13 @@ class Stats:
     async def _graph_health(self) -> StoreHealth:
         # Asked, not remembered: a server that only reads leaves it alone while something waits to be written.
         queue = self._record.graph_queue
-        lacks, waiting = await self._graph.lacks(), await queue.waiting()
-        detail = f"{waiting} changes wait to be written" if waiting else "up to date"
-        if await queue.forgettings_waiting():
+        lacks = await self._graph.lacks()
+        # The number last: where nothing waits any more, nothing of what was forgotten is left.
+        forgotten, waiting = await queue.forgettings_waiting(), await queue.waiting()
+        detail = (
+            f"{counted(waiting, 'change waits', 'changes wait')} to be written" if waiting else "up to date"
+        )
+        if waiting and forgotten:
             detail += ", so it still holds what was forgotten"
         return StoreHealth(
             name="graph",
@@ -109,10 +119,14 @@ class Stats:
         except TimeoutError:
             return StoreHealth(name="vectors", state="down", detail="the index does not answer in time")
         lacks = self._index.lacks(use)
-        detail = lacks or f"{points} passages in the index"
+        detail = lacks or f"{counted(points, 'passage')} in the index"
         return StoreHealth(name="vectors", state="degraded" if lacks else "ok", detail=detail)
 
     async def _stores(self, vectors: StoreHealth) -> tuple[list[StoreHealth], str]:
+        if self._verify_redis is not None:
+            # Asked, not remembered: since it came back, nobody may have needed it.
+            with suppress(Unavailable):
+                await self._verify_redis()
         temporal = self._health.of("temporal")
         stores = [
             StoreHealth(name="postgresql", state="ok"),
@@ -147,6 +161,7 @@ class Stats:
         if lacks := self._index.meaning.lacking():
             state, detail = "degraded", lacks
         else:
-            state, detail = "ok", f"{owed} passages wait for their vectors" if owed else embedder.state.text
+            waiting = f"{counted(owed, 'passage waits', 'passages wait')} for vectors"
+            state, detail = "ok", waiting if owed else embedder.state.text
         stores.append(StoreHealth(name="embedder", state=state, detail=detail))
         return stores, embedder.name

@@ -4,12 +4,23 @@ from datetime import datetime, time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apex_mcp.views import FactView
+    from apex_mcp.views import FactView, IngestionView
 
 
 def counted(count: int, one: str, many: str = "") -> str:
     """A number with its noun: `1 entity`, `2 entities`."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def contents(view: "IngestionView") -> list[str]:
+    """What was made of a document: `2 chunks`, `1 entity`."""
+    counts = (
+        (view.chunks, "chunk", "chunks"),
+        (view.pages, "page", "pages"),
+        (view.entities, "entity", "entities"),
+        (view.facts, "fact", "facts"),
+    )
+    return [counted(count, one, many) for count, one, many in counts if count]
 
 
 def byte_size(count: int) -> str:
@@ -22,7 +33,7 @@ def byte_size(count: int) -> str:
 
 def date_or_time(when: datetime) -> str:
     """A time as short as it is exact, in its own zone: midnight is a date alone."""
-    return f"{when:%Y-%m-%d}" if when.timetz().replace(tzinfo=None) == time.min else f"{when:%Y-%m-%d %H:%M}"
+    return f"{when:%Y-%m-%d}" if when.time() == time.min else f"{when:%Y-%m-%d %H:%M}"
 
 
 def fact_with_times(fact: "FactView") -> str:

@@ -108,7 +108,7 @@ def _imported(result: ImportView) -> str:
             "this memory held something already: for `known_at`, what was imported is known from now on"
         )
     if result.waiting_for_vectors:
-        lines.append(f"{counted(result.waiting_for_vectors, 'passage')} wait for their vectors")
+        lines.append(f"{counted(result.waiting_for_vectors, 'passage waits', 'passages wait')} for vectors")
     return "\n".join(lines)
 
 

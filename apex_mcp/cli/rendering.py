@@ -24,7 +24,7 @@ from apex_mcp.views import (
     Source,
     StatsView,
 )
-from apex_mcp.wording import byte_size, counted, date_or_time, fact_with_times
+from apex_mcp.wording import byte_size, contents, counted, date_or_time, fact_with_times
 
 _ID_COLUMNS = frozenset({"id", "document", "ingestion"})
 
@@ -42,7 +42,12 @@ _STATE_STYLES = {
 def search(view: SearchView) -> RenderableType:
     """Passages, best first, each under its source."""
     if not view.hits:
-        return Group(*_degraded(view.degraded), plain(f"nothing found in namespace {view.namespace}"))
+        but = (
+            ", but the search could not look everywhere: it may be there all the same"
+            if view.degraded
+            else ""
+        )
+        return Group(*_degraded(view.degraded), plain(f"nothing found in namespace {view.namespace}{but}"))
     return Group(*_degraded(view.degraded), *(_hit(number, hit) for number, hit in enumerate(view.hits, 1)))
 
 
@@ -146,13 +151,7 @@ def ingestions(view: IngestionList) -> RenderableType:
 
 def ingestion(view: IngestionView) -> Text:
     """One ingestion in a line or two."""
-    parts = (
-        (view.chunks, "chunk", "chunks"),
-        (view.pages, "page", "pages"),
-        (view.entities, "entity", "entities"),
-        (view.facts, "fact", "facts"),
-    )
-    counts = ", ".join(counted(count, one, many) for count, one, many in parts if count)
+    counts = ", ".join(contents(view))
     line = Text.assemble(
         _styled(state(view), _STATE_STYLES[view.state]),
         plain(f"  {view.title or view.key}{f' ({counts})' if counts else ''}{reason(view)}"),
@@ -334,7 +333,8 @@ def forgetting(view: ForgetView) -> RenderableType:
         lines += _some("entities", view.entities_shared, view.first_entities_shared)
         lines += _some("facts", view.facts_shared, ())
     if view.mentioned_in:
-        lines.append(_styled(f"{view.mentioning} documents mention it, and stay:", "bold"))
+        stay = counted(view.mentioning, "document mentions it, and stays", "documents mention it, and stay")
+        lines.append(_styled(f"{stay}:", "bold"))
         lines += [_named(one) for one in view.mentioned_in]
     if view.archives:
         lines.append(_styled("made before, may hold it, and are not touched:", "bold"))

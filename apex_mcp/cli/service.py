@@ -17,6 +17,7 @@ from apex_mcp.cli.output import AsJson, Output, reports_errors
 from apex_mcp.errors import ApexError, Code, NotFound
 from apex_mcp.runtime.wire import error_from, home_folder
 from apex_mcp.views import StatsView
+from apex_mcp.wording import counted
 
 _FOLLOW_SECONDS = 0.3
 _WAITING = "passages that wait for vectors"
@@ -157,9 +158,12 @@ def reindex(
         return
     waiting = numbers.get(_WAITING)
     passages = numbers.get("passages", 0)
-    done = f"the index is made anew: {passages} {'passage' if passages == 1 else 'passages'}"
+    done = f"the index is made anew: {counted(passages, 'passage')}"
+    owing = counted(
+        waiting or 0, "of them still waits for its vectors", "of them still wait for their vectors"
+    )
     vectors = {None: "no embedder is set, so search is by words", 0: "all with their vectors"}.get(
-        waiting, f"{waiting} of them still wait for their vectors; {_GOES_ON}"
+        waiting, f"{owing}; {_GOES_ON}"
     )
     output.show({"passages": passages, "waiting_for_vectors": waiting}, lambda: f"{done}, {vectors}")
 

@@ -12,6 +12,7 @@ from apex_mcp.cli.output import AsJson, Output, plain, reports_errors
 from apex_mcp.left_overs import replaced_memories
 from apex_mcp.runtime.wire import home_folder
 from apex_mcp.views import FindingView
+from apex_mcp.wording import counted
 
 
 @reports_errors
@@ -57,11 +58,12 @@ def verdict(found: list[FindingView]) -> str:
     if not differing:
         return "clean: everything is as the record says"
     if not left:
-        return f"clean now: {differing} differed and {'was' if differing == 1 else 'were'} mended"
-    mended = f", {differing - left} were mended" if differing > left else ""
+        return f"clean now: {counted(differing, 'differed and was mended', 'differed and were mended')}"
+    mended = f", {counted(differing - left, 'was mended', 'were mended')}" if differing > left else ""
+    differ = counted(differing, "differs", "differ")
     if any(one.note for one in found if one.left):
-        return f"{differing} differ{mended}: the notes above say what helps"
-    return f"{differing} differ{mended}: `apex-mcp verify --repair` mends what can be"
+        return f"{differ}{mended}: the notes above say what helps"
+    return f"{differ}{mended}: `apex-mcp verify --repair` mends what can be"
 
 
 _DONE = {

@@ -13,20 +13,20 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-async def repeat(work: Callable[[], Awaitable[object]], seconds: float) -> None:
+async def repeat(what: str, work: Callable[[], Awaitable[object]], seconds: float) -> None:
     """Do it again and again, with a pause after each time that did nothing."""
     while True:
-        if not await guarded(work()):
+        if not await guarded(what, work()):
             await asyncio.sleep(seconds)
 
 
-async def guarded(work: Awaitable[T]) -> T | None:
-    """Background work goes on after a failure: the record keeps what is owed."""
+async def guarded(what: str, work: Awaitable[T]) -> T | None:
+    """Background work goes on after a failure, which the log names by `what`: the record keeps what is owed."""
     try:
         return await work
     except Unavailable as error:
-        _log.warning("work in the background: %s", error.code)
+        _log.warning("%s failed: %s", what, error.code)
     except Exception:  # noqa: BLE001  (the border of a background task: nobody else would hear of it)
-        _log.warning("work in the background failed", exc_info=True)
+        _log.warning("%s failed", what, exc_info=True)
     await asyncio.sleep(AFTER_FAILURE_SECONDS)
     return None

@@ -82,7 +82,7 @@ class IndexUpkeep:
         if not self._home.shared:
             await self._keep()
         while True:
-            await guarded(self._keep_in_turn())
+            await guarded("keeping the index", self._keep_in_turn())
 
     async def mend(self) -> bool:
         """Bring the index to what the record says; False where that is to be tried again, as another process changes it.
@@ -245,7 +245,9 @@ class IndexUpkeep:
                 tasks.create_task(self._mend_when_lost())
                 tasks.create_task(self._flush_regularly() if self._home.shared else self._flush_when_dirty())
                 tasks.create_task(self._purge_whenever_due())
-                tasks.create_task(repeat(lambda: self._current.vectors.maintain(), _IDLE_SECONDS))
+                tasks.create_task(
+                    repeat("maintaining the index", lambda: self._current.vectors.maintain(), _IDLE_SECONDS)
+                )
                 tasks.create_task(self._tidy_now_and_then())
         finally:
             self._current.keeping = False
@@ -255,9 +257,9 @@ class IndexUpkeep:
         while True:
             await current.lost.wait()
             current.lost.clear()
-            if await guarded(self.mend()):
+            if await guarded("mending the index", self.mend()):
                 current.written.set()
-                await guarded(self._tidy())
+                await guarded("tidying up the index", self._tidy())
             else:
                 await asyncio.sleep(AFTER_FAILURE_SECONDS / 2)
                 current.lost.set()
@@ -266,8 +268,8 @@ class IndexUpkeep:
         """Others write too, and what the server has may change under our hands."""
         while True:
             await asyncio.sleep(self._quiet_seconds)
-            await guarded(self._look())
-            await guarded(self.flush())
+            await guarded("looking at the index", self._look())
+            await guarded("flushing the index", self.flush())
 
     async def _look(self) -> None:
         await self._current.refresh(deciding=True)
@@ -282,12 +284,12 @@ class IndexUpkeep:
             while pause > 0:
                 await asyncio.sleep(pause)
                 pause = min(latest, current.last_write + self._quiet_seconds) - time.monotonic()
-            await guarded(self.flush())
+            await guarded("flushing the index", self.flush())
 
     async def _purge_whenever_due(self) -> None:
         while True:
             self.removal_wanted.clear()
-            while await guarded(self._purge_due()):
+            while await guarded("removing from the index", self._purge_due()):
                 pass
             with suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE_SECONDS):
@@ -303,7 +305,7 @@ class IndexUpkeep:
         """Not at first: mending tidies up as well, and may have to make a new index."""
         while True:
             await asyncio.sleep(_TIDY_SECONDS if self._home.shared else _IDLE_TIDY_SECONDS)
-            await guarded(self._tidy())
+            await guarded("tidying up the index", self._tidy())
 
     async def _tidy(self) -> None:
         """Remove indexes that are not in use, unless one is being filled, or was and may be gone on with."""

@@ -318,7 +318,7 @@ class IndexKeeper:
             if upkeep:
                 tasks.create_task(self._upkeep.run())
             if self._home.shared:
-                tasks.create_task(repeat(self._current.look, LOOK_SECONDS))
+                tasks.create_task(repeat("following the index", self._current.look, LOOK_SECONDS))
             if self._embedder is not None:
                 tasks.create_task(self.meaning.bring(self._embedder))
 

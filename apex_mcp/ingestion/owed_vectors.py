@@ -86,15 +86,21 @@ class OwedVectors:
         while True:
             self._current.written.clear()
             if embedder.name == self._current.use.embedder and self._current.vectors.dimension is None:
-                await guarded(self._current.vectors.enable_dense(embedder.name, embedder.dimension))
+                await guarded(
+                    "making the index take vectors",
+                    self._current.vectors.enable_dense(embedder.name, embedder.dimension),
+                )
             began = time.monotonic()
-            self.owed = await guarded(self.count()) or 0
+            self.owed = await guarded("counting missing vectors", self.count()) or 0
             # A long backlog takes long to count, and others do so too.
             look_seconds = max(_LOOK_SECONDS, _COUNTING_SHARE * (time.monotonic() - began))
             while self._upkeep.keeping:
                 # In turns: neither waits for a long backlog of the other.
-                passages = self.owed and await guarded(self._embed_owed())
-                if not await guarded(self._embed_names(embedder)) and not passages:
+                passages = self.owed and await guarded("computing passages' vectors", self._embed_owed())
+                if (
+                    not await guarded("computing names' vectors", self._embed_names(embedder))
+                    and not passages
+                ):
                     break
             # What is owed comes with a write, of another process too, or was left by an embedder that failed for a while.
             with suppress(TimeoutError):

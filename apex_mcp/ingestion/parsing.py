@@ -16,6 +16,7 @@ from apex_mcp.ingestion.formats.plain import read_csv, read_json, read_markdown,
 from apex_mcp.ingestion.formats.reading import Reading, malformed
 from apex_mcp.ingestion.formats.web import read_html
 from apex_mcp.models import ParsedDocument
+from apex_mcp.wording import counted
 
 _READERS: dict[MediaType, Callable[[bytes], Reading]] = {
     MediaType.PDF: read_pdf,
@@ -138,9 +139,9 @@ def _without_text(kind: MediaType, pages: int) -> InputError:
             unchanged="nothing was stored",
             next_step="check that the right file was given; save attachments as files of their own and ingest these",
         )
-    counted = f" of {pages} page{'s' if pages > 1 else ''}" if pages else ""
+    of_pages = f" of {counted(pages, 'page')}" if pages else ""
     return InputError(
-        f"there is no text in {kind.label}{counted}; scanned pages and pictures are not read (there is no OCR)",
+        f"there is no text in {kind.label}{of_pages}; scanned pages and pictures are not read (there is no OCR)",
         code=Code.NO_TEXT,
         unchanged="nothing was stored",
         next_step="make its text selectable with a text recognition (OCR) program, then ingest the result",

@@ -1,5 +1,6 @@
 """What all operations stand on."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from apex_mcp.ingestion.accepting import Door
@@ -37,6 +38,7 @@ class Operations:
         staging: where files go as they are accepted, if other machines share it.
         verifier: compares every index with the record.
         answers: given before; None where a search is no dearer than asking whether it was.
+        verify_redis: raises where the Redis that is set does not answer.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Operations:
         staging: Staging,
         verifier: Verifier,
         answers: AnswerCache | None,
+        verify_redis: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._record = record
         self._index = index
@@ -68,7 +71,13 @@ class Operations:
         self._uploads = Uploads(self._door, staging if settings.staging else None)
         self._searcher = Searcher(record, index, embedder)
         self._stats = Stats(
-            settings=settings, record=record, index=index, embedder=embedder, graph=graph, health=health
+            settings=settings,
+            record=record,
+            index=index,
+            embedder=embedder,
+            graph=graph,
+            health=health,
+            verify_redis=verify_redis,
         )
 
     def _present(self, ingestion: Ingestion) -> IngestionView:

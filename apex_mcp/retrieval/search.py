@@ -78,7 +78,7 @@ class Searcher:
     async def _once(self, request: SearchRequest, *, with_past: bool = False) -> tuple[Found, bool]:
         """An answer, and whether nothing was committed to the namespace meanwhile, or that made no difference."""
         found = Found()
-        vector = await self._question_vector(request.query, found)
+        vector = await self._question_vector(request, found)
         async with self._snapshot(request, found) as (view, vectors):
             found.revision = view.revision
             if lack := view.pruned(request.known_at):
@@ -169,15 +169,19 @@ class Searcher:
                 break
         return visible[:limit]
 
-    async def _question_vector(self, query: str, found: Found) -> list[float] | None:
+    async def _question_vector(self, request: SearchRequest, found: Found) -> list[float] | None:
         embedder = self._embedder
         if embedder is None:
             return None
         vector: list[float] | None = None
+        if self._index.meaning.lacking() is not None:
+            # It may be mended by an index that another process has just made.
+            now = await state_of(self._record.database, request.where.namespace)
+            await self._within(self._index.follow(now.index), "the vector index", found)
         lacks = self._index.meaning.lacking()
         if lacks is None:
             vector = await self._within(
-                embedder.embed_query(query), "search is by words only: the embedder", found
+                embedder.embed_query(request.query), "search is by words only: the embedder", found
             )
             # An endpoint that was just asked for the first time shows only now what it gives.
             lacks = self._index.meaning.lacking() if vector is not None else None

@@ -23,6 +23,7 @@ from apex_mcp.ingestion.room import LEAST_FREE_BYTES, require_room
 from apex_mcp.ingestion.sources.roots import usable_root
 from apex_mcp.runtime.home import DataFolder
 from apex_mcp.settings import Settings
+from apex_mcp.wording import counted
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -156,11 +157,8 @@ async def _greeting(client: "Client", task_queue: str) -> Check:
 async def _vectors(app: Checked) -> Check:
     points = await app.vectors.count()
     owed = await app.record.passage_vectors.count_owed(app.embedder.name) if app.embedder else 0
-    waiting = "1 passage waits" if owed == 1 else f"{owed} passages wait"
-    owing = f", {waiting} for vectors" if owed else ""
-    return Check(
-        name="vector index", state="ok", detail=f"{points} {'point' if points == 1 else 'points'}{owing}"
-    )
+    owing = f", {counted(owed, 'passage waits', 'passages wait')} for vectors" if owed else ""
+    return Check(name="vector index", state="ok", detail=f"{counted(points, 'point')}{owing}")
 
 
 async def _embedder(embedder: Embedder | None) -> Check:

@@ -192,7 +192,7 @@ class EmbeddedPostgres:
         Raises:
             Rejected: it cannot be ended (`data_folder_unusable`).
         """
-        ran = await self._end_leftovers()
+        ran = await self._end_left_overs()
         self._home.forget_postgres_socket()
         return ran
 
@@ -337,7 +337,7 @@ class EmbeddedPostgres:
                     write_json(self._record, child.record | self._made_of)
                 self._child = await self._wait_ready(child)
             except BaseException:
-                await self._end_leftovers()
+                await self._end_left_overs()
                 raise
             if self._child is not None:
                 return
@@ -429,10 +429,10 @@ class EmbeddedPostgres:
             else:
                 self.adopted = True
                 return True
-        await self._end_leftovers()
+        await self._end_left_overs()
         return False
 
-    async def _end_leftovers(self) -> bool:
+    async def _end_left_overs(self) -> bool:
         """End what runs on this data folder, a dead server's backends included: two servers would ruin it."""
         self._child = None
         left_overs = sorted(children.find_all(self._is_ours), key=lambda child: child.pid)

@@ -84,7 +84,8 @@ async def restore(folder: DataFolder, file: Path, *, replace: bool) -> Restored:
         await asyncio.to_thread(folder.prepare)
         with _locked(folder):
             memories, known = await _memories(folder) if holds else (None, True)
-            await _end_orphan(folder)
+            # A daemon that was killed leaves Temporal's server, which would go on in the folder that is moved aside.
+            await EmbeddedTemporal(folder).end_left_over()
             await asyncio.to_thread(remove_unfinished, folder.path)
             new = DataFolder(folder.path / f"{UNFINISHED}{secrets.token_hex(4)}")
             try:
@@ -125,15 +126,6 @@ async def _memories(folder: DataFolder) -> tuple[Memories | None, bool]:
     except ApexError:
         # It may be the very reason for restoring that it cannot be opened.
         return None, False
-
-
-async def _end_orphan(folder: DataFolder) -> None:
-    """A daemon that was killed leaves Temporal's server, which would go on in the folder that is moved aside."""
-    if folder.child_json("temporal").exists():
-        temporal = EmbeddedTemporal(folder)
-        with contextlib.suppress(ApexError):
-            await temporal.start()
-        await temporal.stop()
 
 
 async def _build(new: DataFolder, reader: BackupReader, memories: Memories | None) -> int:

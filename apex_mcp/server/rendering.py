@@ -21,7 +21,7 @@ from apex_mcp.views import (
     Source,
     StatsView,
 )
-from apex_mcp.wording import counted, date_or_time, fact_with_times
+from apex_mcp.wording import contents, counted, date_or_time, fact_with_times
 
 _EXCERPT_CHARS = 160
 _FACTS_SHOWN = 12
@@ -30,14 +30,14 @@ _FACTS_SHOWN = 12
 def ingestion(view: IngestionView) -> str:
     """One ingestion: state, what it is, and what to do if it is not searchable."""
     name = called(view)
-    ids = f"ingestion {view.ingestion_id}, document {view.document_id}"
+    known_as = f"ingestion {view.ingestion_id}, document {view.document_id}"
     lines: list[str] = []
     if not view.finished:
         waiting = f"; waiting: {view.waiting_for}" if view.waiting_for else ""
         lines.append(
             f"{view.state}: {name}, {view.step} ({view.steps_done} of {view.steps_total} steps done){waiting}"
         )
-        lines.append(ids)
+        lines.append(known_as)
         standing = (
             "It is being cancelled, and nothing of it will be kept"
             if view.waiting_for == STOPPING
@@ -46,7 +46,7 @@ def ingestion(view: IngestionView) -> str:
         lines.append(f"{standing}: ask get_ingestion with this id and namespace {view.namespace}.")
     else:
         lines.append(f"{view.state}: {name}{_counts(view)}{_outcome(view)}")
-        lines.append(ids)
+        lines.append(known_as)
     lines.extend(f"warning: {warning}" for warning in view.warnings)
     if view.enrichment is not EnrichmentState.NONE:
         lines.append(f"what a model finds in it: {view.enrichment}{_enrichment_reason(view)}")
@@ -71,14 +71,7 @@ def called(view: IngestionView) -> str:
 def _counts(view: IngestionView) -> str:
     if view.state is not IngestionState.READY:
         return ""
-    parts = [f"version {view.version}"] if view.version is not None else []
-    counts = (
-        (view.chunks, "chunk", "chunks"),
-        (view.pages, "page", "pages"),
-        (view.entities, "entity", "entities"),
-        (view.facts, "fact", "facts"),
-    )
-    parts.extend(counted(count, one, many) for count, one, many in counts if count)
+    parts = [*([f"version {view.version}"] if view.version is not None else []), *contents(view)]
     return f" ({', '.join(parts)})" if parts else ""
 
 
@@ -116,9 +109,14 @@ def search(view: SearchView) -> str:
     """Numbered passages, each under its source."""
     lines = _degraded(view.degraded)
     if not view.hits:
+        # Other words would not help where it is not the words that keep something from being found.
+        advice = (
+            ", but the search could not look everywhere, so it may be there all the same. Try again later"
+            if view.degraded
+            else ". Try other or fewer words, or without filters"
+        )
         lines.append(
-            f"Nothing found in namespace {view.namespace}. Try other or fewer words, or without filters; "
-            "list_memories shows what is there."
+            f"Nothing found in namespace {view.namespace}{advice}; list_memories shows what is there."
         )
         return "\n".join(lines)
     for number, hit in enumerate(view.hits, 1):
@@ -238,7 +236,8 @@ def forgetting(view: ForgetView) -> str:
         )
     if view.mentioned_in:
         lines.append(
-            f"{view.mentioning} documents mention it, and stay; forget them by their ids if the user wants that:"
+            f"{counted(view.mentioning, 'document mentions it, and stays', 'documents mention it, and stay')}; "
+            "by its id each can be forgotten, if the user wants that:"
         )
         lines += [f"  {_named(one)}" for one in view.mentioned_in]
     if view.archives:

@@ -289,6 +289,7 @@ def test_a_daemon_that_runs_and_does_not_answer_is_named(run: Run, home: Path, c
             "3 passages, 2 of them still wait for their vectors; that goes on in the background",
         ),
         ((), [2, 2], "3 passages, 2 of them still wait for their vectors; "),
+        ((), [1, 1], "3 passages, 1 of them still waits for its vectors; "),
         ((), [], "3 passages, no embedder is set, so search is by words"),
     ],
 )
@@ -347,6 +348,13 @@ def finding(
     ("found", "status", "said"),
     [
         ([finding()], 0, "clean: everything is as the record says"),
+        ([finding(differs=1)], 0, "clean now: 1 differed and was mended"),
+        (
+            [finding(differs=2, left=1, note="store the document again")],
+            1,
+            "2 differ, 1 was mended: the notes above say what helps",
+        ),
+        ([finding(differs=1, left=1)], 1, "1 differs: `apex-mcp verify --repair` mends what can be"),
         ([finding(differs=2)], 0, "clean now: 2 differed and were mended"),
         (
             [finding(differs=3, left=3)],

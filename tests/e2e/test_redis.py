@@ -166,6 +166,27 @@ async def test_all_goes_on_when_redis_dies_and_comes_back_without_what_it_held(
     assert (await notes.app.memory.get_stats(CALLER)).degraded == []
 
 
+async def test_a_redis_that_died_and_came_back_unseen_is_told_as_it_is(
+    notes: Notes, module_server: RedisServer
+) -> None:
+    async def told() -> str:
+        stats = await notes.app.memory.get_stats(CALLER)
+        return next(store.state for store in stats.stores if store.name == "redis")
+
+    async def down() -> bool:
+        return await told() == "down"
+
+    async def well() -> bool:
+        return await told() == "ok"
+
+    assert await told() == "ok"
+    module_server.kill()
+    # Nothing else asks it meanwhile.
+    await eventually(down)
+    module_server.start()
+    await eventually(well)
+
+
 async def test_an_answer_that_lacks_vectors_is_not_kept(tmp_path: Path, redis_server: RedisServer) -> None:
     with OpenAIServer() as endpoint:
         async with (

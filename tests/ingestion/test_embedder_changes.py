@@ -78,6 +78,26 @@ async def test_more_names_than_go_at_a_time_are_brought_one_after_another(record
     assert not (await record.name_vectors.owed("model", limit=1)).versions
 
 
+async def test_a_search_has_its_vectors_at_once_when_another_process_has_made_the_index_for_its_embedder(
+    record: Record, conninfo: str, server: QdrantServer
+) -> None:
+    request = SearchRequest(query="heron", where=EVERYTHING, limit=5)
+    async with embedder_of(16) as small, embedder_of(24) as large:
+        async with process(conninfo, server, small) as keeper, running(keeper):
+            await remember(record, keeper, "note", "heron first")
+            await eventually(lambda: owed_none(record, small.name))
+        async with (
+            process(conninfo, server, large) as reader,
+            process(conninfo, server, large) as keeper,
+            running(keeper),
+        ):
+            search = Searcher(record, reader, large)
+            changed = "search is by words only: the embedder was changed; run `apex-mcp reindex`"
+            assert (await search.search(request)).degraded == [changed]
+            await reindexed(keeper)
+            assert (await search.search(request)).degraded == []
+
+
 async def test_another_model_under_the_same_name_is_named_until_a_reindex_takes_it(
     record: Record, conninfo: str, server: QdrantServer
 ) -> None:

@@ -122,8 +122,17 @@ SPOILT: list[tuple[LiteralString, str]] = [
         "WHERE a.group_id = b.group_id CREATE (a)-[:RELATES_TO {name: 'owns', fact_ids: [], group_id: 'default'}]->(b)",
         FACTS,
     ),
+    ("MATCH (:Entity {record: $record, name: 'Bob'})-[r:RELATES_TO]->() SET r.fact = 'x'", FACTS),
+    ("MATCH (:Entity {record: $record, name: 'Bob'})-[r:RELATES_TO]->() SET r.fact = ['x']", FACTS),
     ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' DETACH DELETE e", PASSAGES),
     ("MATCH (e:Episodic {record: $record})-[m:MENTIONS]->() DELETE m", PASSAGES),
+    ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.content = 'x'", PASSAGES),
+    (
+        "MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.content = reverse(e.content)",
+        PASSAGES,
+    ),
+    ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' REMOVE e.content", PASSAGES),
+    ("MATCH (e:Episodic {record: $record}) WHERE e.group_id = 'other' SET e.content = ['x']", PASSAGES),
     ("CREATE (:Episodic {record: $record, uuid: randomUUID(), group_id: 'gone', name: 'x'})", PASSAGES),
 ]
 

@@ -105,6 +105,13 @@ class OntologyFile(_Strict):
         for one in self.predicates:
             if one.name in _SAYS_NOTHING:
                 raise ValueError(f"the predicate {one.name} says nothing of a relation: name what it is")
+            straight, turned = {_snake(word) for word in one.aliases}, {*map(_snake, one.inverse_aliases)}
+            for word in sorted((straight | turned) & _SAYS_NOTHING):
+                raise ValueError(
+                    f"the predicate {one.name} has the word {word}, which says nothing of a relation"
+                )
+            for word in sorted(turned & {one.name, *straight}):
+                raise ValueError(f"the predicate {one.name} has the word {word} for both of its sides")
         return self
 
 
@@ -245,7 +252,11 @@ def _read(path: Path) -> Any:
         if len(data) > _MAX_FILE_BYTES:
             raise _invalid(path, f"it is larger than {_MAX_FILE_BYTES:,} bytes")
         text = data.decode("utf-8-sig")
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        if path.suffix.lower() == ".json":
+            return json.loads(text, object_pairs_hook=_once)
+        return _from_yaml(text)
+    except _TwiceError as error:
+        raise _invalid(path, str(error)) from None
     except OSError as error:
         raise _invalid(path, f"it cannot be read ({error.strerror})") from error
     except UnicodeDecodeError:
@@ -256,6 +267,39 @@ def _read(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f", at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise _invalid(path, f"it is no YAML{place}") from None
+
+
+class _TwiceError(Exception):
+    """One key stands twice in a mapping: which of the two counts could only be guessed."""
+
+    def __init__(self, key: str, place: str = "") -> None:
+        super().__init__(f"the key {key} stands there twice{place}")
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise _TwiceError(key)
+        mapping[key] = value
+    return mapping
+
+
+def _from_yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            known: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in known:
+                        mark = key.start_mark
+                        raise _TwiceError(key.value, f", at line {mark.line + 1}, column {mark.column + 1}")
+                    known.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)
 
 
 def _extended(base: Ontology, given: OntologyFile) -> Ontology:

@@ -3,9 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from apex_mcp.models import PointId
-
-_EXAMPLES = 5
+EXAMPLES = 5
 
 RECORD = "record"
 VECTORS = "vectors"
@@ -38,7 +36,7 @@ class Finding:
 
 
 def finding(
-    store: str, what: str, *, compared: int, before: Collection[PointId], after: Collection[PointId]
+    store: str, what: str, *, compared: int, before: Collection[object], after: Collection[object]
 ) -> Finding:
     """From what differed before and after it was mended."""
     return Finding(
@@ -47,5 +45,5 @@ def finding(
         compared=compared,
         differs=len(before),
         left=len(after),
-        examples=tuple(sorted(map(str, before))[:_EXAMPLES]),
+        examples=tuple(sorted(map(str, before))[:EXAMPLES]),
     )

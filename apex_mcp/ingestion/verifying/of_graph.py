@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from apex_mcp.batches import batches
 from apex_mcp.ingestion.projecting import add_facts, add_passages
-from apex_mcp.ingestion.verifying.findings import GRAPH, Finding
+from apex_mcp.ingestion.verifying.findings import EXAMPLES, GRAPH, Finding, finding
 from apex_mcp.stores.graph.neo4j_inventory import Edge, Neo4jInventory, Portion, portion
 from apex_mcp.stores.graph.neo4j_writing import GraphPage
 from apex_mcp.stores.record import Record
@@ -23,13 +24,12 @@ WHOSE = "the graph is of this record, and has been told of everything"
 OURS = "nodes and relations are as they are written from the record"
 ENTITIES = "entities are in the graph as the record shows them"
 FACTS = "facts are in the graph as the record shows them"
-PASSAGES = "passages are in the graph with what they mention"
+PASSAGES = "passages are in the graph with their texts and what they mention"
 
 _IDS_AT_ONCE = 500
 _LOOKS = 3
 _SETTLED_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
-_EXAMPLES = 5
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class GraphVerifier:
                 compared=sum(seen.compared[what] for seen in before.values()),
                 differs=sum(seen.count(what) for seen in before.values()),
                 left=sum(seen.count(what) for seen in after.values()),
-                examples=tuple(examples[:_EXAMPLES]),
+                examples=tuple(examples[:EXAMPLES]),
             )
 
     async def remove_orphans(self) -> int:
@@ -144,14 +144,7 @@ class GraphVerifier:
         if repair and before:
             await self._graph.remove_foreign(namespaces)
             _, after = await self._graph.foreign(namespaces)
-        return Finding(
-            store=GRAPH,
-            what=OURS,
-            compared=compared,
-            differs=len(before),
-            left=len(after),
-            examples=tuple(before[:_EXAMPLES]),
-        )
+        return finding(GRAPH, OURS, compared=compared, before=before, after=after)
 
     async def _namespaces(self) -> list[str]:
         return sorted({*await self._record.reader.namespaces(), *await self._graph.namespaces()})
@@ -212,6 +205,8 @@ class GraphVerifier:
         seen = _Seen(compared=Counter({ENTITIES: len(due.nodes), FACTS: due.edges.total()}))
         seen.entities = _unlike(due.nodes, held.nodes)
         seen.facts = {*(due.edges - held.edges), *(held.edges - due.edges)}
+        both = due.edges & held.edges
+        seen.facts |= {one for one in both if not held.sentences[one] <= due.sentences[one]}
         return seen
 
     async def _look_at_passages(self, namespace: str, ids: IdRange) -> _Seen:
@@ -220,7 +215,13 @@ class GraphVerifier:
         async with self._record.reader.view(namespace) as view:
             await add_passages(view, list({*ids.ids, *held.passages}), page)
         due = portion(passages=page.passages).passages
-        return _Seen(compared=Counter({PASSAGES: len(due)}), passages=_unlike(due, held.passages))
+        # Only of what the record shows, however much else the graph holds: texts are what takes room.
+        shown = {passage.id: passage.text for passage, _ in page.passages if passage.id in held.passages}
+        differing = _unlike(due, held.passages)
+        for some in batches(list(shown), _IDS_AT_ONCE):
+            texts = await self._graph.texts(some)
+            differing |= {one for one in some if texts.get(one) != shown[one]}
+        return _Seen(compared=Counter({PASSAGES: len(due)}), passages=differing)
 
     async def _put(self, namespace: str, seen: _Seen) -> None:
         await self._record.graph_pages.put(

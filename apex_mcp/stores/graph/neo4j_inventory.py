@@ -7,7 +7,7 @@ from math import floor
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from apex_mcp.stores.graph.neo4j_client import Neo4jClient
+from apex_mcp.stores.graph.neo4j_client import Neo4jClient, Row
 from apex_mcp.stores.graph.neo4j_schema import MARK
 from apex_mcp.stores.record.facts import Fact
 from apex_mcp.stores.record.graph_changes import GraphMark
@@ -52,7 +52,8 @@ _EDGES: LiteralString = f"""
 MATCH (n:Entity {{record: $record}}) WHERE n.group_id = $namespace AND n.uuid > $after AND ($upto IS NULL OR n.uuid <= $upto)
 AND {_WHOLE_NODE}
 MATCH (n)-[r:RELATES_TO]->(o:Entity) WHERE {_WHOLE_EDGE}
-RETURN n.uuid AS subject, r.name AS predicate, o.uuid AS object, r.fact_ids AS facts, r.invalid_at.epochSeconds AS ended
+RETURN n.uuid AS subject, r.name AS predicate, o.uuid AS object, r.fact_ids AS facts, r.invalid_at.epochSeconds AS ended,
+    toStringOrNull(r.fact) AS sentence
 """
 
 _EPISODES: LiteralString = f"""
@@ -60,6 +61,11 @@ MATCH (n:Episodic {{record: $record}}) WHERE n.group_id = $namespace AND n.uuid 
 AND {_WHOLE_EPISODE}
 RETURN n.uuid AS id, n.name AS name,
     COLLECT {{ MATCH (n)-[:MENTIONS]->(o:Entity) RETURN coalesce(toStringOrNull(o.uuid), '') }} AS mentions
+"""
+
+_TEXTS: LiteralString = """
+UNWIND $ids AS id MATCH (n:Episodic {record: $record, uuid: id}) USING INDEX SEEK n:Episodic(record, uuid)
+RETURN n.uuid AS id, n.content AS text
 """
 
 _NAMESPACES: LiteralString = f"""
@@ -89,10 +95,14 @@ class Edge(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Portion:
-    """A part of a graph: nodes and passages by id, in a few words each, and relations, each as often as it is there."""
+    """A part of a graph: nodes and passages by id, in a few words each, and relations, each as often as it is there.
+
+    Of what its sources say in different words, a relation has one sentence: `sentences` are those that it has, or may have.
+    """
 
     nodes: dict[UUID, tuple[object, ...]] = field(default_factory=dict[UUID, tuple[object, ...]])
     edges: Counter[Edge] = field(default_factory=Counter[Edge])
+    sentences: dict[Edge, set[str | None]] = field(default_factory=dict[Edge, set[str | None]])
     passages: dict[UUID, tuple[object, ...]] = field(default_factory=dict[UUID, tuple[object, ...]])
 
 
@@ -167,6 +177,7 @@ class Neo4jInventory:
         """Nodes in a range of ids, and the relations that begin at them. Raises Unavailable."""
         bounds = self._bounds(namespace, after, upto)
         nodes, edges = await self._client.read(_NODES, **bounds), await self._client.read(_EDGES, **bounds)
+        every = [(_edge(row), row["sentence"]) for row in edges]
         return Portion(
             nodes={
                 UUID(row["id"]): ("value",)
@@ -174,16 +185,8 @@ class Neo4jInventory:
                 else (row["name"], row["type"], row["mentions"], tuple(sorted(row["members"])))
                 for row in nodes
             },
-            edges=Counter(
-                Edge(
-                    UUID(row["subject"]),
-                    row["predicate"],
-                    UUID(row["object"]),
-                    tuple(row["facts"]),
-                    row["ended"],
-                )
-                for row in edges
-            ),
+            edges=Counter(edge for edge, _ in every),
+            sentences=_sentences(every),
         )
 
     async def passages(self, namespace: str, after: UUID, upto: UUID | None) -> Portion:
@@ -192,6 +195,12 @@ class Neo4jInventory:
         return Portion(
             passages={UUID(row["id"]): (row["name"], tuple(sorted(row["mentions"]))) for row in rows}
         )
+
+    async def texts(self, passages: Iterable[UUID]) -> dict[UUID, object]:
+        """Of these passages those that are there, with what they have for a text. Raises Unavailable."""
+        ids = [str(one) for one in passages]
+        rows = await self._client.read(_TEXTS, record=self._record, ids=ids) if ids else []
+        return {UUID(row["id"]): row["text"] for row in rows}
 
     def _bounds(self, namespace: str, after: UUID, upto: UUID | None) -> dict[str, str | None]:
         return {
@@ -202,12 +211,26 @@ class Neo4jInventory:
         }
 
 
+def _edge(row: Row) -> Edge:
+    return Edge(
+        UUID(row["subject"]), row["predicate"], UUID(row["object"]), tuple(row["facts"]), row["ended"]
+    )
+
+
+def _sentences(said: Iterable[tuple[Edge, str | None]]) -> dict[Edge, set[str | None]]:
+    sentences: dict[Edge, set[str | None]] = {}
+    for edge, sentence in said:
+        sentences.setdefault(edge, set()).add(sentence)
+    return sentences
+
+
 def portion(
     entities: Iterable[ShownEntity] = (),
     facts: Iterable[Fact] = (),
     passages: Iterable[tuple[ShownPassage, tuple[UUID, ...]]] = (),
 ) -> Portion:
     """What Neo4j should hold of these, in the same words."""
+    edges = [(_due(fact), fact) for fact in facts]
     return Portion(
         nodes={
             one.id: ("value",)
@@ -215,18 +238,20 @@ def portion(
             else (one.name, one.type, one.mentions, tuple(sorted(map(str, one.members))))
             for one in entities
         },
-        edges=Counter(
-            Edge(
-                fact.subject_id,
-                fact.predicate,
-                fact.object_id,
-                tuple(sorted({str(row["id"]) for row in fact.sources})),
-                floor(fact.invalid_at.timestamp()) if fact.invalid_at else None,
-            )
-            for fact in facts
-        ),
+        edges=Counter(edge for edge, _ in edges),
+        sentences=_sentences((edge, row["sentence"]) for edge, fact in edges for row in fact.sources),
         passages={
             one.id: (f"{one.title} #{one.ordinal + 1}", tuple(sorted(map(str, mentioned))))
             for one, mentioned in passages
         },
+    )
+
+
+def _due(fact: Fact) -> Edge:
+    return Edge(
+        fact.subject_id,
+        fact.predicate,
+        fact.object_id,
+        tuple(sorted({str(row["id"]) for row in fact.sources})),
+        floor(fact.invalid_at.timestamp()) if fact.invalid_at else None,
     )

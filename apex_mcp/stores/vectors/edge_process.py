@@ -102,14 +102,14 @@ class EngineProcess:
         worked, value = pickle.loads(answer)
         if not worked:
             if value.details.get("cause") == DAMAGED:
-                self._bury(child)
+                self._bury(child, why="is started again: its index is damaged")
             raise value
         return value
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, child: Child, *, why: str = "died") -> None:
         status = child.end()
         if child is self._child:  # else it never was of use
             self._child = None
             self.generation += 1
-            _log.warning("the vector index's process died (exit status %s)", status)
+            _log.warning("the vector index's process %s (exit status %s)", why, status)
             self._on_lost()

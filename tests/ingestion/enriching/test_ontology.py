@@ -193,6 +193,12 @@ def test_no_setting_takes_the_package_s_own() -> None:
         (f"extends: default\n{OWN.replace('name: Port', 'name: Vessel')}", "the entity type Vessel stands there twice"),
         (OWN + TUGS, "the predicates moored_at and tugs have the word lies_at both"),
         (OWN.replace("name: moored_at", "name: relates_to"), "the predicate relates_to says nothing"),
+        (OWN.replace("[lies_at]", "[Is related to]"), "moored_at has the word is_related_to, which says nothing"),
+        (OWN + "    inverse_aliases: [relates_to]\n", "moored_at has the word relates_to, which says nothing"),
+        (OWN + "    inverse_aliases: [Lies at]\n", "moored_at has the word lies_at for both of its sides"),
+        (OWN + "    inverse_aliases: [moored_at]\n", "moored_at has the word moored_at for both of its sides"),
+        (OWN + "    exclusive: false\n", "the key exclusive stands there twice, at line 15, column 5"),
+        (OWN + "predicates: []\n", "the key predicates stands there twice, at line 15, column 1"),
         (f"fallback_type: Cargo\n{OWN}", "fallback_type Cargo is none of the entity types"),
         ("predicates: []\n", "entity_types"),
     ],
@@ -203,6 +209,8 @@ def test_a_file_that_is_no_ontology_is_refused_with_the_place(tmp_path: Path, te
 
 def test_json_that_is_none_a_file_that_is_missing_and_one_that_is_no_text_are_refused(tmp_path: Path) -> None:
     assert "no JSON, at line 1, column 2" in refusal(written(tmp_path, "{", "own.json"))
+    twice = '{"predicates": [], "predicates": []}'
+    assert "the key predicates stands there twice" in refusal(written(tmp_path, twice, "own.json"))
     assert "cannot be read" in refusal(tmp_path / "missing.yaml")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
