@@ -73,21 +73,21 @@ def clashes(model: OpenAIServer) -> int:
 async def test_a_fact_ends_at_the_same_time_in_whatever_order_the_texts_arrive(
     record: Record, enriching: Enricher, texts: str
 ) -> None:
-    ends = {
-        "WLJ": {"": "2024-03-01", "L": "2024-06-01", "J": "2024-03-01"},
-        "WAL": {"": "2024-03-01", "L": None, "W": "2024-03-01", "A": "2024-03-01"},
-        "WJT": {"": "2024-06-01", "J": "2024-08-01", "T": "2024-06-01"},
-        "WBL": {"": "2024-03-01", "B": "2024-03-01", "L": None},
+    ended, without = {
+        "WLJ": ("2024-03-01", {"L": "2024-06-01", "J": "2024-03-01"}),
+        "WAL": ("2024-03-01", {"L": None, "W": "2024-03-01", "A": "2024-03-01"}),
+        "WJT": ("2024-06-01", {"J": "2024-08-01", "T": "2024-06-01"}),
+        "WBL": ("2024-03-01", {"B": "2024-03-01", "L": None}),
     }[texts]
-    for gone, end in ends.items():
+    for forgotten, then in without.items():
         for order in permutations(texts):
-            namespace = f"{gone}-{''.join(order)}".lower()
+            namespace = f"{forgotten}-{''.join(order)}".lower()
             versions = {
                 letter: await read(record, enriching, letter, namespace=namespace) for letter in order
             }
-            if gone:
-                await forget(record, versions[gone])
-            assert await left_initech(record, namespace) == [day(end) if end else None], (order, gone)
+            assert await left_initech(record, namespace) == [day(ended)], order
+            await forget(record, versions[forgotten])
+            assert await left_initech(record, namespace) == [day(then) if then else None], (order, forgotten)
 
 
 @pytest.mark.parametrize("how", ["forgotten", "replaced"])
