@@ -10,6 +10,7 @@ import pytest
 
 from apex_mcp.errors import Code
 from apex_mcp.ingestion.projecting import Projector
+from apex_mcp.models import Extraction
 from apex_mcp.stores.breaker import CircuitBreaker
 from apex_mcp.stores.graph.neo4j_client import Neo4jClient
 from apex_mcp.stores.graph.neo4j_graph import Neo4jGraph
@@ -17,7 +18,10 @@ from apex_mcp.stores.graph.protocol import Graph, Neighbour
 from apex_mcp.stores.graph.record_graph import RecordGraph
 from apex_mcp.stores.health import Health
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.enrichments import End, Enriched
 from apex_mcp.stores.record.forgetting import Selection
+from apex_mcp.stores.record.graph_rows import fact_id
+from tests.record import graphs
 from tests.record.conftest import conninfo, postgres, record
 from tests.services.graph_notes import day, entity, fact, forget, id_of, tell
 from tests.services.neo4j_server import Neo4jServer
@@ -356,6 +360,30 @@ async def test_split_entities_have_their_own_facts_again_until_they_are_joined(w
     await world.settle()
     assert await world.near("Ann") == {older}
     assert await world.named("acme") == [older]
+
+
+async def test_a_fact_goes_on_while_what_ended_it_is_of_another_subject(world: World) -> None:
+    job, left = (
+        fact("Maria Gomez", "works_at", "Acme"),
+        fact("Maria Lopez", "left", "her job", since="2024-03-01"),
+    )
+    await tell(world.record, "job", job, dated="2022-01-01")
+    named = Extraction(entities=(entity("Maria Lopez", "Person", "Maria Gomez"),))
+    await graphs.tell(world.record, "left", named, dated="2024-04-01", enrich=True)
+    work = await graphs.begin(world.record)
+    end = End(by_id=fact_id("default", left), ended_id=fact_id("default", job), at=day("2024-03-01"))
+    enriched = Enriched(extraction=Extraction(entities=named.entities, facts=(left,)), ends=(end,))
+    assert await world.record.enrichments.publish(work.version_id, work.claim, enriched)
+    await world.settle()
+    gomez, lopez = id_of("Maria Gomez"), id_of("Maria Lopez")
+    assert await world.near("Acme", as_of="2024-02-01") == {gomez}
+    assert await world.near("Acme", as_of="2024-12-31") == set()
+    await world.record.splits.split("default", gomez, lopez)
+    await world.settle()
+    assert await world.near("Acme", as_of="2024-12-31") == {gomez}
+    await world.record.splits.join("default", gomez, lopez)
+    await world.settle()
+    assert await world.near("Acme", as_of="2024-12-31") == set()
 
 
 @pytest.mark.parametrize("older_first", [True, False])

@@ -214,9 +214,9 @@ async def test_an_end_before_an_undated_text_was_accepted_counts_and_nothing_beg
     await tell(record, "joined", works_at("Ann Lee", "Globex", since="2025-02-01"), dated="2025-03-01")
     await tell(record, "undated", ACME)
     await tell(record, "ended", Extraction(), enrich=True)
-    known = await record.enrichments.facts_of_subject("default", "Ann Lee")
-    (acme,) = known
-    assert (acme.object, acme.known_since) == ("Acme", None)
+    acme, globex = await record.enrichments.facts_of_subject("default", "Ann Lee")
+    assert (acme.object, acme.known_since, acme.invalid_at) == ("Acme", None, None)
+    assert globex.invalid_at is not None
     left = fact("Ann Lee", "left", "Acme", since="2024-05-01")
     said = Extraction(entities=(entity("Ann Lee", "Person"), entity("Acme")), facts=(left,))
     ended = (End(by_id=fact_id("default", left), ended_id=acme.id, at=day("2024-05-01")),)

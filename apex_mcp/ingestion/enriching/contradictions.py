@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from apex_mcp.ids import normalise_name
+from apex_mcp.ids import core_name, normalise_name
 from apex_mcp.ingestion.enriching.protocol import Clash
 from apex_mcp.models import Exclusive, ExtractedFact, Extraction
 from apex_mcp.stores.record.enrichments import EnrichmentStore, KnownFact
@@ -31,11 +31,11 @@ _SPEAKS_OF_AN_END = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contradiction:
-    """A question, the fact that may have ended others, and these: which, and when they would end."""
+    """A question, the fact that may have ended others, and these: which, and when they would end; each with all its ids."""
 
     clash: Clash
-    fact_id: UUID
-    older: tuple[tuple[UUID, datetime], ...]
+    fact_ids: frozenset[UUID]
+    older: tuple[tuple[frozenset[UUID], datetime], ...]
 
 
 async def find_contradictions(
@@ -59,15 +59,19 @@ async def find_contradictions(
     """
     of_subject: dict[str, list[KnownFact]] = {}
     found: list[Contradiction] = []
+    more: list[Contradiction] = []
     for fact in extraction.facts:
         subject = normalise_name(fact.subject)
         if subject not in of_subject:
             of_subject[subject] = await store.facts_of_subject(namespace, fact.subject)
         ours = _as_known(namespace, fact, said_at, dated=dated)
-        found += _questions(fact, ours, of_subject[subject], said_at, exclusive)
+        questions = _questions(fact, ours, of_subject[subject], said_at, exclusive)
+        # Where not all can be asked, one about each fact comes first.
+        found += questions[:1]
+        more += questions[1:]
         if len(found) >= _MAX_CLASHES:
             break
-    return found[:_MAX_CLASHES]
+    return [*found, *more][:_MAX_CLASHES]
 
 
 def _questions(
@@ -77,11 +81,13 @@ def _questions(
     said_at: datetime | None,
     exclusive: Exclusive,
 ) -> list[Contradiction]:
-    """What the fact may have ended; of those that may have ended it, the first that began after it."""
+    """What the fact may have ended, then those that may have ended it, as they would have been asked about in turn."""
     older = [
         (one, ends_at)
         for one in known
-        if _may_end(ours, one, exclusive) and (ends_at := _ends_at(fact, one, said_at)) is not None
+        if _may_end(ours, one, exclusive)
+        and (ends_at := _ends_at(fact, one, said_at)) is not None
+        and _tells_more(ours, one, ends_at)
     ][:_MAX_OLDER]
     found = [_contradiction(ours, fact.valid_at, older)] if older else []
     newer = [
@@ -93,9 +99,8 @@ def _questions(
         and fact.invalid_at is None
         and _may_end(one, ours, exclusive)
     ]
-    if newer:
-        begins, one = min(newer, key=lambda pair: (pair[0], pair[1].id))
-        found.append(_contradiction(one, one.known_since, [(ours, begins)]))
+    newer.sort(key=lambda pair: (not _same_object(ours, pair[1]), pair[0], pair[1].id))
+    found += [_contradiction(one, one.known_since, [(ours, begins)]) for begins, one in newer[:_MAX_OLDER]]
     return found
 
 
@@ -104,14 +109,16 @@ def _contradiction(
 ) -> Contradiction:
     return Contradiction(
         clash=Clash(sentence=by.sentence, valid_at=valid_at, older=tuple(_words(one) for one, _ in older)),
-        fact_id=by.id,
-        older=tuple((one.id, ends_at) for one, ends_at in older),
+        fact_ids=by.ids,
+        older=tuple((one.ids, ends_at) for one, ends_at in older),
     )
 
 
 def _as_known(namespace: str, fact: ExtractedFact, said_at: datetime | None, *, dated: bool) -> KnownFact:
+    id_ = fact_id(namespace, fact)
     return KnownFact(
-        id=fact_id(namespace, fact),
+        id=id_,
+        ids=frozenset([id_]),
         subject=fact.subject,
         predicate=fact.predicate,
         object=fact.object,
@@ -122,12 +129,28 @@ def _as_known(namespace: str, fact: ExtractedFact, said_at: datetime | None, *, 
 
 
 def _may_end(fact: KnownFact, older: KnownFact, exclusive: Exclusive) -> bool:
-    if older.sentence == fact.sentence or older.id == fact.id:
+    if older.sentence == fact.sentence or fact.ids & older.ids:
         return False
     same_object = normalise_name(older.object) == normalise_name(fact.object)
     if older.predicate == fact.predicate:
         return not same_object and fact.predicate not in exclusive.objects
     return _SPEAKS_OF_AN_END.search(fact.sentence) is not None
+
+
+def _tells_more(fact: KnownFact, older: KnownFact, ends_at: datetime) -> bool:
+    """Whether an end at this time would be news: an earlier one, or of what is left by name where that only gave way so far.
+
+    An end that this fact made already is its own, whoever states it again.
+    """
+    if fact.id in older.told_by:
+        return False
+    if older.invalid_at is None or ends_at < older.invalid_at:
+        return True
+    return older.predicate != fact.predicate and _same_object(fact, older)
+
+
+def _same_object(one: KnownFact, other: KnownFact) -> bool:
+    return core_name(one.object) == core_name(other.object)
 
 
 def _ends_at(fact: ExtractedFact, older: KnownFact, said_at: datetime | None) -> datetime | None:

@@ -292,10 +292,12 @@ class Enricher:
             at_once=_CLASHES_AT_ONCE,
         )
         return tuple(
-            End(by_id=one.fact_id, ended_id=one.older[position][0], at=one.older[position][1])
+            End(by_id=by, ended_id=ended, at=one.older[position][1])
             for one, positions in zip(found, answers, strict=True)
             for position in positions or ()
             if 0 <= position < len(one.older)
+            for ended in one.older[position][0]
+            for by in one.fact_ids
         )
 
     async def _small(

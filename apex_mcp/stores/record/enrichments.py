@@ -334,7 +334,7 @@ class EnrichmentStore:
             return await known.known_vectors(snapshot, embedder, type_, after=after, limit=limit)
 
     async def facts_of_subject(self, namespace: str, subject: str) -> list[KnownFact]:
-        """Facts of the entity that this name is shown as, those that have not ended."""
+        """Facts of the entity that this name is shown as: those that have not ended, then those that have."""
         async with self._now(namespace) as snapshot:
             return await known.facts_of_subject(snapshot, subject, self._exclusive)
 

@@ -51,7 +51,9 @@ WHERE {VISIBLE_SOURCE}
 """
 
 _TOLD: LiteralString = f"""
-SELECT x.fact_id, x.by_fact_id, x.invalid_at FROM fact_ends x JOIN versions v ON v.id = x.version_id
+SELECT x.fact_id, x.by_fact_id, x.invalid_at, f.subject_id, b.subject_id AS by_subject_id
+FROM fact_ends x JOIN versions v ON v.id = x.version_id
+JOIN facts f ON f.id = x.fact_id JOIN facts b ON b.id = x.by_fact_id
 WHERE x.fact_id = ANY(%(facts)s) AND {VISIBLE} AND v.enriched_from <= %(revision)s
   AND EXISTS (SELECT 1 FROM fact_sources s JOIN versions v ON v.id = s.version_id
               WHERE s.fact_id = x.by_fact_id AND {VISIBLE_SOURCE})
@@ -75,6 +77,7 @@ class Fact:
         invalid_at: when it ended.
         ended_by: the fact that ended it, where it was one.
         exclusive: whether its predicate has one object, or one subject, at a time.
+        told_by: facts that ended it as a model told, at this time or at another.
         sources: rows of its sources, the newest first.
     """
 
@@ -92,6 +95,7 @@ class Fact:
     invalid_at: datetime | None
     ended_by: UUID | None
     exclusive: bool
+    told_by: frozenset[UUID]
     sources: tuple[dict[str, Any], ...]
 
     @property
@@ -132,11 +136,22 @@ async def _as_shown(snapshot: Snapshot, rows: Sequence[dict[str, Any]], exclusiv
         return []
     shown = await snapshot.components({row[side] for row in rows for side in ("subject_id", "object_id")})
     statements = await _statements(snapshot, rows, shown, exclusive)
-    of_facts = {*(row["id"] for row in rows), *(one.fact_id for one in statements)}
+    told = await _told(snapshot, {*(row["id"] for row in rows), *(one.fact_id for one in statements)}, shown)
+    return _joined(rows, shown, _stretches(rows, shown, statements, told, exclusive), told, exclusive)
+
+
+async def _told(
+    snapshot: Snapshot, facts: Collection[UUID], shown: dict[UUID, Component]
+) -> dict[UUID, list[End]]:
+    """Ends that a model told, by fact, as long as what ended it is said of the same subject."""
+    rows = await snapshot.rows(_TOLD, facts=list(facts))
+    unknown = {row[side] for row in rows for side in ("subject_id", "by_subject_id")} - shown.keys()
+    shown |= await snapshot.components(unknown)
     told: dict[UUID, list[End]] = {}
-    for row in await snapshot.rows(_TOLD, facts=list(of_facts)):
-        told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
-    return _joined(rows, shown, _stretches(rows, shown, statements, told, exclusive), exclusive)
+    for row in rows:
+        if shown[row["subject_id"]].id == shown[row["by_subject_id"]].id:
+            told.setdefault(row["fact_id"], []).append(End(at=row["invalid_at"], by=row["by_fact_id"]))
+    return told
 
 
 async def _statements(
@@ -190,6 +205,7 @@ def _joined(
     rows: Sequence[dict[str, Any]],
     shown: Mapping[UUID, Component],
     stretches: Mapping[Statement, _Stretch],
+    told: Mapping[UUID, Sequence[End]],
     exclusive: Exclusive,
 ) -> list[Fact]:
     """One fact for the sources that say the same of the same stretch of time."""
@@ -200,13 +216,14 @@ def _joined(
         since = None if row["predicate"] in exclusive else one.valid_at
         key = (one.subject, one.predicate, one.object, since, end.at if end else None)
         groups.setdefault(key, []).append((row, one))
-    return [_fact(group, shown, stretches, exclusive) for group in groups.values()]
+    return [_fact(group, shown, stretches, told, exclusive) for group in groups.values()]
 
 
 def _fact(
     group: Sequence[tuple[dict[str, Any], Statement]],
     shown: Mapping[UUID, Component],
     stretches: Mapping[Statement, _Stretch],
+    told: Mapping[UUID, Sequence[End]],
     exclusive: Exclusive,
 ) -> Fact:
     newest_first = sorted(group, key=lambda pair: pair[0]["ingestion_seq"], reverse=True)
@@ -231,5 +248,8 @@ def _fact(
         invalid_at=end.at if end else None,
         ended_by=end.by if end else None,
         exclusive=is_exclusive,
+        told_by=frozenset(
+            end.by for _, one in group for end in told.get(one.fact_id, ()) if end.by is not None
+        ),
         sources=tuple(one for one, _ in newest_first),
     )

@@ -31,10 +31,13 @@ INSERT INTO graph_changes (namespace, kind, id)
 SELECT %(namespace)s, 'entity', u.id FROM unnest(%(ids)s::uuid[]) AS u(id), identity i WHERE i.graph IS NOT NULL
 """
 
-# What hangs on entities that are shown under another id now.
+# What hangs on entities that are shown under another id now, with the facts that theirs had ended.
 _HANGING: LiteralString = """
 SELECT namespace, 'fact', subject_id, predicate, object_id FROM facts WHERE subject_id = ANY(%(ids)s)
 UNION SELECT namespace, 'fact', subject_id, predicate, object_id FROM facts WHERE object_id = ANY(%(ids)s)
+UNION SELECT e.namespace, 'fact', e.subject_id, e.predicate, e.object_id
+FROM facts f JOIN fact_ends x ON x.by_fact_id = f.id JOIN facts e ON e.id = x.fact_id
+WHERE f.subject_id = ANY(%(ids)s) OR f.object_id = ANY(%(ids)s)
 UNION SELECT %(namespace)s, 'chunk', u.id, NULL, NULL FROM entity_sources s CROSS JOIN LATERAL unnest(s.chunk_ids) AS u(id)
 WHERE s.entity_id = ANY(%(ids)s)
 """
@@ -42,15 +45,11 @@ _NOTE_HANGING: LiteralString = (
     f"INSERT INTO graph_changes (namespace, kind, id, predicate, object_id) {_HANGING}"
 )
 
-# With the facts that theirs had ended.
 _NOTE_FORGOTTEN: LiteralString = f"""
 WITH noted AS (
     SELECT %(namespace)s::text AS namespace, 'entity' AS kind, u.id, NULL::text AS predicate, NULL::uuid AS object_id
     FROM unnest(%(ids)s::uuid[]) AS u(id)
-    UNION {_HANGING}
-    UNION SELECT e.namespace, 'fact', e.subject_id, e.predicate, e.object_id
-    FROM facts f JOIN fact_ends x ON x.by_fact_id = f.id JOIN facts e ON e.id = x.fact_id
-    WHERE f.subject_id = ANY(%(ids)s) OR f.object_id = ANY(%(ids)s))
+    UNION {_HANGING})
 INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT n.* FROM noted n, identity i WHERE i.graph IS NOT NULL ORDER BY n.kind DESC
 """

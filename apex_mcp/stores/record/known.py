@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
 
@@ -58,7 +58,13 @@ class KnownEntity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFact:
-    """A visible fact that has not ended; it is `known_since` a time that a source says, not when one was accepted."""
+    """A visible fact; it is `known_since` a time that a source says, not when one was accepted.
+
+    Attributes:
+        ids: all that its statements have; `id` is one of them.
+        invalid_at: when it ended, as far as is known.
+        told_by: facts that ended it as a model told.
+    """
 
     id: UUID
     subject: str
@@ -67,6 +73,9 @@ class KnownFact:
     sentence: str
     begins: datetime | None
     known_since: datetime | None
+    ids: frozenset[UUID]
+    invalid_at: datetime | None = None
+    told_by: frozenset[UUID] = frozenset()
 
 
 async def known_by_name(
@@ -141,11 +150,10 @@ async def known_vectors(
 
 
 async def facts_of_subject(snapshot: Snapshot, subject: str, exclusive: Exclusive) -> list[KnownFact]:
-    """Facts of the entity that this name is shown as, those that have not ended."""
+    """Facts of the entity that this name is shown as: those that have not ended, then those that have."""
     id_ = ids.entity_id(snapshot.namespace, subject)
     shown = (await snapshot.components([id_]))[id_].id
-    now = datetime.now(UTC)
-    return [
+    facts = [
         KnownFact(
             id=fact.id,
             subject=fact.subject,
@@ -154,7 +162,11 @@ async def facts_of_subject(snapshot: Snapshot, subject: str, exclusive: Exclusiv
             sentence=fact.sentence,
             begins=fact.begins,
             known_since=fact.known_since,
+            ids=frozenset(row["id"] for row in fact.sources),
+            invalid_at=fact.invalid_at,
+            told_by=fact.told_by,
         )
         for fact in await facts_of(snapshot, [id_], exclusive=exclusive, limit=_MOST_FACTS)
-        if fact.subject_id == shown and (fact.invalid_at is None or fact.invalid_at > now)
+        if fact.subject_id == shown
     ]
+    return sorted(facts, key=lambda fact: fact.invalid_at is not None)

@@ -57,6 +57,21 @@ JOIN facts f ON f.id = r.fact_id JOIN facts b ON b.id = r.by_fact_id
 WHERE f.id <> b.id AND f.namespace = b.namespace ON CONFLICT DO NOTHING
 """
 
+# Whoever states again what ended a fact ends it, too, without a question: at the same time, or else when this one says it.
+_SUPPORT_ENDS: LiteralString = f"""
+WITH told AS (
+    SELECT DISTINCT ON (x.fact_id, x.by_fact_id) x.fact_id, x.by_fact_id, o.id AS version_id,
+           CASE WHEN x.invalid_at = s.valid_at THEN x.invalid_at ELSE coalesce(o.document_time, i.accepted_at) END AS at
+    FROM versions o JOIN ingestions i ON i.id = o.ingestion_id JOIN fact_sources s ON s.version_id = o.id
+    JOIN fact_ends x ON x.by_fact_id = s.fact_id AND x.version_id <> o.id JOIN versions v ON v.id = x.version_id
+    WHERE o.id = %s AND v.enriched_from IS NOT NULL AND {CURRENT}
+    ORDER BY x.fact_id, x.by_fact_id, x.invalid_at = s.valid_at DESC NULLS LAST)
+INSERT INTO fact_ends (fact_id, by_fact_id, version_id, invalid_at)
+SELECT t.fact_id, t.by_fact_id, t.version_id, t.at FROM told t JOIN facts f ON f.id = t.fact_id
+ORDER BY f.id FOR KEY SHARE OF f
+ON CONFLICT DO NOTHING
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
@@ -198,6 +213,7 @@ async def _insert_ends(connection: Connection, version_id: UUID, ended: Iterable
     rows: list[tuple[Any, ...]] = [(one.ended_id, one.by_id, one.at) for one in ended]
     if rows:
         await connection.execute(_INSERT_ENDS, (version_id, *map(list, zip(*rows, strict=True))))
+    await connection.execute(_SUPPORT_ENDS, (version_id,))
 
 
 async def _told(

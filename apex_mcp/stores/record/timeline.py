@@ -172,7 +172,7 @@ def _end(
     since = one.known_since
     return min(
         (end for end in (*told, *following) if since is None or end.at > since),
-        key=lambda end: end.at,
+        key=lambda end: (end.at, str(end.by)),
         default=None,
     )
 
