@@ -2,16 +2,13 @@
 
 import re
 
-from apex_mcp.ids import normalise_name
+from apex_mcp.ids import TITLES, normalise_name
 
 PERSON = "Person"
 # Two values are equal or not; a likeness of their names says nothing.
 VALUES = frozenset({"Amount", "Date", "Money", "Value", "Email", "Number", "Percentage"})
 # The rules' word for what they could not type.
 _ANYTHING = "Thing"
-_TITLES = frozenset(
-    "mr mrs ms miss dr prof professor sir madam herr frau dipl ing monsieur madame mme mlle m señor señora sr sra".split()
-)
 _ARTICLES = frozenset(
     "the a an its our your their his her this that der die das ein eine unser unsere le la les l el los las".split()
 )
@@ -58,7 +55,7 @@ def person_words(name: str) -> list[str]:
     """The words of a person's name, without titles; "Smith, John" as "John Smith"."""
     last, comma, first = normalise_name(name).partition(",")
     words = _WORD.findall(f"{first} {last}" if comma else last)
-    return [word for word in words if word not in _TITLES]
+    return [word for word in words if word not in TITLES]
 
 
 def says_only_what_kind(name: str) -> bool:
