@@ -1,12 +1,16 @@
 """What two names say about whether they can mean one thing."""
 
 import re
+from collections.abc import Sequence
+from textwrap import shorten
 
 from apex_mcp.ids import TITLES, normalise_name
 
 PERSON = "Person"
 # Two values are equal or not; a likeness of their names says nothing.
 VALUES = frozenset({"Amount", "Date", "Money", "Value", "Email", "Number", "Percentage"})
+# Of these what says only the kind is said of many.
+_CALLED_BY_KIND = frozenset({"Contract", "Organization", PERSON})
 # The rules' word for what they could not type.
 _ANYTHING = "Thing"
 _ARTICLES = frozenset(
@@ -25,6 +29,8 @@ _KINDS = frozenset(
 )
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _NUMBER = re.compile(r"\d+")
+_OF_ITS_DOCUMENT = re.compile(r"(.+?) \(.+\)", re.DOTALL)
+_LONGEST_TITLE = 60
 
 
 def compatible(type_: str, other: str) -> bool:
@@ -44,6 +50,8 @@ def can_be_one(name: str, type_: str, other: str, other_type: str) -> bool:
     if not compatible(type_, other_type) or type_ in VALUES or other_type in VALUES:
         return False
     if set(_NUMBER.findall(name)) != set(_NUMBER.findall(other)):
+        return False
+    if _is_of_its_document(name) and _is_of_its_document(other):
         return False
     if PERSON not in (type_, other_type):
         return True
@@ -66,3 +74,19 @@ def says_only_what_kind(name: str) -> bool:
         normalise_name(word) in _KINDS or (has_article and word.islower())
         for word in words[1 if has_article else 0 :]
     )
+
+
+def within(title: str, name: str, type_: str, aliases: Sequence[str]) -> str:
+    """The name that a thing has beyond its document: of one that says only its kind an alias, else with the document's title."""
+    if type_ not in _CALLED_BY_KIND or not says_only_what_kind(name):
+        return name
+    if aliases:
+        return aliases[0]
+    short = shorten(title, _LONGEST_TITLE, placeholder="…").rstrip(" .")
+    return f"{name} ({short})" if short else name
+
+
+def _is_of_its_document(name: str) -> bool:
+    """Whether it was made by `within`: two of them are of two documents."""
+    found = _OF_ITS_DOCUMENT.fullmatch(name)
+    return found is not None and says_only_what_kind(found[1])
