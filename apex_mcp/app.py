@@ -287,6 +287,7 @@ async def open_app(
             health=health,
             shared=shared,
             memory=Memory(
+                ontology=ontology,
                 settings=settings,
                 record=record,
                 index=index,

@@ -27,6 +27,11 @@ _WRITTEN_SO = {
 _AND = frozenset(["and", "und", "et", "y", "e"])
 _LEADING_FORMS = frozenset("pt ooo oao zao pao ао ооо оао зао пао".split())  # noqa: RUF001  (Cyrillic)
 
+# Before a person's name, in small letters.
+TITLES = frozenset(
+    "mr mrs ms miss dr prof professor sir madam herr frau dipl ing monsieur madame mme mlle m señor señora sr sra".split()
+)
+
 APEX = UUID("6f1d7a52-8d0e-5c53-9d36-0b1c4b1f3a77")
 
 _TEXT = "text:"

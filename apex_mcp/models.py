@@ -101,7 +101,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityInput:
-    """An entity that the caller gives."""
+    """An entity that the caller gives; without a type it is one that a given fact names."""
 
     name: str
     type: str

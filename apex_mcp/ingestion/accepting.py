@@ -15,6 +15,7 @@ from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, InputError
 from apex_mcp.ingestion.decoding import clean_text, says_nothing
 from apex_mcp.ingestion.detection import MediaType
+from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.sources.local import LocalFile, find_file, read_file
 from apex_mcp.models import EntityInput, FactInput, IngestionRequest, Lane, SourceType
 from apex_mcp.settings import Settings
@@ -68,10 +69,12 @@ class Door:
 
     Args:
         settings: for its limits.
+        ontology: its words take the place of the caller's.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ontology: Ontology) -> None:
         self._settings = settings
+        self._ontology = ontology
 
     def file(self, caller: Caller, source: str, given: Given, *, bulk: bool = False) -> IngestionRequest:
         """A request for one file, which whoever runs it reads where it is.
@@ -81,7 +84,7 @@ class Door:
         """
         found = self._find(caller, source)
         content = [str(found.size_bytes), str(found.modified_ns), found.uri]
-        return _file_request(found, given, content, bulk=bulk)
+        return _in_words_of(self._ontology, _file_request(found, given, content, bulk=bulk))
 
     def upload(
         self, caller: Caller, source: str, given: Given, *, bulk: bool = False
@@ -94,7 +97,7 @@ class Door:
         found = self._find(caller, source)
         data, digest = read_file(found.path, max_bytes=self._settings.max_file_bytes)
         request = _file_request(found, given, [digest, found.uri], bulk=bulk)
-        return replace(request, upload=uuid4()), data
+        return replace(_in_words_of(self._ontology, request), upload=uuid4()), data
 
     def check_again(self, caller: Caller, path: str) -> None:
         """Refuse to have a file read anew for a caller who may not have it read: another one may have named it.
@@ -141,7 +144,7 @@ class Door:
         digest = hashlib.sha256(content).hexdigest()
         said_at = _in_utc(given.document_time) if given.document_time else None
         key = _key(given.key) or ids.text_key(digest, said_at)
-        return IngestionRequest(
+        request = IngestionRequest(
             **_checked(given, [digest]),
             key=key,
             source_type=SourceType.INLINE,
@@ -151,6 +154,29 @@ class Door:
             media_type=_type_of_text(given.media_type) or MediaType.MARKDOWN,
             size_bytes=len(content),
         )
+        return _in_words_of(self._ontology, request)
+
+
+def _in_words_of(ontology: Ontology, request: IngestionRequest) -> IngestionRequest:
+    """The request with the ontology's words for what is given; a word that it does not know stays as it is."""
+    entities = [replace(one, type=ontology.type_of(one.type) or one.type) for one in request.entities]
+    named = {ids.normalise_name(name) for one in entities for name in (one.name, *one.aliases)}
+    facts: list[FactInput] = []
+    for fact in request.facts:
+        predicate, turned = ontology.known_predicate(fact.predicate), ontology.turned(fact.predicate)
+        if predicate is None or (turned and len(fact.object) > _MAX_NAME):
+            facts.append(fact)
+            continue
+        subject, object_ = (fact.object, fact.subject) if turned else (fact.subject, fact.object)
+        said = fact.sentence
+        if predicate != fact.predicate and not said.strip():
+            said = f"{fact.subject} {fact.predicate.replace('_', ' ')} {fact.object}"
+        facts.append(replace(fact, subject=subject, predicate=predicate, object=object_, sentence=said))
+        if turned and ids.normalise_name(fact.subject) not in named:
+            # As the subject it would have become an entity.
+            named.add(ids.normalise_name(fact.subject))
+            entities.append(EntityInput(name=fact.subject, type=""))
+    return replace(request, entities=tuple(entities), facts=tuple(facts))
 
 
 def _type_of_text(declared: str) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from apex_mcp.ingestion.accepting import Door
 from apex_mcp.ingestion.embedding.protocol import Embedder
+from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.staging import Staging
 from apex_mcp.ingestion.uploading import Uploads
@@ -28,6 +29,7 @@ class Operations:
 
     Args:
         settings: limits.
+        ontology: the words for kinds of things and of facts.
         record: PostgreSQL.
         index: the vector index and its keeper.
         embedder: or None for words only.
@@ -45,6 +47,7 @@ class Operations:
         self,
         *,
         settings: Settings,
+        ontology: Ontology,
         record: Record,
         index: IndexKeeper,
         embedder: Embedder | None,
@@ -61,13 +64,14 @@ class Operations:
         self._index = index
         self._graph = graph
         self._settings = settings
+        self._ontology = ontology
         self._progress = progress
         self._bell = bell
         self._health = health
         self._verifier = verifier
         self._answers = answers
         self._home = settings.home if settings.stores_at_home else None
-        self._door = Door(settings)
+        self._door = Door(settings, ontology)
         self._uploads = Uploads(self._door, staging if settings.staging else None)
         self._searcher = Searcher(record, index, embedder)
         self._stats = Stats(

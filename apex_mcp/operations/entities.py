@@ -61,16 +61,14 @@ class Entities(Operations):
         async with self._record.reader.view(name, known_at=known_at) as view:
             if lack := view.pruned(known_at):
                 lacks = [*lacks, lack]
-            if named is not None:
-                rows = await view.entities_of(named)
-            else:
-                rows = await view.find_entities(
-                    query=words, entity_id=entity_id, type_=type or None, limit=limit
-                )
-            if words and not rows:
-                # Not a name, so a question: by the names in it, the longest first.
-                names = sorted(possible_names(words), key=len, reverse=True)
-                rows = await view.entities_named(names, type_=type or None, limit=limit)
+            rows = await view.entities_of(named) if named is not None else []
+            for kind in dict.fromkeys((type or None, self._ontology.type_of(type or "") or type or None)):
+                if named is None and not rows:
+                    rows = await view.find_entities(query=words, entity_id=entity_id, type_=kind, limit=limit)
+                if words and not rows:
+                    # Not a name, so a question: by the names in it, the longest first.
+                    names = sorted(possible_names(words), key=len, reverse=True)
+                    rows = await view.entities_named(names, type_=kind, limit=limit)
             if entity_id is not None and not rows:
                 raise NotFound(
                     f"no entity has the id {entity_id}",

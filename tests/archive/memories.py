@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from apex_mcp.caller import Caller
+from apex_mcp.ingestion.enriching.ontology import default_ontology
 from apex_mcp.ingestion.indexing import IndexKeeper
 from apex_mcp.ingestion.staging import open_staging
 from apex_mcp.ingestion.verifying import Verifier
@@ -85,6 +86,7 @@ async def kept(conninfo: str, path: Path, *, embedder: Any = None, **given: Any)
         keeper = await IndexKeeper.open(record=record, home=EdgeHome(path / "vectors"), embedder=embedder)
         staging = await open_staging(settings, path / "staging", health)
         memory = Memory(
+            ontology=default_ontology(),
             settings=settings,
             record=record,
             index=keeper,

@@ -54,6 +54,33 @@ async def test_two_spellings_are_one_until_the_user_says_otherwise(tmp_path: Pat
         assert again.merged_from == [merged]
 
 
+async def test_what_a_caller_gives_in_other_words_meets_and_ends_as_what_a_text_says(tmp_path: Path) -> None:
+    async with app_without_worker(tmp_path / "home") as app, working(app):
+        await remember(app, "ACME Corp. hires.", entities=[EntityInput(name="ACME Corp.", type="startup")])
+        await remember(app, "ACME Corporation acquired Foo Ltd. in 2023.")
+        for type_ in ("startup", "Organization", None):
+            found = (await app.memory.get_entities(CALLER, query="acme", type=type_)).entities
+            assert [(one.name, len(one.merged_from)) for one in found] == [("ACME Corp.", 1)]
+        for year, said in enumerate(("employer", "works for", "is employed by", "WORKS_AT"), 2020):
+            fact = FactInput(
+                subject="Jane Roe",
+                predicate=said,
+                object=f"Firm {year}",
+                valid_at=datetime(year, 1, 1, tzinfo=UTC),
+            )
+            await remember(app, f"note {year}", facts=[fact])
+        employs = FactInput(
+            subject="Hooli", predicate="employs", object="Jane Roe", valid_at=datetime(2024, 1, 1, tzinfo=UTC)
+        )
+        await remember(app, "note 2024", facts=[employs])
+        (jane,) = (await app.memory.get_entities(CALLER, query="Jane Roe")).entities
+        assert [(one.predicate, one.object) for one in jane.facts if one.current] == [("works_at", "Hooli")]
+        assert len(jane.facts) == 5
+        assert [one.name for one in (await app.memory.get_entities(CALLER, query="Hooli")).entities] == [
+            "Hooli"
+        ]
+
+
 async def test_who_came_back_was_there_before_though_the_same_sentence_says_both(tmp_path: Path) -> None:
     async with app_without_worker(tmp_path / "home") as app, working(app):
         for year, employer in ((2023, "Initech"), (2024, "Globex"), (2025, "Initech")):

@@ -1,6 +1,7 @@
 """What is refused at the door: before anything is kept."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from apex_mcp.caller import Caller
 from apex_mcp.errors import Code, InputError
 from apex_mcp.ingestion.accepting import Door, Given
+from apex_mcp.ingestion.enriching.ontology import default_ontology
 from apex_mcp.models import EntityInput, FactInput, Lane
 from apex_mcp.settings import Settings
 
@@ -16,7 +18,9 @@ from apex_mcp.settings import Settings
 @pytest.fixture
 def door(tmp_path: Path) -> Door:
     (tmp_path / "home").mkdir()
-    return Door(Settings(home=tmp_path / "home", max_file_bytes=1_000_000, max_inline_chars=1_000))
+    return Door(
+        Settings(home=tmp_path / "home", max_file_bytes=1_000_000, max_inline_chars=1_000), default_ontology()
+    )
 
 
 def refused(door: Door, caller: Caller, source: str) -> Code:
@@ -140,3 +144,57 @@ def test_the_same_text_said_at_two_given_times_is_two_documents_and_at_one_momen
         door.text("Remember me.", Given(namespace="n", key="me", document_time=time)).key for time in times
     )
     assert {*keyed} == {"me"}
+
+
+@pytest.mark.parametrize(
+    ("said", "type_"),
+    [
+        ("company", "Organization"),
+        ("ORG", "Organization"),
+        ("Corporation", "Organization"),
+        ("software company", "Organization"),
+        ("organisation", "Organization"),
+        ("human", "Person"),
+        ("star sign", "Star sign"),
+    ],
+)
+def test_given_types_have_the_ontology_s_words(door: Door, said: str, type_: str) -> None:
+    request = door.text("text", Given(namespace="default", entities=(EntityInput(name="ACME", type=said),)))
+    assert request.entities == (EntityInput(name="ACME", type=type_),)
+
+
+@pytest.mark.parametrize(
+    ("said", "predicate"),
+    [
+        ("works for", "works_at"),
+        ("is employed by", "works_at"),
+        ("WORKS_AT", "works_at"),
+        ("worksAt", "works_at"),
+        ("works_at", "works_at"),
+        ("employer", "works_at"),
+        ("ceo", "ceo"),
+        ("recommendsMetrics for", "recommendsMetrics for"),
+        ("relates to", "relates to"),
+    ],
+)
+def test_given_predicates_have_the_ontology_s_words(door: Door, said: str, predicate: str) -> None:
+    fact = FactInput(subject="Jane Roe", predicate=said, object="Initech")
+    request = door.text("text", Given(namespace="default", facts=(fact,)))
+    sentence = "" if predicate == said else f"Jane Roe {said.replace('_', ' ')} Initech"
+    assert request.facts == (replace(fact, predicate=predicate, sentence=sentence),)
+    assert request.entities == ()
+
+
+def test_a_fact_given_from_the_other_side_changes_sides_and_keeps_its_words_and_entity(door: Door) -> None:
+    facts = [FactInput(subject=name, predicate="employs", object="Jane Roe") for name in ("Initech", "ACME")]
+    long = FactInput(subject="The offer", predicate="includes", object="a lot " * 100)
+    acme = EntityInput(name="ACME Corp.", type="company", aliases=("ACME",))
+    request = door.text("text", Given(namespace="default", entities=(acme,), facts=(*facts, long)))
+    assert request.facts == (
+        FactInput(
+            subject="Jane Roe", predicate="works_at", object="Initech", sentence="Initech employs Jane Roe"
+        ),
+        FactInput(subject="Jane Roe", predicate="works_at", object="ACME", sentence="ACME employs Jane Roe"),
+        long,
+    )
+    assert request.entities == (replace(acme, type="Organization"), EntityInput(name="Initech", type=""))

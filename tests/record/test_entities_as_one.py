@@ -1,5 +1,6 @@
 import asyncio
 from datetime import UTC, datetime
+from itertools import permutations
 from typing import Any
 from uuid import UUID
 
@@ -218,6 +219,74 @@ async def test_an_alias_links_unless_several_have_it(record: Record) -> None:
         await tell(record, name, Extraction(entities=(entity(name, "Organization", "The Firm"),)))
     await tell(record, "three", Extraction(entities=(entity("The Firm"),)))
     assert sorted(names(await look(record, "the firm"))) == ["Globex", "Initech", "The Firm"]
+
+
+IBM = {
+    "called": Extraction(entities=(entity("International Business Machines", "Organization", "IBM"),)),
+    "short": Extraction(entities=(entity("IBM"),)),
+    "other": Extraction(entities=(entity("Irish Bread Makers", "Organization", "IBM"),)),
+}
+
+
+@pytest.mark.parametrize("order", list(permutations(IBM)), ids="-".join)
+async def test_an_alias_that_others_have_links_nothing_whoever_came_first(
+    record: Record, order: tuple[str, ...]
+) -> None:
+    versions = {key: await tell(record, key, IBM[key]) for key in order}
+    every = ["IBM", "International Business Machines", "Irish Bread Makers"]
+    assert sorted(names(await look(record, "ibm"))) == every
+    async with record.reader.view("default") as view:
+        assert (await view.graph_counts())["entities"] == 3
+    await forget(record, versions["other"])
+    (machines,) = await look(record, "ibm")
+    assert {machines.name, *(one.name for one in machines.merged_from)} == set(every[:2])
+    await tell(record, "other", IBM["other"])
+    assert sorted(names(await look(record, "ibm"))) == every
+
+
+async def test_a_graph_hears_of_an_alias_that_links_nothing_any_more(record: Record) -> None:
+    await tell(record, "called", IBM["called"])
+    await tell(record, "short", IBM["short"])
+    await record.graph_queue.begin("graph")
+    person = entity("Ian B. Moore", "Person", "IBM")
+    told = await tell(record, "other", Extraction(entities=(person,)))
+    assert id_of("IBM") in (await record.graph_queue.take(1000)).by_namespace["default"].entities
+    await record.graph_queue.begin("anew")
+    await forget(record, told)
+    assert id_of("IBM") in (await record.graph_queue.take(1000)).by_namespace["default"].entities
+
+
+async def test_an_alias_of_two_that_are_one_links_them_all(record: Record) -> None:
+    await tell(record, "called", IBM["called"])
+    await tell(record, "short", IBM["short"])
+    blue = Extraction(entities=(entity("Big Blue", "Organization", "IBM"),))
+    await tell(record, "other", blue, enrich=True)
+    assert len(await look(record, "ibm")) == 3
+    work = await begin(record)
+    link = Link(name="Big Blue", other_id=id_of("International Business Machines"), reason="model")
+    assert await record.enrichments.publish(
+        work.version_id, work.claim, Enriched(extraction=Extraction(), links=(link,))
+    )
+    assert len(await look(record, "ibm")) == 1
+    await record.splits.split("default", id_of("International Business Machines"), id_of("Big Blue"))
+    assert len(await look(record, "ibm")) == 3
+
+
+@pytest.mark.parametrize("alias", ["Mr. Smith", "Dr Smith", "Prof. Dr. Smith", "Smith, Mr.", "Smith"])
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_title_makes_a_surname_no_full_name(record: Record, alias: str, first: bool) -> None:
+    both = [
+        Extraction(entities=(entity("John Smith", "Person", alias),)),
+        Extraction(entities=(entity(alias, "Person"),)),
+    ]
+    for number, one in enumerate(both if first else reversed(both)):
+        await tell(record, str(number), one)
+    await tell(record, "turned", Extraction(entities=(entity(alias, "Person", "Peter Smith"),)))
+    await tell(record, "peter", Extraction(entities=(entity("Peter Smith", "Person"),)))
+    assert await linked(record) == []
+    await tell(record, "spelled", Extraction(entities=(entity("Peter Smith", "Person", "Mr. Peter Smith"),)))
+    await tell(record, "titled", Extraction(entities=(entity("Mr. Peter Smith", "Person"),)))
+    assert len(await linked(record)) == 1
 
 
 async def test_persons_are_not_linked_by_a_part_of_their_name_or_as_companies(record: Record) -> None:

@@ -1,17 +1,18 @@
 """What two names say about whether they can mean one thing."""
 
 import re
+from collections.abc import Sequence
+from textwrap import shorten
 
-from apex_mcp.ids import normalise_name
+from apex_mcp.ids import TITLES, normalise_name
 
 PERSON = "Person"
 # Two values are equal or not; a likeness of their names says nothing.
 VALUES = frozenset({"Amount", "Date", "Money", "Value", "Email", "Number", "Percentage"})
+# Of these what says only the kind is said of many.
+_CALLED_BY_KIND = frozenset({"Contract", "Organization", PERSON})
 # The rules' word for what they could not type.
 _ANYTHING = "Thing"
-_TITLES = frozenset(
-    "mr mrs ms miss dr prof professor sir madam herr frau dipl ing monsieur madame mme mlle m señor señora sr sra".split()
-)
 _ARTICLES = frozenset(
     "the a an its our your their his her this that der die das ein eine unser unsere le la les l el los las".split()
 )
@@ -28,6 +29,8 @@ _KINDS = frozenset(
 )
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _NUMBER = re.compile(r"\d+")
+_OF_ITS_DOCUMENT = re.compile(r"(.+?) \(.+\)", re.DOTALL)
+_LONGEST_TITLE = 60
 
 
 def compatible(type_: str, other: str) -> bool:
@@ -48,6 +51,8 @@ def can_be_one(name: str, type_: str, other: str, other_type: str) -> bool:
         return False
     if set(_NUMBER.findall(name)) != set(_NUMBER.findall(other)):
         return False
+    if _is_of_its_document(name) and _is_of_its_document(other):
+        return False
     if PERSON not in (type_, other_type):
         return True
     words, others = person_words(name), person_words(other)
@@ -58,7 +63,7 @@ def person_words(name: str) -> list[str]:
     """The words of a person's name, without titles; "Smith, John" as "John Smith"."""
     last, comma, first = normalise_name(name).partition(",")
     words = _WORD.findall(f"{first} {last}" if comma else last)
-    return [word for word in words if word not in _TITLES]
+    return [word for word in words if word not in TITLES]
 
 
 def says_only_what_kind(name: str) -> bool:
@@ -69,3 +74,19 @@ def says_only_what_kind(name: str) -> bool:
         normalise_name(word) in _KINDS or (has_article and word.islower())
         for word in words[1 if has_article else 0 :]
     )
+
+
+def within(title: str, name: str, type_: str, aliases: Sequence[str]) -> str:
+    """The name that a thing has beyond its document: of one that says only its kind an alias, else with the document's title."""
+    if type_ not in _CALLED_BY_KIND or not says_only_what_kind(name):
+        return name
+    if aliases:
+        return aliases[0]
+    short = shorten(title, _LONGEST_TITLE, placeholder="…").rstrip(" .")
+    return f"{name} ({short})" if short else name
+
+
+def _is_of_its_document(name: str) -> bool:
+    """Whether it was made by `within`: two of them are of two documents."""
+    found = _OF_ITS_DOCUMENT.fullmatch(name)
+    return found is not None and says_only_what_kind(found[1])

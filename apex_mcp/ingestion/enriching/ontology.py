@@ -175,6 +175,14 @@ class Ontology(_Strict):
             return ""
         return spelled
 
+    def known_predicate(self, text: str) -> str | None:
+        """The ontology's predicate that a caller's word means, also for what one has ("employer"); None where it means none."""
+        has = f"has {text}"
+        for candidate in (text,) if self.turned(has) else (text, has):
+            if (found := self.predicate_of(candidate)) in self._predicates_by_word:
+                return found
+        return None
+
     def turned(self, text: str) -> bool:
         """Whether a relation is said from the object's side, so that subject and object must change places."""
         spelled = _snake(text)

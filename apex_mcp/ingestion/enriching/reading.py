@@ -6,19 +6,21 @@ never costs the others.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from apex_mcp.ids import normalise_name
+from apex_mcp.ingestion.enriching.combining import combine
 from apex_mcp.ingestion.enriching.grounding import Grounding
-from apex_mcp.ingestion.enriching.names import says_only_what_kind
+from apex_mcp.ingestion.enriching.names import PERSON, person_words, says_only_what_kind, within
 from apex_mcp.ingestion.enriching.ontology import Ontology
 from apex_mcp.ingestion.enriching.passage_names import PassageNames
 from apex_mcp.ingestion.enriching.protocol import PassageGroup
 from apex_mcp.ingestion.enriching.times import SaidTimes
 from apex_mcp.ingestion.extraction.dates import find_dates, says_without_year
 from apex_mcp.ingestion.extraction.money import find_money
+from apex_mcp.ingestion.extraction.person_names import titled, titles_before
 from apex_mcp.models import ExtractedEntity, ExtractedFact, Extraction
 
 _LONGEST_NAME = 200
@@ -88,6 +90,7 @@ def read_ended(answer: Mapping[str, Any], olders: Sequence[int]) -> list[tuple[i
 class _Reader:
     def __init__(self, group: PassageGroup, ontology: Ontology) -> None:
         self._ontology = ontology
+        self._title = group.title
         self._names = PassageNames(group.title, group.passages)
         self._year = group.reference_time.year if group.reference_time else None
         self._said = (
@@ -188,11 +191,28 @@ class _Reader:
             )
             for entity in self._entities.values()
         ]
-        return Extraction(
+        found = Extraction(
             entities=tuple(entities),
             facts=tuple(self._facts.values()),
             ungrounded=len(self._ungrounded) + self._dropped,
         )
+        return _renamed(found, {one.name: self._lasting_name(one) for one in entities})
+
+    def _lasting_name(self, entity: ExtractedEntity) -> str:
+        """The name under which other documents may find it, and the rules have it."""
+        name = within(self._title, entity.name, entity.type, entity.aliases)
+        words = person_words(name) if entity.type == PERSON else []
+        if len(words) != 1:
+            return name
+        surname = name.split()[-1]
+        titles = {title for text in self._said for title in titles_before(surname, text)}
+        others = [
+            person_words(one.name)
+            for one in self._entities.values()
+            if one.type == PERSON and one.name != name
+        ]
+        alone = not any(len(other) > 1 and other[-1] == words[0] for other in others)
+        return titled(titles.pop(), surname) if len(titles) == 1 and alone else name
 
     def _add_alias(self, entity: _Entity, key: str, alias: str) -> None:
         """An alias that the passages hold: others are what a model knows, or thinks to know.
@@ -272,6 +292,23 @@ class _Reader:
         if 0 < len(words) <= _MOST_WORDS_BETWEEN and all(word.isalpha() for word in words):
             return self._ontology.predicate_of(" ".join(words))
         return ""
+
+
+def _renamed(found: Extraction, names: Mapping[str, str]) -> Extraction:
+    """With other names for some; what has one name then is one."""
+    if all(name == new for name, new in names.items()):
+        return found
+    entities = tuple(replace(one, name=names[one.name]) for one in found.entities)
+    facts = [
+        replace(
+            fact,
+            subject=names[fact.subject],
+            object=names[fact.object] if fact.object_is_entity else fact.object,
+        )
+        for fact in found.facts
+    ]
+    kept = tuple(fact for fact in facts if normalise_name(fact.subject) != normalise_name(fact.object))
+    return combine([replace(found, entities=entities, facts=kept)])
 
 
 def _items(given: Any) -> list[Mapping[str, Any]]:

@@ -30,7 +30,8 @@ def merge_given(
         return found
     merged = _Entities(found, _Places(chunks))
     for entity in entities:
-        merged.give(entity)
+        if entity.type or merged.name_of(entity.name) is None:
+            merged.give(entity)
     given: dict[tuple[object, ...], ExtractedFact] = {}
     for fact in facts:
         stated = _stated(fact, merged)

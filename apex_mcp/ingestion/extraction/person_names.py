@@ -21,6 +21,9 @@ TITLES = _FORMS_OF_ADDRESS | RANKS
 # These are surnames too ("Martin Luther King"); the other titles begin another name.
 _TITLES_AS_SURNAMES = frozenset(["King", "Major", "Judge", "Pope", "Justice"])
 
+_DOTTED_TITLES = frozenset(["Mr", "Mrs", "Ms", "Dr", "Prof"])
+_ADDRESS = re.compile(rf"(?<!\w)((?:(?:{'|'.join(sorted(TITLES))})\.? ){{1,4}})(\w+)")
+
 _PARTICLE = re.compile(
     r" (?:de|da|do|dos|das|del|della|di|du|van|von|zu|den|ter|ten|la|bin|ibn|al|af|av)(?: (?:la|las|los|der|den|de))? $"
 )
@@ -32,6 +35,18 @@ INITIAL = re.compile(r"(?:[^\W\d_]\.){1,3}|[A-Z](?!\w)")
 _TWO_CAPITALS = ("Mc", "Mac", "De", "Di", "Le", "La", "Des", "Fitz", "O'", "O’", "D'", "D’")
 _MOST_INITIALS = 3
 _MOST_WORDS = 5
+
+
+def titled(title: str, name: str) -> str:
+    """What somebody of whom only a surname is known is called: by the title too, which tells two apart ("Mr. Smith")."""
+    return f"{title}{'.' if title in _DOTTED_TITLES else ''} {name}".strip()
+
+
+def titles_before(surname: str, text: str) -> set[str]:
+    """The titles that stand before a surname in a text, without dots."""
+    return {
+        " ".join(title.replace(".", "").split()) for title, name in _ADDRESS.findall(text) if name == surname
+    }
 
 
 class NameReader:

@@ -8,10 +8,9 @@ from apex_mcp.ids import normalise_name
 from apex_mcp.ingestion.extraction import lexicon
 from apex_mcp.ingestion.extraction.mentions import PRIORITY, Kind, Mention
 from apex_mcp.ingestion.extraction.organizations import base_and_form
-from apex_mcp.ingestion.extraction.person_names import RANKS
+from apex_mcp.ingestion.extraction.person_names import RANKS, titled
 from apex_mcp.ingestion.extraction.words import Words
 
-_DOTTED_TITLES = frozenset(["Mr", "Mrs", "Ms", "Dr", "Prof"])
 _GENERATIONS = frozenset(["jr", "sr", "ii", "iii", "iv"])
 
 
@@ -89,8 +88,7 @@ def _people(mentions: list[Mention]) -> list[Named]:
             group = groups[candidates[0]]
             group.append(_renamed(mention, group[0].name))
         else:
-            dot = "." if mention.title in _DOTTED_TITLES else ""
-            name = f"{mention.title}{dot} {mention.name}".strip()
+            name = titled(mention.title, mention.name)
             alone[normalise_name(name)].append(_renamed(mention, name))
     return [_named(Kind.PERSON, group) for group in [*groups, *alone.values()]]
 

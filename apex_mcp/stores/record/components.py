@@ -6,13 +6,18 @@ from typing import LiteralString
 from uuid import UUID
 
 from apex_mcp.stores.record.database import Connection
-from apex_mcp.stores.record.visibility import NAMED, SPLIT, VISIBLE_LINK
+from apex_mcp.stores.record.visibility import AMBIGUOUS, NAMED, SPLIT, VISIBLE_LINK
 
+# What no alias links is most of it.
 _PAIRS: LiteralString = f"""
 SELECT p.a_id, p.b_id, k.reason FROM entity_pairs p
 CROSS JOIN LATERAL (
-    SELECT l.reason FROM entity_links l JOIN versions v ON v.id = l.version_id
-    WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND {VISIBLE_LINK} LIMIT 1) AS k
+    (SELECT l.reason FROM entity_links l JOIN versions v ON v.id = l.version_id
+     WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND l.reason <> 'alias' AND {VISIBLE_LINK} LIMIT 1)
+    UNION ALL
+    (SELECT l.reason FROM entity_links l JOIN versions v ON v.id = l.version_id
+     WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND l.reason = 'alias' AND {VISIBLE_LINK} AND NOT {AMBIGUOUS} LIMIT 1)
+    LIMIT 1) AS k
 WHERE (p.a_id = ANY(%(ids)s) OR p.b_id = ANY(%(ids)s)) AND NOT {SPLIT}
 """
 

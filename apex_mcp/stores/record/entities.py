@@ -9,7 +9,7 @@ from uuid import UUID
 from apex_mcp import ids
 from apex_mcp.stores.record.components import Component, connected
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.visibility import NAMED, SOURCE, SPLIT, VISIBLE_LINK, VISIBLE_SOURCE
+from apex_mcp.stores.record.visibility import AMBIGUOUS, NAMED, SOURCE, SPLIT, VISIBLE_LINK, VISIBLE_SOURCE
 
 UNTYPED = "Thing"
 
@@ -106,11 +106,16 @@ SELECT (SELECT count(DISTINCT s.entity_id) FROM entity_sources s JOIN versions v
         WHERE {VISIBLE_SOURCE}) AS facts
 """
 
+_LINKED: LiteralString = f"""
+SELECT 1 FROM entity_links l JOIN versions v ON v.id = l.version_id
+WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND {VISIBLE_LINK}
+"""
+
+# What no alias links is most of it.
 _ALL_PAIRS: LiteralString = f"""
 SELECT p.a_id, p.b_id FROM entity_pairs p JOIN entities e ON e.id = p.a_id
 WHERE e.namespace = %(namespace)s AND NOT {SPLIT}
-  AND EXISTS (SELECT 1 FROM entity_links l JOIN versions v ON v.id = l.version_id
-              WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND {VISIBLE_LINK})
+  AND (EXISTS ({_LINKED} AND l.reason <> 'alias') OR (EXISTS ({_LINKED}) AND NOT {AMBIGUOUS}))
 """
 
 

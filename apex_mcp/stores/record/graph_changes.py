@@ -21,6 +21,8 @@ INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT v.namespace, 'entity', s.entity_id, NULL, NULL::uuid FROM changed v JOIN entity_sources s ON s.version_id = v.id
 UNION SELECT v.namespace, 'entity', l.a_id, NULL, NULL FROM changed v JOIN entity_links l ON l.version_id = v.id
 UNION SELECT v.namespace, 'entity', l.b_id, NULL, NULL FROM changed v JOIN entity_links l ON l.version_id = v.id
+UNION SELECT v.namespace, 'entity', n.id, NULL, NULL FROM changed v JOIN entity_sources s ON s.version_id = v.id
+    CROSS JOIN LATERAL unnest(s.alias_keys) AS k(key) JOIN entities n ON n.namespace = v.namespace AND n.normalised = k.key
 UNION SELECT v.namespace, 'chunk', c.id, NULL, NULL FROM changed v JOIN chunks c ON c.version_id = v.id
 UNION SELECT f.namespace, 'fact', f.subject_id, f.predicate, f.object_id FROM facts_changed c JOIN facts f ON f.id = c.fact_id
 ORDER BY 2
@@ -49,6 +51,8 @@ _NOTE_FORGOTTEN: LiteralString = f"""
 WITH noted AS (
     SELECT %(namespace)s::text AS namespace, 'entity' AS kind, u.id, NULL::text AS predicate, NULL::uuid AS object_id
     FROM unnest(%(ids)s::uuid[]) AS u(id)
+    UNION SELECT n.namespace, 'entity', n.id, NULL, NULL FROM entity_aliases a
+    JOIN entities n ON n.namespace = a.namespace AND n.normalised = a.key WHERE a.entity_id = ANY(%(ids)s)
     UNION {_HANGING})
 INSERT INTO graph_changes (namespace, kind, id, predicate, object_id)
 SELECT n.* FROM noted n, identity i WHERE i.graph IS NOT NULL ORDER BY n.kind DESC

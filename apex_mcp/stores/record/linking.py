@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
+from apex_mcp.ids import TITLES
 from apex_mcp.models import Layer
 from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import Connection
@@ -20,22 +21,17 @@ VALUES = frozenset({"Amount", "Date", "Email", "Money", "Number", "Percentage", 
 # Current now: what is looked at under the lock of the namespace's row.
 _NOW: LiteralString = f"{CURRENT} AND (s.layer = 0 OR v.enriched_from IS NOT NULL)"
 
-# Single names of persons are shared by many.
+# Single names of persons are shared by many, with a title too: that of `h`, which has the alias, and the alias `k`. Whether
+# others have this alias is asked when links are read: see `visibility.AMBIGUOUS`.
 _COMPATIBLE: LiteralString = """
-(s.type = o.type OR s.type = 'Thing' OR o.type = 'Thing')
-AND NOT ('Person' IN (s.type, o.type) AND position(' ' IN k.key) = 0) AND length(k.key) > 1
+(s.type = o.type OR s.type = 'Thing' OR o.type = 'Thing') AND length(k.key) > 1
+AND NOT ('Person' IN (s.type, o.type)
+         AND 0 IN (position(' ' IN btrim(regexp_replace(k.key, %(titles)s, '', 'g'), ' .,-')),
+                   position(' ' IN btrim(regexp_replace(h.normalised, %(titles)s, '', 'g'), ' .,-'))))
 """
+_TITLES = rf"(?:^|[ .,-]+)(?:{'|'.join(sorted(TITLES))})(?![^ .,-])"
 
-# An alias that entities of different names have tells nothing. Not by EXISTS, here and below: see `visibility.NAMED`.
-# `k` is the alias, `h` one that has it, `n` what it names.
-_UNAMBIGUOUS: LiteralString = f"""
-(SELECT true FROM entity_aliases a JOIN entities x ON x.id = a.entity_id
-        JOIN entity_sources s ON s.entity_id = x.id JOIN versions v ON v.id = s.version_id
-        WHERE a.namespace = h.namespace AND a.key = k.key AND x.core <> h.core AND x.id <> n.id
-          AND k.key = ANY(s.alias_keys) AND {_NOW} LIMIT 1) IS NULL
-"""
-
-# More partners than this are bound together by the ones that came first.
+# Not by EXISTS, here and below: see `visibility.NAMED`. More partners than this are bound together by the ones that came first.
 _PROPOSED: LiteralString = f"""
 WITH ours AS MATERIALIZED (
     SELECT e.id, e.seq, e.namespace, e.normalised, e.core, o.version_id, o.type, o.alias_keys
@@ -62,7 +58,6 @@ proposed AS (
     WHERE (SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
                   CROSS JOIN LATERAL (SELECT h.type) AS o(type)
                   WHERE s.entity_id = n.id AND {_COMPATIBLE} AND {_NOW} LIMIT 1)
-      AND {_UNAMBIGUOUS}
   UNION ALL
     SELECT n.id, n.version_id, h.id, 'alias', false FROM ours n
     CROSS JOIN LATERAL (SELECT n.normalised) AS k(key)
@@ -71,7 +66,6 @@ proposed AS (
     WHERE (SELECT true FROM entity_sources s JOIN versions v ON v.id = s.version_id
                   CROSS JOIN LATERAL (SELECT n.type) AS o(type)
                   WHERE s.entity_id = h.id AND k.key = ANY(s.alias_keys) AND {_COMPATIBLE} AND {_NOW} LIMIT 1)
-      AND {_UNAMBIGUOUS}
 ),
 ranked AS (
     SELECT q.*, e.seq, e.namespace, dense_rank() OVER (PARTITION BY q.id, q.version_id ORDER BY e.seq) AS place
@@ -123,7 +117,7 @@ async def link_entities(
     connection: Connection, version_ids: Sequence[UUID], layer: Layer, told: Sequence[Told] = ()
 ) -> None:
     """Within a commit, once its versions are current and their namespaces locked: link what they name in this layer."""
-    bound = {"versions": list(version_ids), "layer": int(layer), "values": list(VALUES)}
+    bound = {"versions": list(version_ids), "layer": int(layer), "values": list(VALUES), "titles": _TITLES}
     rows = await (await connection.execute(_PROPOSED, bound)).fetchall()
     if told:
         columns = [(one.entity_id, one.other_id, one.version_id, one.reason) for one in told]

@@ -35,6 +35,22 @@ EXISTS (SELECT 1 FROM entity_splits x
           AND x.revision_from <= %(revision)s AND (x.revision_to IS NULL OR x.revision_to > %(revision)s))
 """
 
+# An alias that things of different names have tells nothing, unless they are one. Of the pair `p`, `n` is called by the alias
+# and `h` has it, as another one, `x`, has it too.
+AMBIGUOUS: LiteralString = f"""
+coalesce((
+    SELECT true FROM entities n JOIN entities h ON n.id IN (p.a_id, p.b_id) AND h.id IN (p.a_id, p.b_id) AND h.id <> n.id
+    JOIN entity_aliases o ON o.namespace = n.namespace AND o.key = n.normalised AND o.entity_id = h.id
+    JOIN entity_aliases a ON a.namespace = n.namespace AND a.key = n.normalised
+    JOIN entities x ON x.id = a.entity_id AND x.core <> h.core AND x.id <> n.id
+    JOIN entity_sources s ON s.entity_id = x.id JOIN versions v ON v.id = s.version_id
+    WHERE n.normalised = ANY(s.alias_keys) AND {VISIBLE_SOURCE} AND NOT EXISTS (
+        SELECT 1 FROM entity_pairs p
+        JOIN entity_links l ON l.a_id = p.a_id AND l.b_id = p.b_id JOIN versions v ON v.id = l.version_id
+        WHERE ((p.a_id = h.id AND p.b_id = x.id) OR (p.a_id = x.id AND p.b_id = h.id)) AND {VISIBLE_LINK} AND NOT {SPLIT})
+    LIMIT 1), false)
+"""
+
 # What every answer says of where it comes from; the document is called `d`.
 SOURCE: LiteralString = """
 v.document_id, v.id AS version_id, v.number, v.title, v.uri, v.source_type, v.media_type, v.document_time, v.metadata,

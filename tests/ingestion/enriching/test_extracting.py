@@ -13,6 +13,7 @@ from apex_mcp.ingestion.chunking import chunk_document
 from apex_mcp.ingestion.enriching.ontology import default_ontology
 from apex_mcp.ingestion.enriching.protocol import Clash, Doubt, Passage, PassageGroup, Usage
 from apex_mcp.ingestion.enriching.reading import read_ended, read_extraction, read_same
+from apex_mcp.ingestion.extraction.rules import extract
 from apex_mcp.ingestion.parsing import parse
 from apex_mcp.models import ExtractedFact, Extraction
 from tests.doubles.chat_model import Spoiling
@@ -789,3 +790,74 @@ def test_reading_an_answer_loads_neither_openai_nor_graphiti() -> None:
     )
     ran = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
+
+
+def read_of(
+    title: str, text: str, *named: tuple[str, int, str], facts: tuple[tuple[str, str, str], ...] = ()
+) -> Extraction:
+    """What is read from an answer that names these, each with the place of its type and an alias, and states these."""
+    answer = {
+        "extracted_entities": [
+            {"name": name, "entity_type_id": type_, "aliases": [alias] if alias else []}
+            for name, type_, alias in named
+        ],
+        "edges": [
+            {"source_entity_name": one, "relation_type": said, "target_entity_name": other, "fact": text}
+            for one, said, other in facts
+        ],
+    }
+    passages = (Passage(ordinal=0, text=text),)
+    return read_extraction(answer, PassageGroup(title=title, passages=passages), default_ontology())
+
+
+def test_what_is_called_by_its_kind_is_of_its_document_alone() -> None:
+    text = "The Company is headquartered in Boston. The Tenant, Jane Doe, pays. Initech Inc. is the Landlord."
+    found = read_of(
+        "Lease of Initech",
+        text,
+        ("The Company", 1, ""),
+        ("Boston", 2, ""),
+        ("Tenant", 0, "Jane Doe"),
+        ("the Landlord", 1, "Initech Inc."),
+        ("Initech Inc.", 1, ""),
+        facts=(("The Company", "headquartered_in", "Boston"), ("Tenant", "knows", "the Landlord")),
+    )
+    assert types(found) == {
+        "The Company (Lease of Initech)": "Organization",
+        "Boston": "Place",
+        "Jane Doe": "Person",
+        "Initech Inc.": "Organization",
+    }
+    assert triples(found) == {
+        ("The Company (Lease of Initech)", "headquartered_in", "Boston"),
+        ("Jane Doe", "knows", "Initech Inc."),
+    }
+    assert [entity.aliases for entity in found.entities] == [(), (), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "name"),
+    [
+        ("Mr. Smith works at Initech Inc. since 2020.", "Smith", "Mr. Smith"),
+        ("Mr Smith works at Initech Inc. since 2020.", "Mr Smith", "Mr. Smith"),
+        ("Prof. Dr. Smith works at Initech Inc. since 2020.", "Dr. Smith", "Prof Dr Smith"),
+        ("Mr. Smith works at Initech Inc. Mrs. Smith does not.", "Smith", "Smith"),
+        ("Smith works at Initech Inc.", "Smith", "Smith"),
+    ],
+)
+def test_who_is_known_by_title_and_surname_is_named_as_by_the_rules(text: str, named: str, name: str) -> None:
+    found = read_of(
+        "Letter", text, (named, 0, ""), ("Initech Inc.", 1, ""), facts=((named, "works_at", "Initech Inc."),)
+    )
+    assert triples(found) == {(name, "works_at", "Initech Inc.")}
+    document = parse(text.encode(), name="letter.txt", media_type="text/plain", max_text_chars=1000)
+    by_rules = {(one.subject, one.predicate) for one in extract(document, chunk_document(document)).facts}
+    assert by_rules <= {(name, "works_at"), ("Mr. Smith", "works_at")}
+
+
+def test_a_surname_of_somebody_named_in_full_keeps_no_title() -> None:
+    text = "Jane Smith came. Mr. Smith did not."
+    assert list(types(read_of("Letter", text, ("Smith", 0, ""), ("Jane Smith", 0, "")))) == [
+        "Smith",
+        "Jane Smith",
+    ]

@@ -35,6 +35,8 @@ def test_a_shared_name_makes_two_one(
         ("Smith, Anna", "Anna Smith", "Person", True),
         ("Anna Smith", "Anna Jones", "Person", False),
         ("$5.2M", "$5.2 million", "Amount", False),
+        ("The Company (Lease of Initech)", "The Company (Lease of Globex)", "Organization", False),
+        ("The Company (Lease of Initech)", "Initech Inc.", "Organization", True),
     ],
 )
 def test_a_likeness_is_worth_a_question(name: str, other: str, type_: str, expected: bool) -> None:

@@ -132,3 +132,13 @@ def test_a_name_that_says_nothing_is_an_error_of_the_caller(
 ) -> None:
     with pytest.raises(InputError, match="given"):
         extract(parsed("text"), (), given_entities=entities, given_facts=facts)
+
+
+def test_what_a_given_fact_names_without_a_type_takes_nothing_from_what_was_found() -> None:
+    text, chunks = chunks_of("ACME Corporation (ACME) hires.")
+    untyped = [EntityInput(name=name, type="") for name in ("ACME", "Initech")]
+    found = extract(parsed(text), chunks, given_entities=untyped)
+    assert [(one.name, one.type) for one in found.entities] == [
+        ("Initech", "Thing"),
+        ("ACME Corporation", "Organization"),
+    ]
