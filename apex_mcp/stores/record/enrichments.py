@@ -12,6 +12,7 @@ from apex_mcp import faults
 from apex_mcp.errors import ApexError, Invariant
 from apex_mcp.models import Exclusive
 from apex_mcp.stores.record import known, publishing
+from apex_mcp.stores.record.components import DIFFERENT
 from apex_mcp.stores.record.database import LONG_SECONDS, Database
 from apex_mcp.stores.record.forgetting_entities import answer_without_forgotten
 from apex_mcp.stores.record.known import KnownEntity, KnownFact
@@ -22,6 +23,7 @@ from apex_mcp.stores.record.tombstones import hold_off_forgetting
 from apex_mcp.stores.record.visibility import CURRENT
 
 __all__ = [
+    "DIFFERENT",
     "End",
     "Enriched",
     "Enrichment",

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from apex_mcp import ids
 from apex_mcp.models import Extraction, Layer
-from apex_mcp.stores.record.components import components
+from apex_mcp.stores.record.components import DIFFERENT, components
 from apex_mcp.stores.record.database import LONG_SECONDS, Connection, Database
 from apex_mcp.stores.record.graph_changes import note_changes
 from apex_mcp.stores.record.graph_rows import GraphRows, insert_graph
@@ -60,7 +60,7 @@ WHERE f.id <> b.id AND f.namespace = b.namespace ON CONFLICT DO NOTHING
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """The version's entity `name` and another one that is known are one thing."""
+    """The version's entity `name` and another one that is known are one thing; or not, where the reason says so."""
 
     name: str
     other_id: UUID
@@ -203,12 +203,12 @@ async def _insert_ends(connection: Connection, version_id: UUID, ended: Iterable
 async def _told(
     connection: Connection, namespace: str, revision: int, version_id: UUID, links: Iterable[Link]
 ) -> list[Told]:
-    """The model's links, to all that the other one is one with."""
+    """The model's links, to all that the other one is one with; what it denied is of that one alone."""
     pairs = [(ids.entity_id(namespace, link.name), link) for link in links]
     found = await components(connection, namespace, revision, {link.other_id for _, link in pairs})
     return [
         Told(version_id, ours, other, link.reason)
         for ours, link in pairs
-        for other in found[link.other_id].members
+        for other in (found[link.other_id].members if link.reason != DIFFERENT else (link.other_id,))
         if other != ours
     ]
