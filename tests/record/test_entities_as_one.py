@@ -310,9 +310,12 @@ async def test_companies_of_other_legal_forms_stay_apart_and_the_name_without_on
 
 
 async def test_a_model_can_say_that_companies_of_other_legal_forms_are_one(record: Record) -> None:
-    await tell(record, "one", Extraction(entities=(entity("Acme GmbH"), entity("Acme"))))
+    await tell(record, "one", Extraction(entities=(entity("Acme GmbH"), entity("Acme"), entity("Globex"))))
     await say_by_model(
-        record, "Acme Inc.", Link(name="Acme Inc.", other_id=id_of("Acme GmbH"), reason="model")
+        record,
+        "Acme Inc.",
+        Link(name="Acme Inc.", other_id=id_of("Acme GmbH"), reason="model"),
+        Link(name="Acme Inc.", other_id=id_of("Globex"), reason=DIFFERENT),
     )
     assert await shown(record, "acme") == {frozenset(["Acme GmbH", "Acme", "Acme Inc."])}
 

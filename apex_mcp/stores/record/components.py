@@ -109,7 +109,9 @@ async def counting(
         pairs: all visible links of some components, and what a model denied.
         named: of each entity that they link its `normalised`, its `core`, and whether it is `visible`.
     """
-    denied = {frozenset(pair) for pair, reason in pairs.items() if reason == DIFFERENT}
+    denied = {
+        frozenset(pair) for pair, reason in pairs.items() if reason == DIFFERENT and named.keys() >= {*pair}
+    }
     rows = await (await connection.execute(_RELATED, {**bound, "ids": list(named)})).fetchall()
     related = {frozenset((row["subject_id"], row["object_id"])) for row in rows}
     of_forms = _of_different_forms(named)
