@@ -25,6 +25,12 @@ _WRITTEN_SO = {
     "ev": ("e.V.", "e. V.", "eV"), "eg": ("eG", "e.G."), "ug": ("UG",), "sc": ("S.C.", "SC"), "tas": ("TAS", "T.A.S."),
 }  # fmt: skip
 _AND = frozenset(["and", "und", "et", "y", "e"])
+# What is written for one form; a company that is nothing more exact may be any corporation.
+_ONE_FORM = {
+    "incorporated": "inc", "corp": "inc", "corporation": "inc", "company": "inc", "co": "inc", "limited": "ltd",
+    "ооо": "ooo", "ао": "ao", "зао": "zao", "пао": "pao",  # noqa: RUF001  (Cyrillic)
+}  # fmt: skip
+_COMPANY = frozenset(["co", "company"])
 _LEADING_FORMS = frozenset("pt ooo oao zao pao ао ооо оао зао пао".split())  # noqa: RUF001  (Cyrillic)
 
 # Before a person's name, in small letters.
@@ -114,6 +120,35 @@ def core_name(name: str) -> str:
     if len(words) > 1 and words[0][1] in _LEADING_FORMS and _is_form(*words[0]):
         del words[0]
     return re.sub(r"[\W_]+", " ", " ".join(letters for _, letters in words)).strip() or normalise_name(name)
+
+
+def legal_form(normalised: str, core: str) -> frozenset[str]:
+    """The legal form in an organisation's normalised name, as all who write it share it ("corp." and "inc."); empty without.
+
+    What its core lacks was taken for one.
+    """
+    words = [letters for word in re.split(r"[\s,;()]+", normalised) if (letters := _letters(word))]
+    forms: set[str] = set()
+
+    def more() -> bool:
+        return len(words) > 1 and re.sub(r"[\W_]+", " ", " ".join(words)).strip() != core
+
+    if more() and words[0] == "the":
+        del words[0]
+    while more() and (words[-1] in _LEGAL_FORMS or words[-1] in _WRITTEN_SO or words[-1] in _AND):
+        forms.add(words.pop())
+    if more() and words[0] in _LEADING_FORMS:
+        forms.add(words[0])
+    forms -= _AND
+    return frozenset(_ONE_FORM.get(form, form) for form in (forms - _COMPANY or forms))
+
+
+def differ_in_form(name: str, core: str, other: str, other_core: str) -> bool:
+    """Whether two normalised names share their core, and each has a legal form, but not the same ("acme gmbh", "acme inc")."""
+    if core != other_core:
+        return False
+    form, other_form = legal_form(name, core), legal_form(other, core)
+    return bool(form) and bool(other_form) and form != other_form
 
 
 def _letters(word: str) -> str:

@@ -199,7 +199,7 @@ class LinkLine(PairLine):
     key: Key
     version: UUID
     layer: LayerNumber
-    reason: Literal["name", "alias", "meaning", "model"]
+    reason: Literal["name", "alias", "meaning", "model", "different"]
 
 
 class EndLine(Line):

@@ -82,9 +82,12 @@ async def tell_history(
         facts=(leads, quits),
     )
     end = End(by_id=fact_id(namespace, quits), ended_id=fact_id(namespace, leads), at=day("2024-02-01"))
-    link = Link(name="Robert", other_id=id_of("Bob", namespace), reason="model")
+    links = (
+        Link(name="Robert", other_id=id_of("Bob", namespace), reason="model"),
+        Link(name="Robert", other_id=id_of("Ann", namespace), reason="different"),
+    )
     await told_by_model(
-        kept, Enriched(extraction=found, links=(link,), ends=(end,), usage={"requests": 1}), "bob"
+        kept, Enriched(extraction=found, links=links, ends=(end,), usage={"requests": 1}), "bob"
     )
     moments.append(datetime.now(UTC))
     await kept.record.splits.split(

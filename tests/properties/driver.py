@@ -21,7 +21,7 @@ from tests.properties.model import Fact, Model, Said, Shown, Split, Version
 
 # In every text: what searches for it finds everything.
 COMMON = "heron"
-_ORGANIZATIONS = frozenset({"Lovage Inc", "Lovage Ltd"})
+_ORGANIZATIONS = frozenset({"Lovage Inc", "Lovage Corp"})
 _ALL = 100
 
 

@@ -36,13 +36,13 @@ PROFILES = {
 PROFILE = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "fast")]
 
 KEYS = st.sampled_from(["a", "b", "c"])
-TWINS = "Lovage Inc", "Lovage Ltd"
+TWINS = "Lovage Inc", "Lovage Corp"
 NAMES = st.frozensets(st.sampled_from([*TWINS, "Mira Holm"]), max_size=3)
 FACTS = st.frozensets(
     st.sampled_from([
         ("Lovage Inc", "makes", "tonic"),
-        ("Lovage Ltd", "makes", "tonic"),
-        ("Mira Holm", "knows of", "Lovage Ltd"),
+        ("Lovage Corp", "makes", "tonic"),
+        ("Mira Holm", "knows of", "Lovage Corp"),
         ("Teasel", "grows near", "Mira Holm"),
     ]),
     max_size=2,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import permutations
 from typing import Any, cast
 
 import pytest
@@ -117,15 +118,57 @@ async def test_what_two_texts_say_of_one_fact_meets_when_they_are_read_at_once(
 async def test_names_that_mean_the_same_meet_when_they_are_read_at_once(
     record: Record, model: OpenAIServer
 ) -> None:
-    board = "Northern Harbour Tide Measuring Board Of Greater Ostmere Bay Region With All Lesser Islands {} Survey"
+    board = (
+        "Northern {} Tide Measuring Board Of Greater Ostmere Bay Region With All Lesser Islands Rocks Survey"
+    )
     await read_at_once(
         record,
         model,
-        (f"{board.format('Rocks')} acquired Zed.", "2024-01-01"),
-        (f"{board.format('Shoals')} acquired Qux.", "2024-01-02"),
+        (f"{board.format('Harbour')} acquired Zed.", "2024-01-01"),
+        (f"{board.format('Harbor')} acquired Qux.", "2024-01-02"),
     )
-    (shown,) = await look(record, "Northern Harbour")
+    (shown,) = await look(record, "Northern")
     assert {one.object for one in shown.facts} == {"Zed", "Qux"}
+
+
+@pytest.mark.parametrize(
+    "order",
+    list(
+        permutations((
+            "Juan Carlos Maria Perez Gomez works at Initech.",
+            "Jorge Carlos Maria Perez Gomez works at Globex.",
+            "J Carlos Maria Perez Gomez lives in Madrid.",
+        ))
+    ),
+)
+async def test_two_people_whom_the_model_told_apart_do_not_meet_through_a_third_name(
+    record: Record, model: OpenAIServer, order: Sequence[str]
+) -> None:
+    async with enricher(record, model) as enriching:
+        for number, text in enumerate(order):
+            await tell(record, str(number), Extraction(), text=text, dated="2024-01-01", enrich=True)
+            assert await read(enriching, await begin(record)) is EnrichmentState.DONE
+    said = {view.name.split()[0]: {one.object for one in view.facts} for view in await look(record, "Gomez")}
+    assert said == {"Juan": {"Initech"}, "Jorge": {"Globex"}, "J": {"Madrid"}}
+
+
+async def test_a_model_is_asked_whether_companies_of_other_legal_forms_are_one_and_a_fact_says_it_too(
+    record: Record, model: OpenAIServer
+) -> None:
+    async def say(key: str, text: str) -> dict[str, list[str]]:
+        await tell(record, key, Extraction(), text=text, dated="2024-01-01", enrich=True)
+        async with enricher(record, model) as enriching:
+            await read(enriching, await begin(record))
+        return {
+            view.name: [one.reason for one in view.merged_from]
+            for view in await look(record, "Acme")
+            if view.name.startswith("Acme")
+        }
+
+    await say("one", "Acme GmbH acquired Zed.")
+    assert await say("two", "Acme Inc. acquired Qux.") == {"Acme GmbH": ["model"]}
+    assert any("DOUBTS" in str(request.body) for request in model.chats())
+    assert await say("three", "Acme GmbH is a subsidiary of Acme Inc.") == {"Acme GmbH": [], "Acme Inc.": []}
 
 
 async def test_many_that_are_read_at_once_all_come_to_an_end(record: Record, model: OpenAIServer) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import permutations
 from typing import Any
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apex_mcp.errors import Code, Conflict
-from apex_mcp.ids import core_name
+from apex_mcp.ids import core_name, legal_form, normalise_name
 from apex_mcp.models import Extraction
 from apex_mcp.stores.record import Record
-from apex_mcp.stores.record.components import connected
+from apex_mcp.stores.record.components import DIFFERENT, connected
 from apex_mcp.stores.record.enrichments import Enriched, Link
 from tests.record.graphs import begin, entity, fact, forget, id_of, look, names, tell
 
@@ -50,6 +51,23 @@ def test_spellings_of_one_organisation_share_a_core(one: str, other: str) -> Non
 )
 def test_names_of_different_things_share_none(one: str, other: str) -> None:
     assert core_name(one) != core_name(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("ACME Corp.", {"inc"}),
+        ("The Acme Company", {"inc"}),
+        ("Toyota Co., Ltd.", {"ltd"}),
+        ("Müller GmbH & Co. KG", {"gmbh", "kg"}),
+        ("Enel S.p.A.", {"spa"}),
+        ("ООО Ромашка", {"ooo"}),  # noqa: RUF001  (Cyrillic)
+        ("Day Spa", set[str]()),
+        ("Acme", set[str]()),
+    ],
+)
+def test_the_legal_form_is_what_the_core_lacks(name: str, form: set[str]) -> None:
+    assert legal_form(normalise_name(name), core_name(name)) == form
 
 
 @given(
@@ -321,6 +339,114 @@ async def tell_alone(record: Record, name: str) -> None:
         for one in owned
     ]
     await record.versions.commit(made, token)
+
+
+async def shown(record: Record, *said: str, known_at: datetime | None = None) -> set[frozenset[str]]:
+    """The names that are shown as one, for each of these."""
+    return {
+        frozenset((view.name, *(one.name for one in view.merged_from)))
+        for name in said
+        for view in await look(record, name, known_at=known_at)
+    }
+
+
+async def say_by_model(record: Record, name: str, *links: Link, type_: str = "Organization") -> UUID:
+    """A document that names this, of which a model says what it is one with, and what not."""
+    version_id = await tell(
+        record, f"{name} by model", Extraction(entities=(entity(name, type_),)), enrich=True
+    )
+    work = await begin(record)
+    enriched = Enriched(extraction=Extraction(), links=links)
+    assert await record.enrichments.publish(work.version_id, work.claim, enriched)
+    return version_id
+
+
+@pytest.mark.parametrize("order", list(permutations(["Acme GmbH", "Acme Inc.", "Acme"])))
+async def test_companies_of_other_legal_forms_stay_apart_and_the_name_without_one_joins_neither(
+    record: Record, order: Sequence[str]
+) -> None:
+    versions = {name: await tell(record, name, Extraction(entities=(entity(name),))) for name in order}
+    assert await shown(record, "acme") == {frozenset([name]) for name in order}
+    async with record.reader.view("default") as view:
+        assert (await view.graph_counts())["entities"] == 3
+    before = datetime.now(UTC)
+    await tell(record, "Acme Inc.", Extraction(entities=(entity("Globex"),)))
+    assert await shown(record, "acme") == {frozenset(["Acme GmbH", "Acme"])}
+    assert len(await shown(record, "acme", known_at=before)) == 3
+    await forget(record, versions["Acme GmbH"])
+    assert await shown(record, "acme") == {frozenset(["Acme"])}
+
+
+async def test_a_model_can_say_that_companies_of_other_legal_forms_are_one(record: Record) -> None:
+    await tell(record, "one", Extraction(entities=(entity("Acme GmbH"), entity("Acme"), entity("Globex"))))
+    await say_by_model(
+        record,
+        "Acme Inc.",
+        Link(name="Acme Inc.", other_id=id_of("Acme GmbH"), reason="model"),
+        Link(name="Acme Inc.", other_id=id_of("Globex"), reason=DIFFERENT),
+    )
+    assert await shown(record, "acme") == {frozenset(["Acme GmbH", "Acme", "Acme Inc."])}
+
+
+async def test_what_a_fact_relates_to_each_other_is_two(record: Record) -> None:
+    await tell(record, "one", CORP)
+    await tell(record, "two", CORPORATION)
+    stated = await tell(record, "three", Extraction(entities=(entity("Globex"),)))
+    for predicate, apart in (("formerly_known_as", False), ("subsidiary_of", True)):
+        relation = Extraction(
+            entities=(entity("ACME Corp."), entity("ACME Corporation"), entity("Acme")),
+            facts=(fact("ACME Corp.", predicate, "ACME Corporation"),),
+        )
+        stated = await tell(record, "three", relation)
+        expected = (
+            [["ACME Corp."], ["ACME Corporation"], ["Acme"]]
+            if apart
+            else [["ACME Corp.", "ACME Corporation", "Acme"]]
+        )
+        assert await shown(record, "acme") == set(map(frozenset, expected))
+    await forget(record, stated)
+    assert await shown(record, "acme") == {frozenset(["ACME Corp.", "ACME Corporation"])}
+
+
+PEOPLE = {"Juan Perez Gomez", "Jorge Perez Gomez", "J. Perez Gomez"}
+
+
+@pytest.mark.parametrize("order", list(permutations(sorted(PEOPLE))))
+async def test_two_that_a_model_denied_do_not_meet_through_a_third_name(
+    record: Record, order: Sequence[str]
+) -> None:
+    """Each is asked about those that came before it; the short name may be either."""
+    versions: dict[str, UUID] = {}
+    for number, name in enumerate(order):
+        links = (
+            Link(
+                name=name,
+                other_id=id_of(other),
+                reason="model" if "J. Perez Gomez" in (name, other) else DIFFERENT,
+            )
+            for other in order[:number]
+        )
+        versions[name] = await say_by_model(record, name, *links, type_="Person")
+    assert await shown(record, "gomez") == {frozenset([name]) for name in PEOPLE}
+    # What is named again says again what was found of it; forgotten, it stands in nobody's way.
+    await tell(record, "again", Extraction(entities=(entity(order[-1], "Person"),)))
+    await forget(record, versions[order[-1]])
+    assert await shown(record, "gomez") == {frozenset([name]) for name in PEOPLE}
+    await tell(record, "Jorge Perez Gomez by model", Extraction())
+    await tell(record, "again", Extraction())
+    left = {"Juan Perez Gomez", "J. Perez Gomez"} & {*order[:2], order[2]}
+    if order[-1] == "Jorge Perez Gomez":
+        assert await shown(record, "gomez") == {frozenset(left)}
+
+
+async def test_a_text_that_gives_an_alias_counts_more_than_a_model_that_denied_it(record: Record) -> None:
+    await tell(record, "one", Extraction(entities=(entity("Globex"),)))
+    await say_by_model(
+        record, "The Globe Makers", Link(name="The Globe Makers", other_id=id_of("Globex"), reason=DIFFERENT)
+    )
+    assert len(await shown(record, "globex", "globe makers")) == 2
+    await tell(record, "two", Extraction(entities=(entity("Globex", "Organization", "The Globe Makers"),)))
+    assert await shown(record, "globex", "globe makers") == {frozenset(["Globex", "The Globe Makers"])}
 
 
 async def test_nothing_is_linked_across_namespaces(record: Record) -> None:

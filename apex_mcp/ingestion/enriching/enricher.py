@@ -32,6 +32,7 @@ from apex_mcp.models import EnrichmentState, Exclusive, Extraction
 from apex_mcp.settings import Settings
 from apex_mcp.stores.cache.protocol import Lock
 from apex_mcp.stores.record.enrichments import (
+    DIFFERENT,
     End,
     Enriched,
     Enrichment,
@@ -265,7 +266,7 @@ class Enricher:
     # --- the smaller questions ---------------------------------------------------------------------------------------
 
     async def _decide(self, reading: "_Reading", doubts: Sequence[tuple[Link, Any]]) -> list[Link]:
-        """The links of those pairs that the model says are one."""
+        """What the model says of these pairs: that they are one, or that they are not."""
         answers = await self._small(
             reading,
             [doubt for _, doubt in doubts],
@@ -273,7 +274,11 @@ class Enricher:
             ask=self._extractor.same,
             at_once=_DOUBTS_AT_ONCE,
         )
-        return [link for (link, _), same in zip(doubts, answers, strict=True) if same]
+        return [
+            link if same else replace(link, reason=DIFFERENT)
+            for (link, _), same in zip(doubts, answers, strict=True)
+            if same is not None
+        ]
 
     async def _ends(self, reading: "_Reading", extraction: Extraction) -> tuple[End, ...]:
         found = await find_contradictions(

@@ -1,6 +1,7 @@
 """What two names say about whether they can mean one thing."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from textwrap import shorten
 
@@ -31,6 +32,17 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _NUMBER = re.compile(r"\d+")
 _OF_ITS_DOCUMENT = re.compile(r"(.+?) \(.+\)", re.DOTALL)
 _LONGEST_TITLE = 60
+# Signs that tell things apart ("C", "C++", "C#") are a part of the word; a dot within an abbreviation is none.
+_SPELT = re.compile(r"[^\s.,;:()\[\]/\-\u2010-\u2015_]+")
+_ABBREVIATING = re.compile(r"(?<=[^\W\d_])\.")
+_SAY_NOTHING = frozenset("the a an of for".split())
+# British and American.
+_SPELLINGS = (
+    (re.compile(r"our(?=s?$)"), "or"),
+    (re.compile(r"tre(?=s?$)"), "ter"),
+    (re.compile(r"is(?=(?:e|ed|er|es|ing|ation)s?$)"), "iz"),
+)
+_PLURAL = re.compile(r"(?<![su])s$")
 
 
 def compatible(type_: str, other: str) -> bool:
@@ -57,6 +69,31 @@ def can_be_one(name: str, type_: str, other: str, other_type: str) -> bool:
         return True
     words, others = person_words(name), person_words(other)
     return bool(words) and bool(others) and words[-1] == others[-1]
+
+
+def same_words(name: str, other: str) -> bool:
+    """Whether two names are one but for spelling and the order of their words: no word that tells something is another."""
+    return any(
+        _telling_words(name, plurals=plurals) == _telling_words(other, plurals=plurals)
+        for plurals in (True, False)
+    )
+
+
+def _telling_words(name: str, *, plurals: bool) -> list[str]:
+    words = _SPELT.findall(_ABBREVIATING.sub("", unicodedata.normalize("NFKC", name)))
+    said = ((word, normalise_name(word)) for word in words)
+    return sorted(
+        _spelt(key, singular=not plurals and word.islower()) for word, key in said if key not in _SAY_NOTHING
+    )
+
+
+def _spelt(word: str, *, singular: bool) -> str:
+    if len(word) < 5:
+        return word  # too short to tell a spelling from another word, and Roman numerals
+    word = "".join(sign for sign in unicodedata.normalize("NFD", word) if not unicodedata.combining(sign))
+    for pattern, spelling in _SPELLINGS:
+        word = pattern.sub(spelling, word)
+    return _PLURAL.sub("", word) if singular else word
 
 
 def person_words(name: str) -> list[str]:

@@ -1,21 +1,21 @@
 """Which of a version's entities are known already under another name.
 
 What shares a name, an alias or the core of a name is linked by the commit itself. Here is what is alike beyond that: vectors
-of the names propose, and only where they leave a doubt the model decides. Two people are never one by a first name.
+of the names propose, and where a word or a legal form differs the model decides. Two people are never one by a first name.
 """
 
 import asyncio
 import heapq
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from apex_mcp import ids
 from apex_mcp.errors import ApexError
 from apex_mcp.ingestion.embedding.protocol import Embedder
-from apex_mcp.ingestion.enriching.names import PERSON, VALUES, can_be_one, certain
+from apex_mcp.ingestion.enriching.names import PERSON, VALUES, can_be_one, certain, same_words
 from apex_mcp.ingestion.enriching.protocol import Doubt
 from apex_mcp.models import ExtractedEntity, Extraction
 from apex_mcp.stores.record.enrichments import EnrichmentStore, KnownEntity, Link
@@ -72,7 +72,11 @@ class Resolution:
             doubts.setdefault(self._pair(link), (link, _doubt(entity, other, said)))
         vectors = await self._vectors(entities)
         for entity, other, likeness in await self._alike(entities, vectors):
-            alike = likeness >= ALIKE and PERSON not in (entity.type, other.type)
+            alike = (
+                likeness >= ALIKE
+                and PERSON not in (entity.type, other.type)
+                and same_words(entity.name, other.name)
+            )
             link = Link(name=entity.name, other_id=other.id, reason="meaning" if alike else "model")
             if alike:
                 links[self._pair(link)] = link
@@ -90,14 +94,24 @@ class Resolution:
         """Pairs that share a name which does not settle it; where it does, the commit links them."""
         names = sorted({name for entity in entities for name in (entity.name, *entity.aliases)})
         known = await self._store.known_by_name(self._namespace, names) if names else {}
-        return [
-            (entity, other)
+        sharing = [
+            (entity, shared, other)
             for entity in entities
             for shared in (entity.name, *entity.aliases)
             for other in known.get(shared, ())
+        ]
+        return [
+            (entity, other)
+            for entity, shared, other in sharing
             if other.id != self._id(entity.name)
             and not certain(entity.name, entity.type, shared, other.type)
             and can_be_one(entity.name, entity.type, other.name, other.type)
+        ] + [
+            (entity, replace(other, id=self._id(spelling), name=spelling))
+            for entity, shared, other in sharing
+            if shared == entity.name and certain(entity.name, entity.type, shared, other.type)
+            for spelling in (other.name, *other.aliases)
+            if _differ_in_form(entity.name, spelling)
         ]
 
     async def _vectors(self, entities: Sequence[ExtractedEntity]) -> dict[UUID, bytes]:
@@ -131,8 +145,10 @@ class Resolution:
                 }
                 found.extend(
                     (entity, other, likeness)
-                    for other in await self._store.known([other_id])
-                    if other.id not in own and can_be_one(entity.name, entity.type, other.name, other.type)
+                    for shown in await self._store.known([other_id])
+                    if shown.id not in own
+                    for other in (_by_itself(shown, other_id),)
+                    if can_be_one(entity.name, entity.type, other.name, other.type)
                 )
         return found
 
@@ -159,6 +175,18 @@ class Resolution:
 
     def _pair(self, link: Link) -> frozenset[UUID]:
         return frozenset((self._id(link.name), link.other_id))
+
+
+def _differ_in_form(name: str, other: str) -> bool:
+    return ids.differ_in_form(
+        ids.normalise_name(name), ids.core_name(name), ids.normalise_name(other), ids.core_name(other)
+    )
+
+
+def _by_itself(shown: KnownEntity, id_: UUID) -> KnownEntity:
+    """Under its own name, where no more than a likeness makes it one with what it is shown as: that may be wrong."""
+    name = dict(shown.likened).get(id_)
+    return shown if name is None else replace(shown, id=id_, name=name)
 
 
 def _nearer(

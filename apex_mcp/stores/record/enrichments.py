@@ -19,9 +19,10 @@ from apex_mcp.stores.record.publishing import RESOLVING, End, Enriched, Link, Ov
 from apex_mcp.stores.record.session_lock import session_lock
 from apex_mcp.stores.record.snapshot import Snapshot
 from apex_mcp.stores.record.tombstones import hold_off_forgetting
-from apex_mcp.stores.record.visibility import CURRENT
+from apex_mcp.stores.record.visibility import CURRENT, DIFFERENT
 
 __all__ = [
+    "DIFFERENT",
     "End",
     "Enriched",
     "Enrichment",

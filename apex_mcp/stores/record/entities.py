@@ -7,9 +7,9 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from apex_mcp import ids
-from apex_mcp.stores.record.components import Component, connected
+from apex_mcp.stores.record.components import Component, connected, counting
 from apex_mcp.stores.record.snapshot import Snapshot
-from apex_mcp.stores.record.visibility import AMBIGUOUS, NAMED, SOURCE, SPLIT, VISIBLE_LINK, VISIBLE_SOURCE
+from apex_mcp.stores.record.visibility import LINK, NAMED, SOURCE, SPLIT, VISIBLE_SOURCE
 
 UNTYPED = "Thing"
 
@@ -106,16 +106,13 @@ SELECT (SELECT count(DISTINCT s.entity_id) FROM entity_sources s JOIN versions v
         WHERE {VISIBLE_SOURCE}) AS facts
 """
 
-_LINKED: LiteralString = f"""
-SELECT 1 FROM entity_links l JOIN versions v ON v.id = l.version_id
-WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND {VISIBLE_LINK}
+_ALL_PAIRS: LiteralString = f"""
+SELECT p.a_id, p.b_id, k.reason FROM entity_pairs p JOIN entities e ON e.id = p.a_id CROSS JOIN LATERAL ({LINK}) AS k
+WHERE e.namespace = %(namespace)s AND NOT {SPLIT}
 """
 
-# What no alias links is most of it.
-_ALL_PAIRS: LiteralString = f"""
-SELECT p.a_id, p.b_id FROM entity_pairs p JOIN entities e ON e.id = p.a_id
-WHERE e.namespace = %(namespace)s AND NOT {SPLIT}
-  AND (EXISTS ({_LINKED} AND l.reason <> 'alias') OR (EXISTS ({_LINKED}) AND NOT {AMBIGUOUS}))
+_NAMES: LiteralString = f"""
+SELECT e.id, e.normalised, e.core, {NAMED} AS visible FROM entities e WHERE e.id = ANY(%(ids)s)
 """
 
 
@@ -224,9 +221,15 @@ async def graph_counts(snapshot: Snapshot) -> dict[str, int]:
     """Numbers of entities and facts; reads every mention, so for those who ask for it only."""
     (row,) = await snapshot.rows(_COUNTS)
     pairs = await snapshot.rows(_ALL_PAIRS)
-    linked = connected((pair["a_id"], pair["b_id"]) for pair in pairs)
-    known = await snapshot.rows(_KNOWN, ids=[one for group in linked for one in group]) if linked else []
-    visible = {one["id"] for one in known}
+    links = {(pair["a_id"], pair["b_id"]): pair["reason"] for pair in pairs}
+    visible = set[UUID]()
+    if links:
+        ends = list({one for pair in links for one in pair})
+        named = {one["id"]: one for one in await snapshot.rows(_NAMES, ids=ends)}
+        bound = {"namespace": snapshot.namespace, "revision": snapshot.revision}
+        links = await counting(snapshot.connection, bound, links, named)
+        visible = {id_ for id_, row in named.items() if row["visible"]}
+    linked = connected(links)
     merged = sum(max(0, len(group & visible) - 1) for group in linked)
     return {"entities": int(row["entities"]) - merged, "facts": int(row["facts"])}
 

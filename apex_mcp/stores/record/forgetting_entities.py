@@ -13,7 +13,7 @@ from apex_mcp.stores.record.forgetting_prospects import ShownDocument
 from apex_mcp.stores.record.graph_changes import note_forgotten_entities
 from apex_mcp.stores.record.tombstones import ForgetKey, Kind, find, forget_alone, put
 from apex_mcp.stores.record.versions import LESS_THAN, RAISE_REVISIONS
-from apex_mcp.stores.record.visibility import NAMED, SPLIT
+from apex_mcp.stores.record.visibility import DIFFERENT, NAMED, SPLIT
 
 _SHOWN = 20
 _ROWS_AT_ONCE = 500
@@ -28,10 +28,12 @@ SELECT n.revision FROM namespaces n WHERE n.name = %(namespace)s
 # Names that were linked with these in whatever version, or are spellings of them as a commit would link them, and that nothing
 # shows as something else now.
 _PAST_NAMES: LiteralString = f"""
-SELECT e.id FROM entity_pairs p JOIN entities e ON e.id = CASE WHEN p.a_id = ANY(%(ids)s) THEN p.b_id ELSE p.a_id END
+SELECT e.id, e.normalised, e.core FROM entity_pairs p
+JOIN entities e ON e.id = CASE WHEN p.a_id = ANY(%(ids)s) THEN p.b_id ELSE p.a_id END
 WHERE (p.a_id = ANY(%(ids)s) OR p.b_id = ANY(%(ids)s)) AND e.id <> ALL(%(ids)s) AND NOT {SPLIT} AND NOT {NAMED}
+  AND EXISTS (SELECT 1 FROM entity_links l WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND l.reason <> '{DIFFERENT}')
 UNION
-SELECT e.id FROM entities o JOIN entities e ON e.namespace = o.namespace AND e.core = o.core
+SELECT e.id, e.normalised, e.core FROM entities o JOIN entities e ON e.namespace = o.namespace AND e.core = o.core
 CROSS JOIN LATERAL (SELECT o.id AS a_id, e.id AS b_id) AS p
 WHERE o.id = ANY(%(ids)s) AND o.core <> '' AND e.id <> ALL(%(ids)s) AND NOT {SPLIT} AND NOT {NAMED}
   AND EXISTS (SELECT 1 FROM entity_sources s WHERE s.entity_id = o.id AND s.type IN ('Organization', 'Thing'))
@@ -39,7 +41,8 @@ WHERE o.id = ANY(%(ids)s) AND o.core <> '' AND e.id <> ALL(%(ids)s) AND NOT {SPL
 """
 
 _NAMES: LiteralString = """
-SELECT e.id, e.normalised, coalesce((SELECT s.name FROM entity_sources s WHERE s.entity_id = e.id ORDER BY s.version_id LIMIT 1),
+SELECT e.id, e.normalised, e.core,
+       coalesce((SELECT s.name FROM entity_sources s WHERE s.entity_id = e.id ORDER BY s.version_id LIMIT 1),
                                     e.normalised) AS name
 FROM entities e WHERE e.id = ANY(%s) ORDER BY e.seq
 """
@@ -209,12 +212,21 @@ async def _members(connection: Connection, namespace: str, entity_id: UUID) -> l
         return []
     found = await components(connection, namespace, row["revision"], [entity_id])
     members = list(found[entity_id].members)
+    shown = await (await connection.execute(_NAMES, (members,))).fetchall()
     while True:
         bound = {"namespace": namespace, "revision": row["revision"], "ids": members}
-        more = await (await connection.execute(_PAST_NAMES, bound)).fetchall()
+        past = await (await connection.execute(_PAST_NAMES, bound)).fetchall()
+        more = dict.fromkeys(
+            one["id"]
+            for one in past
+            if not any(
+                ids.differ_in_form(one["normalised"], one["core"], other["normalised"], other["core"])
+                for other in shown
+            )
+        )
         if not more:
             return members
-        members += dict.fromkeys(one["id"] for one in more)
+        members += more
 
 
 async def _strip_requests(connection: Connection, namespace: str, names: set[str]) -> list[UUID]:

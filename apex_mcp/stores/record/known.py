@@ -9,6 +9,7 @@ from uuid import UUID
 from apex_mcp import ids
 from apex_mcp.batches import batches
 from apex_mcp.models import Exclusive
+from apex_mcp.stores.record.components import LIKENESS
 from apex_mcp.stores.record.entities import described
 from apex_mcp.stores.record.facts import Fact, facts_of
 from apex_mcp.stores.record.snapshot import Snapshot
@@ -47,13 +48,17 @@ ORDER BY x.entity_id LIMIT %(limit)s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownEntity:
-    """A visible entity as it is shown, with up to five sentences of its facts."""
+    """A visible entity as it is shown, with up to five sentences of its facts.
+
+    `likened` are ids and names of what a likeness alone made one with it.
+    """
 
     id: UUID
     name: str
     type: str
     aliases: tuple[str, ...]
     said: tuple[str, ...]
+    likened: tuple[tuple[UUID, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +127,7 @@ async def _known(
                 type=row["type"],
                 aliases=tuple(row["aliases"]),
                 said=tuple(said.get(row["id"], ())),
+                likened=tuple((one, name) for one, name, reason in row["merged"] if reason in LIKENESS),
             )
             for row in await described(snapshot, groups)
         }

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
-from apex_mcp.ids import TITLES
+from apex_mcp import ids
 from apex_mcp.models import Layer
 from apex_mcp.stores.record.components import components
 from apex_mcp.stores.record.database import Connection
-from apex_mcp.stores.record.visibility import CURRENT
+from apex_mcp.stores.record.visibility import CURRENT, DIFFERENT
 
 # Types of which equal spelling is all that two have in common.
 VALUES = frozenset({"Amount", "Date", "Email", "Money", "Number", "Percentage", "Url", "Value"})
@@ -29,7 +29,7 @@ AND NOT ('Person' IN (s.type, o.type)
          AND 0 IN (position(' ' IN btrim(regexp_replace(k.key, %(titles)s, '', 'g'), ' .,-')),
                    position(' ' IN btrim(regexp_replace(h.normalised, %(titles)s, '', 'g'), ' .,-'))))
 """
-_TITLES = rf"(?:^|[ .,-]+)(?:{'|'.join(sorted(TITLES))})(?![^ .,-])"
+_TITLES = rf"(?:^|[ .,-]+)(?:{'|'.join(sorted(ids.TITLES))})(?![^ .,-])"
 
 # Not by EXISTS, here and below: see `visibility.NAMED`. More partners than this are bound together by the ones that came first.
 _PROPOSED: LiteralString = f"""
@@ -68,23 +68,25 @@ proposed AS (
                   WHERE s.entity_id = h.id AND k.key = ANY(s.alias_keys) AND {_COMPATIBLE} AND {_NOW} LIMIT 1)
 ),
 ranked AS (
-    SELECT q.*, e.seq, e.namespace, dense_rank() OVER (PARTITION BY q.id, q.version_id ORDER BY e.seq) AS place
+    SELECT q.*, e.seq, e.namespace, e.normalised, e.core, q.reason = '{DIFFERENT}' AS differ,
+           dense_rank() OVER (PARTITION BY q.id, q.version_id, q.reason = '{DIFFERENT}' ORDER BY e.seq) AS place
     FROM proposed q JOIN entities e ON e.id = q.other
 )
-SELECT DISTINCT ON (r.version_id, r.id, r.other) r.version_id, r.namespace, r.reason, r.known,
-       CASE WHEN o.seq < r.seq THEN o.id ELSE r.other END AS a_id,
-       CASE WHEN o.seq < r.seq THEN r.other ELSE o.id END AS b_id,
+SELECT DISTINCT ON (r.version_id, r.id, r.other, r.differ) r.version_id, r.namespace, r.reason, r.known,
+       CASE WHEN (o.seq < r.seq) <> r.differ THEN o.id ELSE r.other END AS a_id,
+       CASE WHEN (o.seq < r.seq) <> r.differ THEN r.other ELSE o.id END AS b_id,
+       o.normalised AS name, o.core AS core, r.normalised AS other_name, r.core AS other_core,
        EXISTS (SELECT 1 FROM entity_splits x WHERE x.namespace = r.namespace AND x.revision_to IS NULL) AS splits
 FROM ranked r JOIN entities o ON o.id = r.id WHERE r.place <= 32
-ORDER BY r.version_id, r.id, r.other, r.known DESC
+ORDER BY r.version_id, r.id, r.other, r.differ, r.known DESC, r.reason
 """
 
-_ORDERED: LiteralString = """
+_ORDERED: LiteralString = f"""
 SELECT a.id AS a_id, b.id AS b_id, t.version_id, t.reason, a.namespace,
        EXISTS (SELECT 1 FROM entity_splits x WHERE x.namespace = a.namespace AND x.revision_to IS NULL) AS splits
 FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::text[]) AS t(one, other, version_id, reason)
 JOIN entities a ON a.id IN (t.one, t.other) JOIN entities b ON b.id IN (t.one, t.other)
-WHERE a.seq < b.seq AND a.namespace = b.namespace
+WHERE a.namespace = b.namespace AND a.id <> b.id AND (a.seq < b.seq) <> (t.reason = '{DIFFERENT}')
 """
 
 _INSERT_PAIRS: LiteralString = """
@@ -105,7 +107,7 @@ SELECT a_id, b_id FROM entity_splits WHERE namespace = %s AND revision_to IS NUL
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A link that a version's model found: an entity of the version, and another one."""
+    """A link that a version's model found, or denied: an entity of the version, and another one."""
 
     version_id: UUID
     entity_id: UUID
@@ -118,7 +120,14 @@ async def link_entities(
 ) -> None:
     """Within a commit, once its versions are current and their namespaces locked: link what they name in this layer."""
     bound = {"versions": list(version_ids), "layer": int(layer), "values": list(VALUES), "titles": _TITLES}
-    rows = await (await connection.execute(_PROPOSED, bound)).fetchall()
+    proposed = await (await connection.execute(_PROPOSED, bound)).fetchall()
+    # Of different legal forms, a core alone makes no two one.
+    rows = [
+        row
+        for row in proposed
+        if row["reason"] != "name"
+        or not ids.differ_in_form(row["name"], row["core"], row["other_name"], row["other_core"])
+    ]
     if told:
         columns = [(one.entity_id, one.other_id, one.version_id, one.reason) for one in told]
         ordered = await connection.execute(_ORDERED, tuple(map(list, zip(*columns, strict=True))))
@@ -151,12 +160,17 @@ async def _without_reunions(connection: Connection, rows: Iterable[dict[str, Any
             await connection.execute("SELECT revision FROM namespaces WHERE name = %s", (namespace,))
         ).fetchone()
         assert revision is not None  # its row is locked
-        ids = {row[side] for row in some for side in ("a_id", "b_id")}
-        found = await components(connection, namespace, revision["revision"], ids)
+        ends = {row[side] for row in some for side in ("a_id", "b_id")}
+        found = await components(connection, namespace, revision["revision"], ends)
         group = {id_: set(component.members) for id_, component in found.items()}
         for row in some:
             ours, theirs = group[row["a_id"]], group[row["b_id"]]
-            if ours is theirs or row["known"] or frozenset((row["a_id"], row["b_id"])) in apart:
+            if (
+                ours is theirs
+                or row["known"]
+                or row["reason"] == DIFFERENT
+                or frozenset((row["a_id"], row["b_id"])) in apart
+            ):
                 kept.append(row)
             elif not any(frozenset((x, y)) in apart for x in ours for y in theirs):
                 kept.append(row)

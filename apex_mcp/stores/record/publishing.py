@@ -19,7 +19,7 @@ from apex_mcp.stores.record.name_vectors import keep_name_vectors
 from apex_mcp.stores.record.rereading import clear, take_back
 from apex_mcp.stores.record.tombstones import ForgetKey, hold_off_forgetting, without_forgotten
 from apex_mcp.stores.record.versions import RAISE_REVISIONS
-from apex_mcp.stores.record.visibility import CURRENT
+from apex_mcp.stores.record.visibility import CURRENT, DIFFERENT
 
 # Held alone by whoever must not be overtaken, while it is resolved and published; shared by each other commit.
 RESOLVING: LiteralString = "apex-mcp resolving "
@@ -75,7 +75,7 @@ ON CONFLICT DO NOTHING
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """The version's entity `name` and another one that is known are one thing."""
+    """The version's entity `name` and another one that is known are one thing; or not, where the reason says so."""
 
     name: str
     other_id: UUID
@@ -219,12 +219,12 @@ async def _insert_ends(connection: Connection, version_id: UUID, ended: Iterable
 async def _told(
     connection: Connection, namespace: str, revision: int, version_id: UUID, links: Iterable[Link]
 ) -> list[Told]:
-    """The model's links, to all that the other one is one with."""
+    """The model's links, to all that the other one is one with; what it denied is of that one alone."""
     pairs = [(ids.entity_id(namespace, link.name), link) for link in links]
     found = await components(connection, namespace, revision, {link.other_id for _, link in pairs})
     return [
         Told(version_id, ours, other, link.reason)
         for ours, link in pairs
-        for other in found[link.other_id].members
+        for other in (found[link.other_id].members if link.reason != DIFFERENT else (link.other_id,))
         if other != ours
     ]

@@ -35,6 +35,10 @@ EXISTS (SELECT 1 FROM entity_splits x
           AND x.revision_from <= %(revision)s AND (x.revision_to IS NULL OR x.revision_to > %(revision)s))
 """
 
+# The reason of a row that says the opposite of a link: a model was asked, and said no. Its `a` came after its `b`, so that the
+# two have a pair apart from the one of their links.
+DIFFERENT: LiteralString = "different"
+
 # An alias that things of different names have tells nothing, unless they are one. Of the pair `p`, `n` is called by the alias
 # and `h` has it, as another one, `x`, has it too.
 AMBIGUOUS: LiteralString = f"""
@@ -47,8 +51,19 @@ coalesce((
     WHERE n.normalised = ANY(s.alias_keys) AND {VISIBLE_SOURCE} AND NOT EXISTS (
         SELECT 1 FROM entity_pairs p
         JOIN entity_links l ON l.a_id = p.a_id AND l.b_id = p.b_id JOIN versions v ON v.id = l.version_id
-        WHERE ((p.a_id = h.id AND p.b_id = x.id) OR (p.a_id = x.id AND p.b_id = h.id)) AND {VISIBLE_LINK} AND NOT {SPLIT})
+        WHERE ((p.a_id = h.id AND p.b_id = x.id) OR (p.a_id = x.id AND p.b_id = h.id)) AND l.reason <> '{DIFFERENT}'
+          AND {VISIBLE_LINK} AND NOT {SPLIT})
     LIMIT 1), false)
+"""
+
+# Why the pair `p` is linked, or that it is denied; no row where nothing visible says so. What no alias links is most of it.
+LINK: LiteralString = f"""
+(SELECT l.reason FROM entity_links l JOIN versions v ON v.id = l.version_id
+ WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND l.reason <> 'alias' AND {VISIBLE_LINK} LIMIT 1)
+UNION ALL
+(SELECT l.reason FROM entity_links l JOIN versions v ON v.id = l.version_id
+ WHERE l.a_id = p.a_id AND l.b_id = p.b_id AND l.reason = 'alias' AND {VISIBLE_LINK} AND NOT {AMBIGUOUS} LIMIT 1)
+LIMIT 1
 """
 
 # What every answer says of where it comes from; the document is called `d`.

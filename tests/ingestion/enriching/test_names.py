@@ -2,7 +2,7 @@
 
 import pytest
 
-from apex_mcp.ingestion.enriching.names import can_be_one, certain, person_words
+from apex_mcp.ingestion.enriching.names import can_be_one, certain, person_words, same_words
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,31 @@ def test_a_shared_name_makes_two_one(
 def test_a_likeness_is_worth_a_question(name: str, other: str, type_: str, expected: bool) -> None:
     assert can_be_one(name, type_, other, type_) is expected
     assert can_be_one(other, type_, name, type_) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "expected"),
+    [
+        ("colour printer X", "color printer X", True),
+        ("the Apollo project", "Project Apollo", True),
+        ("U.S. Bank Stadium", "US Bank Stadium", True),
+        ("annual strategy meeting", "Annual strategy meetings", True),
+        ("Reorganisation Unit", "reorganization unit", True),
+        ("Coca-Cola", "Coca Cola", True),
+        ("HSBC Bank", "HSBC Bank USA", False),
+        ("Project Alpha Phase One", "Project Alpha Phase Two", False),
+        ("Sequoia Capital Fund X", "Sequoia Capital Fund XI", False),
+        ("Sandpiper Mark I", "Sandpiper Mark II", False),
+        ("Class A Notes", "Class B Notes", False),
+        ("Kraftwerk Nord", "Kraftwerk Süd", False),
+        ("Williams Partners", "William Partners", False),
+        ("C++ compiler", "C compiler", False),
+        ("东京银行", "大阪银行", False),
+    ],
+)
+def test_no_word_that_tells_something_is_another(name: str, other: str, expected: bool) -> None:
+    assert same_words(name, other) is expected
+    assert same_words(other, name) is expected
 
 
 def test_titles_are_no_part_of_a_name() -> None:

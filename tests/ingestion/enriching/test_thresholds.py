@@ -8,6 +8,7 @@ import pytest
 
 from apex_mcp.ingestion.embedding.local import LocalEmbedder
 from apex_mcp.ingestion.embedding.models import find_model
+from apex_mcp.ingestion.enriching.names import same_words
 from apex_mcp.ingestion.enriching.resolution import ALIKE, DOUBTFUL
 from apex_mcp.ingestion.pool import ChildPool
 
@@ -28,6 +29,10 @@ OTHERS = (
     ("Northwind Traders", "Southwind Traders"), ("Widget Manufacturing", "Gadget Manufacturing"),
     ("North Korea", "South Korea"), ("Hotel Adlon Berlin", "Hotel Adlon Vienna"), ("Alpha Labs", "Beta Labs"),
     ("First National Bank", "Second National Bank"), ("Sales department", "Marketing department"),
+)  # fmt: skip
+# As near as names that are one.
+OTHERS_BY_A_WORD = (
+    ("HSBC Bank", "HSBC Bank USA"), ("Project Alpha Phase One", "Project Alpha Phase Two"),
 )  # fmt: skip
 FAR = (
     ("ACME Corporation", "Apex Corporation"), ("Microsoft", "Apple"), ("Deutsche Bank", "Deutsche Bahn"),
@@ -58,6 +63,15 @@ async def likeness(embedder: LocalEmbedder, pairs: tuple[tuple[str, str], ...]) 
 async def test_what_is_certain_is_one_and_nothing_else_is_certain(embedder: LocalEmbedder) -> None:
     assert min(await likeness(embedder, ONE)) >= ALIKE
     assert max(await likeness(embedder, OTHERS)) < ALIKE
+
+
+async def test_names_that_are_not_one_are_as_near_so_their_words_are_compared(
+    embedder: LocalEmbedder,
+) -> None:
+    assert min(await likeness(embedder, OTHERS_BY_A_WORD)) >= ALIKE
+    assert not any(same_words(*pair) for pair in OTHERS + OTHERS_BY_A_WORD)
+    # Companies meet by what is left without their legal forms.
+    assert all(same_words(*pair) for pair in ONE if pair[0] != "ACME Corp.")
 
 
 async def test_what_a_reader_can_decide_is_asked_and_what_is_far_is_not(embedder: LocalEmbedder) -> None:
