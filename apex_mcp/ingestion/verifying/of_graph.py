@@ -16,9 +16,11 @@ from apex_mcp.ingestion.verifying.findings import EXAMPLES, GRAPH, Finding, find
 from apex_mcp.stores.graph.neo4j_inventory import Edge, Neo4jInventory, Portion, portion
 from apex_mcp.stores.graph.neo4j_writing import GraphPage
 from apex_mcp.stores.record import Record
+from apex_mcp.stores.record.graph_changes import GraphMark
 from apex_mcp.stores.record.graph_pages import IdRange, stated_by
 from apex_mcp.stores.record.graph_state import shown_entities
 from apex_mcp.stores.record.reading import View
+from apex_mcp.stores.record.state import state_of
 
 WHOSE = "the graph is of this record, and has been told of everything"
 OURS = "nodes and relations are as they are written from the record"
@@ -27,7 +29,8 @@ FACTS = "facts are in the graph as the record shows them"
 PASSAGES = "passages are in the graph with their texts and what they mention"
 
 _IDS_AT_ONCE = 500
-_LOOKS = 3
+# What is written to all the time differs at most looks: until one was at a quiet moment, only what differed at every one counts.
+_LOOKS = 10
 _SETTLED_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
 
@@ -189,13 +192,22 @@ class GraphVerifier:
     async def _surely(
         self, look: Callable[[str, IdRange], Awaitable[_Seen]], namespace: str, ids: IdRange
     ) -> _Seen:
+        before = await self._quiet_at(namespace)
         seen = await look(namespace, ids)
         for _ in range(1, _LOOKS):
-            if not seen:
+            if not seen or (before is not None and before == await self._quiet_at(namespace)):
                 break
             await self._settled()
+            before = await self._quiet_at(namespace)
             seen.keep(await look(namespace, ids))
         return seen
+
+    async def _quiet_at(self, namespace: str) -> tuple[int, GraphMark] | None:
+        """A revision of which the graph was told everything, and how much that was; None while something waits."""
+        queue = self._record.graph_queue
+        if await queue.has_work() or (mark := await queue.mark()) is None:
+            return None
+        return (await state_of(self._record.database, namespace)).revision, mark
 
     async def _look_at_entities(self, namespace: str, ids: IdRange) -> _Seen:
         # The graph first: what is committed in between still waits for it, and differs at the next look no more.
