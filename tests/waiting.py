@@ -1,9 +1,11 @@
-"""Waiting for what comes about by itself."""
+"""Waiting for what comes about by itself, and for what goes on meanwhile."""
 
+import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -20,3 +22,15 @@ async def eventually(condition: Callable[[], Awaitable[T] | T], seconds: float =
             return answer
         assert time.monotonic() < deadline, f"it did not come about in {seconds:g} s"
         await anyio.sleep(0.02)
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.Task[None]]:
+    """It goes on to the end of the block, and is cancelled then."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -352,9 +352,8 @@ class IndexUpkeep:
                 if not await self._fill():
                     return False
             else:
-                async with aclosing(self.replace(self._current.use.embedder, None)) as steps:
-                    async for _ in steps:
-                        pass
+                async for _ in self.replace(self._current.use.embedder, None):
+                    pass
             await self._note_whole(whole=True)
         return True
 
@@ -373,9 +372,8 @@ class IndexUpkeep:
             if begun is not None and begun.name != current.use.name:
                 await self._home.remove(begun.name)
             filling = await IndexFilling.begin(record, vectors, current.use, begun, generation=generation)
-            async with aclosing(filling.write(replay)) as steps:
-                async for _ in steps:
-                    pass
+            async for _ in filling.write(replay):
+                pass
             start, _ = await replay.changes(filling.start)
         if not await current.flush(vectors, start, generation=generation) or vectors is not current.vectors:
             return False

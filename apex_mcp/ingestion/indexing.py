@@ -363,9 +363,8 @@ class IndexKeeper:
         """
         async with self._alone_rebuilding():
             await self._current.refresh()
-            async with aclosing(self._upkeep.replace(self.embedder_name, None, afresh=True)) as steps:
-                async for _ in steps:
-                    pass
+            async for _ in self._upkeep.replace(self.embedder_name, None, afresh=True):
+                pass
 
     @asynccontextmanager
     async def _alone_rebuilding(self) -> AsyncGenerator[None]:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from apex_mcp.stores.vectors.qdrant_home import QdrantHome, qdrant_client
 from tests.doubles.qdrant_server import QdrantServer
 from tests.record import notes
 from tests.stores.index_points import version_of
+from tests.waiting import meanwhile
 
 EVERYTHING = IndexFilter(namespace="default")
 
@@ -46,13 +47,8 @@ async def process(
 
 @asynccontextmanager
 async def running(keeper: IndexKeeper, *, upkeep: bool = True) -> AsyncGenerator[asyncio.Task[None]]:
-    task = asyncio.create_task(keeper.run(upkeep=upkeep))
-    try:
+    async with meanwhile(keeper.run(upkeep=upkeep)) as task:
         yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def accept(

@@ -1,8 +1,6 @@
 """Who takes back what another worker had claimed for the model, over real PostgreSQL and Temporal."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
@@ -23,7 +21,7 @@ from apex_worker.graph import GraphDispatcher
 from tests.doubles.openai_server import OpenAIServer
 from tests.e2e.apps import app_without_worker, remember, working
 from tests.e2e.enriching import asking
-from tests.waiting import eventually
+from tests.waiting import eventually, meanwhile
 
 if TYPE_CHECKING:
     from apex_mcp.ingestion.projecting import Projector
@@ -57,17 +55,6 @@ def dispatcher(app: App, store: EnrichmentStore) -> EnrichmentDispatcher:
     )
 
 
-@asynccontextmanager
-async def running(one: EnrichmentDispatcher | GraphDispatcher) -> AsyncGenerator[asyncio.Task[None]]:
-    task = asyncio.create_task(one.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 async def run_of(client: Client, id_: str) -> str:
     """The run of a workflow that goes on; empty while there is none."""
     try:
@@ -93,7 +80,7 @@ async def test_of_two_workers_that_take_back_one_enrichment_the_slower_leaves_th
             slow = asyncio.create_task(slower.reclaim(all_others=False))
             await slow_store.seen.wait()
             await quicker.reclaim(all_others=False)
-            async with running(quicker):
+            async with meanwhile(quicker.run()):
                 id_ = workflow_id(lost.version_id)
                 run = await eventually(lambda: run_of(app.temporal_client, id_))
                 slow_store.going_on.set()
@@ -115,7 +102,7 @@ async def test_a_worker_without_a_model_takes_nothing_from_those_that_have_one()
             assert await store.want(None) == 1
             [version] = await app.record.database.fetch_all("SELECT version_id AS id FROM enrichments")
             handle = client.get_workflow_handle(workflow_id(version["id"]))
-            async with make_worker(app), running(make_enrichment_dispatcher(app, client)):
+            async with make_worker(app), meanwhile(make_enrichment_dispatcher(app, client).run()):
                 await eventually(lambda: run_of(client, handle.id))
                 # Whatever that worker can do is done by now, in the order of its queue.
                 await client.execute_workflow(
@@ -145,7 +132,7 @@ async def test_a_worker_that_stops_does_not_wait_for_the_graphs_server(temporal:
         bell=Bell(),
         health=Health(),
     )
-    async with running(one) as task:
+    async with meanwhile(one.run()) as task:
         run = await eventually(lambda: run_of(temporal, "graph-projection-away"))
         one.stop()
         await eventually(task.done)

@@ -70,12 +70,8 @@ async def components(
         links = [row for row in rows if row["reason"] != DIFFERENT]
         frontier = {one for row in links for one in (row["a_id"], row["b_id"])} - reached
         reached |= frontier
-    arrived: dict[UUID, dict[str, Any]] = {}
-    if linked := {one for pair, reason in edges.items() if reason != DIFFERENT for one in pair}:
-        rows = await (await connection.execute(_ARRIVAL, {**bound, "ids": list(linked)})).fetchall()
-        arrived = {row["id"]: row for row in rows}
-        edges = await counting(connection, bound, edges, arrived)
-    joined = {one for pair in edges for one in pair} if linked else set[UUID]()
+    edges, arrived = await counting(connection, namespace, revision, edges)
+    joined = {one for pair in edges for one in pair}
     found = {one: Component(id=one, members=(one,), reasons={}) for one in asked - joined}
     if joined:
         rank = {id_: (not row["visible"], row["seq"]) for id_, row in arrived.items()}
@@ -89,23 +85,29 @@ async def components(
 
 
 async def counting(
-    connection: Connection,
-    bound: Mapping[str, Any],
-    pairs: Mapping[Pair, str],
-    named: Mapping[UUID, Mapping[str, Any]],
-) -> dict[Pair, str]:
+    connection: Connection, namespace: str, revision: int, pairs: Mapping[Pair, str]
+) -> tuple[dict[Pair, str], dict[UUID, dict[str, Any]]]:
     """Those of the visible links that count: none joins, by itself or through others, two that are known to be different.
 
     Args:
         connection: to the record.
-        bound: the namespace, and the revision that is looked at.
+        namespace: of all of them.
+        revision: that is looked at.
         pairs: all visible links of some components, and what a model denied.
-        named: of each entity that they link its `normalised`, its `core`, and whether it is `visible`.
+
+    Returns:
+        The links with their reasons, and of each entity that is linked its `seq`, its `normalised`, its `core`, and whether it
+        is `visible`.
     """
+    linked = {one for pair, reason in pairs.items() if reason != DIFFERENT for one in pair}
+    if not linked:
+        return {}, {}
+    bound = {"namespace": namespace, "revision": revision, "ids": list(linked)}
+    named = {row["id"]: row for row in await (await connection.execute(_ARRIVAL, bound)).fetchall()}
     denied = {
         frozenset(pair) for pair, reason in pairs.items() if reason == DIFFERENT and named.keys() >= {*pair}
     }
-    rows = await (await connection.execute(_RELATED, {**bound, "ids": list(named)})).fetchall()
+    rows = await (await connection.execute(_RELATED, bound)).fetchall()
     related = {frozenset((row["subject_id"], row["object_id"])) for row in rows}
     of_forms = _of_different_forms(named)
     edges = {
@@ -118,7 +120,7 @@ async def counting(
     }
     # Where a link of the two themselves counts, the rest was a doubt.
     different = related | ((denied | of_forms) - {frozenset(pair) for pair in edges})
-    return _without_bridges(edges, different, named) if different else edges
+    return (_without_bridges(edges, different, named) if different else edges), named
 
 
 def _of_different_forms(named: Mapping[UUID, Mapping[str, Any]]) -> set[frozenset[UUID]]:

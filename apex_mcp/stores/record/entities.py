@@ -111,10 +111,6 @@ SELECT p.a_id, p.b_id, k.reason FROM entity_pairs p JOIN entities e ON e.id = p.
 WHERE e.namespace = %(namespace)s AND NOT {SPLIT}
 """
 
-_NAMES: LiteralString = f"""
-SELECT e.id, e.normalised, e.core, {NAMED} AS visible FROM entities e WHERE e.id = ANY(%(ids)s)
-"""
-
 
 async def known_ids(snapshot: Snapshot, names: Sequence[str]) -> list[UUID]:
     """Ids of visible entities that have one of these names."""
@@ -222,15 +218,9 @@ async def graph_counts(snapshot: Snapshot) -> dict[str, int]:
     (row,) = await snapshot.rows(_COUNTS)
     pairs = await snapshot.rows(_ALL_PAIRS)
     links = {(pair["a_id"], pair["b_id"]): pair["reason"] for pair in pairs}
-    visible = set[UUID]()
-    if links:
-        ends = list({one for pair in links for one in pair})
-        named = {one["id"]: one for one in await snapshot.rows(_NAMES, ids=ends)}
-        bound = {"namespace": snapshot.namespace, "revision": snapshot.revision}
-        links = await counting(snapshot.connection, bound, links, named)
-        visible = {id_ for id_, row in named.items() if row["visible"]}
-    linked = connected(links)
-    merged = sum(max(0, len(group & visible) - 1) for group in linked)
+    links, named = await counting(snapshot.connection, snapshot.namespace, snapshot.revision, links)
+    visible = {id_ for id_, row in named.items() if row["visible"]}
+    merged = sum(max(0, len(group & visible) - 1) for group in connected(links))
     return {"entities": int(row["entities"]) - merged, "facts": int(row["facts"])}
 
 

@@ -26,19 +26,19 @@ async def require_rights(connection: psycopg.AsyncConnection, *, to_migrate: boo
     assert row is not None
     user, schema, read_only, may_create, lacking = row
     if read_only:
-        raise _refused(
+        raise refused(
             "the database takes no writes: it is a replica, or is set to be read-only",
             "name the primary server in APEX_DATABASE_URL (DATABASE_URL), and see that default_transaction_read_only is off",
         )
     if to_migrate and schema is None:
-        raise _refused(
+        raise refused(
             "the database has no schema to make the tables in that its user may use",
             f'as an administrator: CREATE SCHEMA apex AUTHORIZATION "{user}"; ALTER ROLE "{user}" SET search_path = apex',
         )
     if to_migrate and not may_create:
         raise refused_making(schema, user)
     if lacking:
-        raise _refused(
+        raise refused(
             f"the database's user lacks {', '.join(lacking)} on the tables of apex-mcp",
             f'as an administrator: GRANT ALL ON ALL TABLES IN SCHEMA "{schema}" TO "{user}"; or let that user own them',
         )
@@ -46,7 +46,7 @@ async def require_rights(connection: psycopg.AsyncConnection, *, to_migrate: boo
 
 def refused_making(schema: str = "public", user: str = "...") -> Rejected:
     """The user may not make or change tables."""
-    return _refused(
+    return refused(
         f"the database's user may not make tables, or change those that are there: it lacks CREATE on the schema {schema}, "
         "or does not own them",
         f'as an administrator: GRANT CREATE ON SCHEMA "{schema}" TO "{user}", and let that user own the tables of apex-mcp; '
@@ -54,7 +54,8 @@ def refused_making(schema: str = "public", user: str = "...") -> Rejected:
     )
 
 
-def _refused(what: str, next_step: str) -> Rejected:
+def refused(what: str, next_step: str) -> Rejected:
+    """The database that is set cannot be used as it is."""
     return Rejected(
         what,
         code=Code.SETTINGS_INVALID,

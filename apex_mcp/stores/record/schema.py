@@ -11,7 +11,7 @@ from apex_mcp.errors import Code, Rejected
 from apex_mcp.stores.record.address import refusal
 from apex_mcp.stores.record.bounded import BoundedConnection
 from apex_mcp.stores.record.database import ANSWER_SECONDS, translated
-from apex_mcp.stores.record.rights import refused_making, require_rights
+from apex_mcp.stores.record.rights import refused, refused_making, require_rights
 
 HEAD = "0006"
 OLDEST_MAJOR = 16
@@ -47,12 +47,9 @@ async def ensure_schema(conninfo: str) -> None:
 
 def _require_version(major: int) -> None:
     if major < OLDEST_MAJOR:
-        raise Rejected(
+        raise refused(
             f"the server is PostgreSQL {major}, and {OLDEST_MAJOR} is the oldest that will do",
-            code=Code.SETTINGS_INVALID,
-            unchanged="nothing was started, and the database was not touched",
-            next_step="name a newer server in APEX_DATABASE_URL (DATABASE_URL), or bring this one up to date (pg_upgrade)",
-            details={"settings": ["database_url"]},
+            "name a newer server in APEX_DATABASE_URL (DATABASE_URL), or bring this one up to date (pg_upgrade)",
         )
 
 
